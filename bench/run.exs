@@ -1,0 +1,236 @@
+# What recording an event costs, beside what else it could cost on the BEAM. See bin/bench --help.
+
+Code.require_file("support.exs", __DIR__)
+
+defmodule Bench.Run do
+  alias Bench.{Events, Loops, SpecMonitor}
+
+  @event [:dspex, :bridge, :call_method, :stop]
+  @noop_event [:bench, :bridge, :call_method, :stop]
+  @spec_event [:bench, :genserver, :call_method, :stop]
+
+  def main(argv) do
+    options = parse(argv)
+    # Only the instance that is measured may handle the events.
+    DSPexTelemetry.detach()
+    hardware()
+
+    rows =
+      for series <- [1, 100, 10_000], producers <- [1, 2], reduce: [] do
+        rows -> rows ++ measure_case(series, producers, options)
+      end
+
+    ratios(rows)
+    if options[:json], do: File.write!(options[:json], json(rows))
+  end
+
+  defp parse(argv) do
+    case OptionParser.parse(argv, strict: [quick: :boolean, json: :string]) do
+      {options, [], []} -> options
+      {_options, rest, invalid} -> stop("unknown arguments: #{inspect(rest ++ invalid)}")
+    end
+  end
+
+  defp stop(message) do
+    IO.puts(:stderr, "bin/bench: #{message}; see bin/bench --help")
+    System.halt(2)
+  end
+
+  defp measure_case(series, producers, options) do
+    {count, rounds} = if options[:quick], do: {150_000, 5}, else: {500_000, 11}
+
+    instance = Bench.Instance
+    {:ok, owner} = DSPexTelemetry.start_link(name: instance, series_limit: 20_000)
+    plan = DSPexTelemetry.Instance.fetch!(instance).plans[@event]
+
+    events = Events.build(series)
+    by_ref = Events.without_class(events)
+    arguments = Events.arguments(events, plan)
+
+    for {_measurements, metadata} <- Tuple.to_list(events) do
+      DSPexTelemetry.Emit.create_instance(%{python_class: metadata.python_class}, fn ->
+        {:ok, metadata.ref}
+      end)
+    end
+
+    :ok = :telemetry.attach(:bench_noop, @noop_event, &Loops.noop/4, 1)
+    table = :ets.new(:bench, [:public, write_concurrency: true])
+    counters = :counters.new(2, [:write_concurrency])
+
+    candidates = [
+      loop: fn -> Loops.loop(count, events) end,
+      execute_noop: fn -> Loops.execute(count, events, @noop_event) end,
+      execute_handler: fn -> Loops.execute(count, events, @event) end,
+      execute_handler_by_ref: fn -> Loops.execute(count, by_ref, @event) end,
+      empty_nif: fn -> Loops.empty(count, events) end,
+      bare_nif: fn -> Loops.bare(count, events) end,
+      record_nif: fn -> Loops.record(count, arguments) end,
+      ets_update_counter: fn -> Loops.ets(count, arguments, table) end,
+      counters_add: fn -> Loops.counters(count, arguments, counters) end
+    ]
+
+    # Once unmeasured, so that series, caches and the code are there.
+    for {_name, run} <- candidates, do: time(producers, count, run)
+
+    # Interleaved: what disturbs the machine for a while disturbs all of them.
+    times =
+      for round <- 1..rounds, {name, run} <- candidates do
+        progress("#{series} series, #{producers} producers, round #{round} of #{rounds}")
+        {name, time(producers, count, run)}
+      end
+
+    genserver = genserver_times(events, producers, options)
+    progress("")
+    :telemetry.detach(:bench_noop)
+    # The instance is linked to us.
+    Process.unlink(owner)
+    GenServer.stop(owner)
+
+    grouped = Enum.group_by(times ++ genserver, &elem(&1, 0), &elem(&1, 1))
+    names = Keyword.keys(candidates) ++ [:genserver_caller, :genserver_end_to_end]
+
+    rows = for name <- names, do: row(name, producers, series, grouped[name])
+    table(rows, series, producers, grouped[:genserver_backlog])
+    rows
+  end
+
+  # Fewer events: each stays in the mailbox until it is handled.
+  defp genserver_times(events, producers, options) do
+    {count, rounds} = if options[:quick], do: {50_000, 3}, else: {200_000, 5}
+
+    Enum.flat_map(1..rounds, fn _round ->
+      {:ok, server} = SpecMonitor.start_link([])
+      :ok = :telemetry.attach(:bench_spec, @spec_event, &SpecMonitor.handle_event/4, server)
+      started = System.monotonic_time()
+      run = fn -> Loops.execute_genserver(count, events, @spec_event, server) end
+      backlogs = producers |> spawn_producers(run) |> await()
+      caller = System.monotonic_time() - started
+      :ok = GenServer.call(server, :sync, :infinity)
+      all = System.monotonic_time() - started
+      :telemetry.detach(:bench_spec)
+      GenServer.stop(server)
+
+      [
+        genserver_caller: nanoseconds(caller) / count,
+        genserver_end_to_end: nanoseconds(all) / count,
+        genserver_backlog: Enum.max(backlogs)
+      ]
+    end)
+  end
+
+  # Nanoseconds per event and producer.
+  defp time(producers, count, run) do
+    started = System.monotonic_time()
+    producers |> spawn_producers(run) |> await()
+    nanoseconds(System.monotonic_time() - started) / count
+  end
+
+  defp spawn_producers(producers, run), do: for(_ <- 1..producers, do: Task.async(run))
+  defp await(tasks), do: Task.await_many(tasks, :infinity)
+  defp nanoseconds(native), do: System.convert_time_unit(native, :native, :nanosecond)
+
+  defp row(name, producers, series, times) do
+    %{
+      name: name,
+      producers: producers,
+      series: series,
+      ns_per_event: median(times),
+      min: Enum.min(times),
+      max: Enum.max(times)
+    }
+  end
+
+  defp median(times) do
+    sorted = Enum.sort(times)
+    middle = div(length(sorted), 2)
+
+    if rem(length(sorted), 2) == 1,
+      do: Enum.at(sorted, middle),
+      else: (Enum.at(sorted, middle - 1) + Enum.at(sorted, middle)) / 2
+  end
+
+  defp table(rows, series, producers, backlogs) do
+    IO.puts("\n#{series} series, #{producers} producer(s), ns per event and producer")
+    IO.puts("  #{String.pad_trailing("", 24)}    median       min       max")
+
+    for row <- rows do
+      numbers = Enum.map_join([row.ns_per_event, row.min, row.max], "", &number/1)
+      IO.puts("  #{String.pad_trailing(to_string(row.name), 24)}#{numbers}")
+    end
+
+    IO.puts("  the GenServer's backlog when the producers were done: #{Enum.max(backlogs)}")
+  end
+
+  defp number(value),
+    do: value |> :erlang.float_to_binary(decimals: 1) |> String.pad_leading(10)
+
+  defp ratios(rows) do
+    cost = fn name, producers, series ->
+      Enum.find(rows, &(&1.name == name and &1.producers == producers and &1.series == series)).ns_per_event
+    end
+
+    handler = fn producers, series ->
+      cost.(:execute_handler, producers, series) - cost.(:execute_noop, producers, series)
+    end
+
+    empty = cost.(:empty_nif, 1, 100) - cost.(:loop, 1, 100)
+    bare = cost.(:bare_nif, 1, 100) - cost.(:loop, 1, 100)
+    record = cost.(:record_nif, 1, 100) - cost.(:loop, 1, 100)
+    scaling = 2 * cost.(:execute_handler, 1, 1) / cost.(:execute_handler, 2, 1)
+
+    IO.puts("\nRatios")
+    ratio("handler (100 series, 1 producer) / empty NIF", handler.(1, 100) / empty, "<= 3.5")
+    ratio("recording NIF / empty NIF", record / empty, "")
+    ratio("recording NIF / NIF call without wrapper", record / bare, "")
+    ratio("events/s of 2 producers / 1, one series", scaling, ">= 1.7")
+
+    ratio(
+      "GenServer end to end / execute with handler",
+      cost.(:genserver_end_to_end, 1, 100) / cost.(:execute_handler, 1, 100),
+      ""
+    )
+
+    ratio(
+      "GenServer end to end less loop / handler",
+      (cost.(:genserver_end_to_end, 1, 100) - cost.(:execute_noop, 1, 100)) / handler.(1, 100),
+      ">= 8"
+    )
+  end
+
+  defp ratio(name, value, bound) do
+    text = :erlang.float_to_binary(value, decimals: 2)
+    IO.puts("  #{String.pad_trailing(name, 48)}#{String.pad_leading(text, 8)}  #{bound}")
+  end
+
+  defp progress(text) do
+    if IO.ANSI.enabled?(), do: IO.write(:stderr, "\r\e[K#{text}")
+  end
+
+  defp hardware do
+    IO.puts(
+      "Elixir #{System.version()}, OTP #{System.otp_release()}, " <>
+        "#{System.schedulers_online()} schedulers, #{cpu()}"
+    )
+  end
+
+  defp cpu do
+    with {:ok, text} <- File.read("/proc/cpuinfo"),
+         [_, name] <- Regex.run(~r/model name\s*: (.*)/, text) do
+      name
+    else
+      _not_linux -> to_string(:erlang.system_info(:system_architecture))
+    end
+  end
+
+  defp json(rows) do
+    lines =
+      for row <- rows do
+        ~s({"name":"#{row.name}","producers":#{row.producers},"series":#{row.series},) <>
+          ~s("ns_per_event":#{row.ns_per_event},"min":#{row.min},"max":#{row.max}})
+      end
+
+    "[\n" <> Enum.join(lines, ",\n") <> "\n]\n"
+  end
+end
+
+Bench.Run.main(System.argv())

@@ -1,0 +1,108 @@
+defmodule Mix.Tasks.Bridge.Demo do
+  @shortdoc "Runs real Python workers, and shows what telemetry makes of them"
+
+  @moduledoc """
+  Runs real Python workers for a while and prints what `DSPexTelemetry` reports of them.
+
+      mix bridge.demo [--seconds N] [--workers N] [--json FILE]
+
+    * `--seconds N` - how long to call, 10 unless told
+    * `--workers N` - how many Python processes, 4 unless told
+    * `--json FILE` - also writes the report there as JSON
+    * `--help` - prints this
+
+  Exit status: 0; 1 when an event of the catalogue never came or the report disagrees with the
+  demo's own counts; 2 for bad options; 143 after SIGTERM, on which it ends early, in order,
+  with its report. For the same on Ctrl-C start it by `bin/demo`; the README says why.
+  """
+
+  use Mix.Task
+
+  alias Bridge.{Demo, Signals}
+
+  @switches [seconds: :integer, workers: :integer, json: :string, help: :boolean]
+  @most %{seconds: 86_400, workers: 64}
+
+  @impl true
+  def run(arguments) do
+    case parse(arguments) do
+      {:ok, options} ->
+        if options[:help], do: Mix.shell().info(usage()), else: demo(options)
+
+      {:error, problem} ->
+        Mix.shell().error("#{problem}\n\n#{usage()}")
+        exit({:shutdown, 2})
+    end
+  end
+
+  @doc """
+  The options in the arguments, or a sentence about the first that is wrong.
+
+  ## Examples
+
+      iex> Mix.Tasks.Bridge.Demo.parse(["--seconds", "3"])
+      {:ok, [seconds: 3]}
+
+      iex> Mix.Tasks.Bridge.Demo.parse(["--workers", "0"])
+      {:error, "--workers is 1 to 64, not 0"}
+  """
+  @spec parse([String.t()]) :: {:ok, [Demo.option() | {:help, true}]} | {:error, String.t()}
+  def parse(arguments) do
+    with {options, [], []} <- OptionParser.parse(arguments, strict: @switches),
+         :ok <- check_range(options, :seconds),
+         :ok <- check_range(options, :workers),
+         :ok <- check_folder(options[:json]) do
+      {:ok, options}
+    else
+      {_, _, [{switch, nil} | _]} -> {:error, "#{switch} is not an option, or lacks its value"}
+      {_, _, [{switch, value} | _]} -> {:error, "#{switch} cannot be #{inspect(value)}"}
+      {_, [extra | _], _} -> {:error, "there is nothing to do with #{inspect(extra)}"}
+      {:error, problem} -> {:error, problem}
+    end
+  end
+
+  defp check_range(options, name) do
+    value = Keyword.get(options, name, 1)
+    if value in 1..@most[name], do: :ok, else: {:error, out_of_range(name, value)}
+  end
+
+  defp out_of_range(name, value), do: "--#{name} is 1 to #{@most[name]}, not #{value}"
+
+  # Known before the run rather than after it.
+  defp check_folder(nil), do: :ok
+
+  defp check_folder(path) do
+    cond do
+      File.dir?(path) -> {:error, "--json is a file, and #{path} is a folder"}
+      File.dir?(Path.dirname(path)) -> :ok
+      true -> {:error, "--json: there is no folder #{Path.dirname(path)}"}
+    end
+  end
+
+  defp demo(options) do
+    Mix.Task.run("app.start")
+
+    case Demo.run(options) do
+      :ok ->
+        :ok
+
+      {:interrupted, :sigterm} ->
+        Mix.shell().error("interrupted")
+        exit({:shutdown, Signals.exit_status()})
+
+      {:error, sentences} ->
+        Enum.each(sentences, &Mix.shell().error/1)
+        exit({:shutdown, 1})
+    end
+  end
+
+  defp usage do
+    """
+    usage: mix bridge.demo [--seconds N] [--workers N] [--json FILE] [--help]
+
+      --seconds N   how long to call (10)
+      --workers N   how many Python processes (4)
+      --json FILE   also write the report there as JSON\
+    """
+  end
+end

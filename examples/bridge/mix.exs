@@ -1,0 +1,19 @@
+defmodule Bridge.MixProject do
+  use Mix.Project
+
+  def project do
+    [
+      app: :bridge,
+      version: "0.1.0",
+      elixir: "~> 1.14",
+      elixirc_paths: elixirc_paths(Mix.env()),
+      deps: [{:dspex_telemetry, path: "../.."}]
+    ]
+  end
+
+  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  defp elixirc_paths(_), do: ["lib"]
+
+  # No `mod:` — the pool starts when somebody asks for it, not because the code is loaded.
+  def application, do: [extra_applications: [:logger]]
+end

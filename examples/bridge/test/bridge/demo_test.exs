@@ -1,0 +1,50 @@
+defmodule Bridge.DemoTest do
+  use ExUnit.Case
+
+  import ExUnit.CaptureIO
+
+  alias Bridge.{Audit, Demo}
+  alias Mix.Tasks.Bridge.Demo, as: DemoTask
+
+  doctest Bridge.Audit
+  doctest Bridge.Progress, import: true
+  doctest Mix.Tasks.Bridge.Demo
+
+  test "a run sees every event, and telemetry's report agrees with its own counts" do
+    json = Path.join(System.tmp_dir!(), "bridge-demo-#{System.unique_integer([:positive])}.json")
+    on_exit(fn -> File.rm(json) end)
+
+    output = capture_io(fn -> assert Demo.run(seconds: 1, workers: 2, json: json) == :ok end)
+
+    assert output =~ "the report agrees with the demo's own counts"
+    assert {:ok, %{}} = json |> File.read!() |> Bridge.JSON.decode()
+  end
+
+  test "the audit finds a call that the report has missed" do
+    counted = %{{:operation, {"search", "SqliteIndex"}} => {2, 0}, {:session, :created} => {1, 0}}
+
+    reported = %{
+      {:operation, {"search", "SqliteIndex"}} => {1, 0},
+      {:session, :created} => {1, 0}
+    }
+
+    assert Audit.disagreements(counted, reported) == [
+             "method SqliteIndex.search: the demo counted 2, the report says 1"
+           ]
+  end
+
+  test "bad options are refused with a reason" do
+    for {arguments, reason} <- [
+          {["--speed", "9"], "--speed is not an option, or lacks its value"},
+          {["--seconds"], "--seconds is not an option, or lacks its value"},
+          {["--seconds", "soon"], "--seconds cannot be \"soon\""},
+          {["--seconds", "0"], "--seconds is 1 to 86400, not 0"},
+          {["--workers", "-1"], "--workers is 1 to 64, not -1"},
+          {["--json", "/no/such/folder/report.json"],
+           "--json: there is no folder /no/such/folder"},
+          {["10"], "there is nothing to do with \"10\""}
+        ] do
+      assert DemoTask.parse(arguments) == {:error, reason}
+    end
+  end
+end

@@ -1,0 +1,86 @@
+defmodule DSPexTelemetry.Catalogue do
+  @moduledoc """
+  The event catalogue: every event that the library handles, what it measures, and which metrics
+  it feeds under which labels.
+
+  Handlers (`DSPexTelemetry.Handler`), emit helpers (`DSPexTelemetry.Emit`), the definition that
+  Rust compiles into plans, the reference in `docs/reference.md` and test data are derived from
+  this table. Adding an event is adding a row.
+  """
+
+  alias DSPexTelemetry.Catalogue.{Event, Events, Field, Metrics}
+
+  @doc "All events, in the order of the reference."
+  @spec events() :: [Event.t()]
+  def events, do: Events.all()
+
+  @doc "The event with this name, or `:error`."
+  @spec fetch([atom()]) :: {:ok, Event.t()} | :error
+  def fetch(name) do
+    case Enum.find(Events.all(), &(&1.name == name)) do
+      nil -> :error
+      event -> {:ok, event}
+    end
+  end
+
+  @doc """
+  The families: metrics that share labels, and the events that feed them.
+
+  A counter's `:dimensions` are labels that it has beside the family's; `:drop_labels` are labels
+  of the family that it has not.
+  """
+  @spec families() :: [map()]
+  def families, do: Metrics.families()
+
+  @doc "Gauges that belong to no family."
+  @spec gauges() :: [map()]
+  def gauges, do: Metrics.gauges()
+
+  @doc "The fields of an event that its steps use, in the order in which handlers pass them."
+  @spec used_fields(Event.t()) :: [Field.t()]
+  def used_fields(%Event{fields: fields}), do: Enum.reject(fields, &(&1.type == :term))
+
+  @doc """
+  The family and histogram that an event feeds: the one named, or the first.
+
+  Raises `ArgumentError` for an unknown event, or one that does not feed such a histogram.
+  """
+  @spec histogram!([atom()], atom() | nil) :: {map(), map()}
+  def histogram!(event_name, metric_name) do
+    event =
+      case fetch(event_name) do
+        {:ok, event} -> event
+        :error -> raise ArgumentError, "no event #{inspect(event_name)}, see events/0"
+      end
+
+    fed =
+      for {:feed, family, _labels, _counts, observes} <- event.steps, {name, _key} <- observes do
+        family = family!(family)
+        {family, Enum.find(family.histograms, &(&1.name == name))}
+      end
+
+    names = Enum.map(fed, fn {_family, metric} -> metric.name end)
+
+    case {metric_name, fed} do
+      {_any, []} ->
+        raise ArgumentError, "#{inspect(event_name)} feeds no histogram"
+
+      {nil, [first | _]} ->
+        first
+
+      {name, fed} ->
+        Enum.find(fed, fn {_family, metric} -> metric.name == name end) ||
+          raise ArgumentError,
+                "option :metric must be one of #{inspect(names)}, got: #{inspect(name)}"
+    end
+  end
+
+  @doc "The name of an event's handler function."
+  @spec function_name(Event.t()) :: atom()
+  def function_name(%Event{name: name}), do: :"#{Enum.join(name, "_")}"
+
+  @doc "The family with this name."
+  @spec family!(String.t()) :: map()
+  def family!(name),
+    do: Enum.find(Metrics.families(), &(&1.name == name)) || raise(KeyError, key: name)
+end

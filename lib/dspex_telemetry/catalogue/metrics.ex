@@ -1,0 +1,269 @@
+defmodule DSPexTelemetry.Catalogue.Metrics do
+  @moduledoc false
+  # The metrics, in families that share labels.
+
+  @booleans ["true", "false"]
+  @kinds ["error", "exit", "throw", "other"]
+  @callers ["python", "elixir", "other"]
+
+  @duration_buckets [
+    500,
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    10_000_000,
+    60_000_000
+  ]
+  @lifetime_buckets [
+    1_000,
+    10_000,
+    60_000,
+    300_000,
+    1_800_000,
+    3_600_000,
+    21_600_000,
+    86_400_000,
+    604_800_000
+  ]
+  @size_buckets [64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 16_777_216]
+  @count_buckets [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000]
+
+  @families [
+    %{
+      name: "dspex.bridge.create_instance",
+      labels: [:python_class, :success],
+      counters: [
+        %{
+          name: :dspex_bridge_create_instance_exception_total,
+          dimensions: [kind: @kinds],
+          drop_labels: [:success],
+          doc: "Exceptions while instances were created."
+        }
+      ],
+      histograms: [
+        %{
+          name: :dspex_bridge_create_instance_duration,
+          unit: :microsecond,
+          buckets: @duration_buckets,
+          doc: "Time to create an instance of a Python class, exceptions included."
+        }
+      ]
+    },
+    %{
+      name: "dspex.bridge.create_instance.start",
+      labels: [:python_class],
+      counters: [
+        %{
+          name: :dspex_bridge_create_instance_start_total,
+          dimensions: [],
+          doc: "Creations of instances that were started."
+        }
+      ],
+      histograms: []
+    },
+    %{
+      name: "dspex.bridge.call_method",
+      labels: [:method, :python_class],
+      counters: [
+        %{
+          name: :dspex_bridge_call_method_total,
+          dimensions: [success: @booleans, cached: @booleans],
+          doc: "Completed method calls. Exceptions count with success=\"false\"."
+        },
+        %{
+          name: :dspex_bridge_call_method_exception_total,
+          dimensions: [kind: @kinds],
+          doc: "Method calls that ended in an exception."
+        },
+        %{
+          name: :dspex_bridge_call_method_start_total,
+          dimensions: [],
+          doc: "Method calls that were started."
+        }
+      ],
+      histograms: [
+        %{
+          name: :dspex_bridge_call_method_duration,
+          unit: :microsecond,
+          buckets: @duration_buckets,
+          doc: "Duration of method calls, exceptions included."
+        },
+        %{
+          name: :dspex_bridge_call_method_args_size_bytes,
+          unit: :byte,
+          buckets: @size_buckets,
+          doc: "Size of the arguments of method calls."
+        },
+        %{
+          name: :dspex_bridge_call_method_result_size_bytes,
+          unit: :byte,
+          buckets: @size_buckets,
+          doc: "Size of the results of method calls."
+        }
+      ]
+    },
+    %{
+      name: "dspex.session.created",
+      labels: [],
+      counters: [
+        %{name: :dspex_session_created_total, dimensions: [], doc: "Sessions that were created."}
+      ],
+      histograms: []
+    },
+    %{
+      name: "dspex.session.expired",
+      labels: [:reason],
+      counters: [
+        %{name: :dspex_session_expired_total, dimensions: [], doc: "Sessions that expired."}
+      ],
+      histograms: [
+        %{
+          name: :dspex_session_lifetime_ms,
+          unit: :millisecond,
+          buckets: @lifetime_buckets,
+          doc: "How long sessions lived."
+        },
+        %{
+          name: :dspex_session_operations,
+          unit: :one,
+          buckets: @count_buckets,
+          doc: "How many operations sessions made."
+        }
+      ]
+    },
+    %{
+      name: "dspex.session.variable.set",
+      labels: [:var_type],
+      counters: [
+        %{
+          name: :dspex_session_variable_set_total,
+          dimensions: [],
+          doc: "Session variables that were set."
+        }
+      ],
+      histograms: []
+    },
+    %{
+      name: "dspex.session.variable.get",
+      labels: [:found],
+      counters: [
+        %{
+          name: :dspex_session_variable_get_total,
+          dimensions: [],
+          doc: "Session variables that were read."
+        }
+      ],
+      histograms: []
+    },
+    %{
+      name: "dspex.session.variable.size",
+      labels: [:op],
+      counters: [],
+      histograms: [
+        %{
+          name: :dspex_session_variable_size_bytes,
+          unit: :byte,
+          buckets: @size_buckets,
+          doc: "Size of session variables, by operation (set or get)."
+        }
+      ]
+    },
+    %{
+      name: "dspex.tools.call",
+      labels: [:tool_name],
+      counters: [
+        %{
+          name: :dspex_tools_call_total,
+          dimensions: [success: @booleans],
+          doc: "Completed tool calls. Exceptions count with success=\"false\"."
+        },
+        %{
+          name: :dspex_tools_call_start_total,
+          dimensions: [caller: @callers],
+          doc: "Tool calls that were started, by the side that called."
+        },
+        %{
+          name: :dspex_tools_call_exception_total,
+          dimensions: [kind: @kinds],
+          doc: "Tool calls that ended in an exception."
+        }
+      ],
+      histograms: [
+        %{
+          name: :dspex_tools_call_duration,
+          unit: :microsecond,
+          buckets: @duration_buckets,
+          doc: "Duration of tool calls, exceptions included."
+        }
+      ]
+    },
+    %{
+      name: "snakepit.worker.spawned",
+      labels: [:python_version],
+      counters: [
+        %{name: :snakepit_worker_spawned_total, dimensions: [], doc: "Workers that were started."}
+      ],
+      histograms: []
+    },
+    %{
+      name: "snakepit.worker.died",
+      labels: [:reason],
+      counters: [
+        %{name: :snakepit_worker_died_total, dimensions: [], doc: "Workers that died."}
+      ],
+      histograms: []
+    },
+    %{
+      name: "snakepit.worker",
+      labels: [],
+      counters: [],
+      histograms: [
+        %{
+          name: :snakepit_worker_startup_time,
+          unit: :microsecond,
+          buckets: @duration_buckets,
+          doc: "How long workers took to start."
+        },
+        %{
+          name: :snakepit_worker_lifetime_ms,
+          unit: :millisecond,
+          buckets: @lifetime_buckets,
+          doc: "How long dead workers had lived."
+        }
+      ]
+    },
+    %{
+      name: "snakepit.pool.queue_time",
+      labels: [:command],
+      counters: [],
+      histograms: [
+        %{
+          name: :snakepit_pool_queue_time,
+          unit: :microsecond,
+          buckets: @duration_buckets,
+          doc: "How long requests waited for a worker."
+        }
+      ]
+    }
+  ]
+
+  @gauges [
+    %{
+      name: :snakepit_worker_pool_size,
+      doc: "Workers that are alive: a set of ids, so a repeated event changes nothing."
+    }
+  ]
+
+  def kinds, do: @kinds
+  def callers, do: @callers
+  def families, do: @families
+  def gauges, do: @gauges
+end

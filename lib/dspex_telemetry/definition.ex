@@ -1,0 +1,144 @@
+defmodule DSPexTelemetry.Definition do
+  @moduledoc false
+  # The catalogue and an instance's options as the definition that Rust compiles.
+
+  alias DSPexTelemetry.Catalogue
+  alias DSPexTelemetry.Catalogue.{Event, Field}
+  alias DSPexTelemetry.Options
+
+  @doc "The definition for these options. Raises `ArgumentError` for buckets of unknown metrics."
+  @spec new(Options.t()) :: map()
+  def new(options) do
+    check_bucket_names!(options.buckets)
+
+    %{
+      families: Enum.map(Catalogue.families(), &family(&1, options)),
+      plans: Enum.map(Catalogue.events(), &plan(&1, options)),
+      ref_limit: options.ref_limit,
+      worker_limit: options.worker_limit
+    }
+  end
+
+  defp family(family, options) do
+    %{
+      name: family.name,
+      labels: family.labels,
+      digits: options.significant_digits,
+      series_limit: options.series_limit,
+      counters: Enum.map(family.counters, &counter/1),
+      histograms: Enum.map(family.histograms, &histogram(&1, options))
+    }
+  end
+
+  defp counter(counter) do
+    dimensions = for {name, values} <- counter.dimensions, do: %{name: name, values: values}
+    %{name: counter.name, dimensions: dimensions}
+  end
+
+  defp histogram(histogram, options) do
+    {unit, factor} = stored_unit(histogram.unit)
+    bounds = Map.get(options.buckets, to_string(histogram.name), histogram.buckets)
+
+    %{
+      name: histogram.name,
+      unit: unit,
+      # Samples are integers, so rounding a bound down changes no bucket.
+      bounds: bounds |> Enum.map(&floor(&1 * factor)) |> Enum.dedup()
+    }
+  end
+
+  # Durations are stored in nanoseconds; see design decision 5.
+  defp stored_unit(:microsecond), do: {:nanosecond, 1_000}
+  defp stored_unit(unit), do: {unit, 1}
+
+  defp plan(%Event{} = event, options) do
+    fields = Catalogue.used_fields(event)
+    index = fields |> Enum.map(& &1.key) |> Enum.with_index() |> Map.new()
+
+    %{
+      event: Enum.map_join(event.name, ".", &to_string/1),
+      fields: Enum.map(fields, &field(&1, options)),
+      steps: Enum.map(event.steps, &step(&1, index))
+    }
+  end
+
+  defp field(%Field{type: :integer} = field, options) do
+    {numerator, denominator} = scale(field.unit, options.duration_unit)
+
+    {:measurement,
+     %{
+       scale: %{numerator: numerator, denominator: denominator},
+       required: field.required,
+       metadata: field.in == :metadata
+     }}
+  end
+
+  defp field(%Field{type: :flag} = field, _options), do: {:flag, %{default: field.default}}
+  defp field(%Field{type: {:choice, words}}, _options), do: {:choice, %{values: words}}
+
+  defp field(%Field{type: type} = field, _options) when type in [:text, :reason],
+    do: {:text, %{required: field.required}}
+
+  defp scale(:duration, unit) do
+    per_second = System.convert_time_unit(1, :second, unit)
+    divisor = Integer.gcd(1_000_000_000, per_second)
+    {div(1_000_000_000, divisor), div(per_second, divisor)}
+  end
+
+  defp scale(:microsecond, _unit), do: {1_000, 1}
+  defp scale(_stored_as_it_comes, _unit), do: {1, 1}
+
+  defp step({:feed, family_name, labels, counts, observes}, index) do
+    family = Catalogue.family!(family_name)
+
+    {:feed,
+     %{
+       family: family_name,
+       labels: Enum.map(labels, &label(&1, index)),
+       counts: Enum.map(counts, &count(&1, family, index)),
+       observes:
+         Enum.map(observes, fn {histogram, key} ->
+           %{histogram: histogram, field: Map.fetch!(index, key)}
+         end)
+     }}
+  end
+
+  defp step({:bind, reference, class}, index),
+    do: {:bind, %{reference: Map.fetch!(index, reference), class: Map.fetch!(index, class)}}
+
+  defp step({worker_step, id}, index), do: {worker_step, %{id: Map.fetch!(index, id)}}
+
+  defp label({:constant, value}, _index), do: {:constant, value}
+
+  defp label({:class_of, reference, class}, index) do
+    {:class_of, %{reference: Map.fetch!(index, reference), class: Map.fetch!(index, class)}}
+  end
+
+  defp label(key, index), do: {:field, Map.fetch!(index, key)}
+
+  defp count({name, sources}, family, index) do
+    counter = Enum.find(family.counters, &(&1.name == name))
+
+    dimensions =
+      Enum.zip_with(counter.dimensions, sources, fn
+        {_name, values}, {:constant, value} ->
+          {:constant, Enum.find_index(values, &(&1 == value))}
+
+        _dimension, key ->
+          {:field, Map.fetch!(index, key)}
+      end)
+
+    %{counter: name, dimensions: dimensions}
+  end
+
+  defp check_bucket_names!(buckets) do
+    known =
+      for family <- Catalogue.families(), metric <- family.histograms, do: to_string(metric.name)
+
+    for {name, _bounds} <- buckets, name not in known do
+      raise ArgumentError,
+            "option :buckets names #{inspect(name)}, which is no histogram; " <>
+              "histograms are #{Enum.join(known, ", ")}"
+    end
+  end
+end

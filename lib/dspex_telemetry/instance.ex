@@ -1,0 +1,186 @@
+defmodule DSPexTelemetry.Instance do
+  @moduledoc false
+  # The process that owns an instance: it makes the native instance, attaches and detaches the
+  # handlers in turn, and lets idle series go. Events never pass through it.
+
+  use GenServer
+
+  alias DSPexTelemetry.{Catalogue, Definition, Handler, HandlerJanitor, Native, Options}
+
+  @registry DSPexTelemetry.Registry
+
+  @type name :: atom()
+  @type handle :: %{
+          native: Native.instance(),
+          plans: %{[atom()] => Native.plan()},
+          options: Options.t(),
+          started_at_ms: integer()
+        }
+
+  @doc "The registry in which instances are found by name."
+  def registry, do: @registry
+
+  @spec start_link(Options.t()) :: GenServer.on_start()
+  def start_link(options) do
+    GenServer.start_link(__MODULE__, options,
+      name: {:via, Registry, {@registry, options.name, nil}}
+    )
+  end
+
+  @doc "The handle of a running instance. Raises `ArgumentError` if there is none of that name."
+  @spec fetch!(name()) :: handle()
+  def fetch!(name) do
+    case Registry.lookup(@registry, name) do
+      [{_pid, %{} = handle}] -> handle
+      _none_or_not_ready -> raise ArgumentError, not_running(name)
+    end
+  end
+
+  @spec attach(name()) :: :ok
+  def attach(name), do: call(name, :attach)
+
+  @spec detach(name()) :: :ok
+  def detach(name), do: call(name, :detach)
+
+  @spec attached?(name()) :: boolean()
+  def attached?(name), do: attached_events(fetch!(name)) != []
+
+  @doc "Detaches the handlers of an instance, running or not. Those of other instances stay."
+  @spec detach_handlers(handle()) :: :ok
+  def detach_handlers(handle) do
+    plans = Map.values(handle.plans)
+
+    for handler <- :telemetry.list_handlers([]), ours?(handler), handler.config in plans do
+      :telemetry.detach(handler.id)
+    end
+
+    :ok
+  end
+
+  @doc "The running instances: their pids and handles."
+  @spec running() :: [{pid(), handle()}]
+  def running do
+    for {pid, %{} = handle} <-
+          Registry.select(@registry, [{{:_, :"$1", :"$2"}, [], [{{:"$1", :"$2"}}]}]),
+        do: {pid, handle}
+  end
+
+  @doc "Detaches handlers whose instance is not running."
+  @spec detach_stale_handlers() :: :ok
+  def detach_stale_handlers do
+    live = for {_pid, handle} <- running(), plan <- Map.values(handle.plans), do: plan
+
+    for handler <- :telemetry.list_handlers([]), ours?(handler), handler.config not in live do
+      :telemetry.detach(handler.id)
+    end
+
+    :ok
+  end
+
+  @impl true
+  def init(options) do
+    # `terminate/2` detaches the handlers, also when the supervisor ends us.
+    Process.flag(:trap_exit, true)
+
+    case Native.start(Definition.new(options)) do
+      {:ok, native, plans} ->
+        handle = %{
+          native: native,
+          plans: Map.new(Enum.zip(Enum.map(Catalogue.events(), & &1.name), plans)),
+          options: options,
+          started_at_ms: now_ms()
+        }
+
+        HandlerJanitor.watch(self(), handle)
+        {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
+        # Their ids are those that this instance will use.
+        detach_handlers_of_name(options.name)
+        if options.attach, do: attach_handlers(handle)
+        schedule_retirement(options)
+        {:ok, handle}
+
+      {:error, message} ->
+        {:stop, {:invalid_definition, message}}
+    end
+  end
+
+  @impl true
+  def handle_call(:attach, _from, handle), do: {:reply, attach_handlers(handle), handle}
+  def handle_call(:detach, _from, handle), do: {:reply, detach_handlers(handle), handle}
+
+  @impl true
+  def handle_info(:retire_idle, handle) do
+    Native.retire_idle(handle.native, now_ms(), handle.options.idle_timeout)
+    schedule_retirement(handle.options)
+    {:noreply, handle}
+  end
+
+  def handle_info(_message, handle), do: {:noreply, handle}
+
+  @impl true
+  def terminate(_reason, handle) do
+    detach_handlers(handle)
+    Native.stop(handle.native)
+  end
+
+  defp attach_handlers(handle) do
+    attached = attached_events(handle)
+
+    for event <- Catalogue.events(), event.name not in attached do
+      function = Function.capture(Handler, Catalogue.function_name(event), 4)
+      plan = Map.fetch!(handle.plans, event.name)
+      :ok = :telemetry.attach(handler_id(handle.options.name, event), event.name, function, plan)
+    end
+
+    :ok
+  end
+
+  # An atom, because `:telemetry` copies the id out of its table for every event: a tuple costs a
+  # tenth of the handler. Atoms are as many as names of instances, which are atoms too.
+  defp handler_id(name, event), do: :"#{inspect(name)}.#{Catalogue.function_name(event)}"
+
+  defp detach_handlers_of_name(name) do
+    for event <- Catalogue.events(), do: :telemetry.detach(handler_id(name, event))
+  end
+
+  defp attached_events(handle) do
+    plans = Map.values(handle.plans)
+
+    for handler <- :telemetry.list_handlers([]),
+        ours?(handler),
+        handler.config in plans,
+        do: handler.event_name
+  end
+
+  defp ours?(%{function: function}) do
+    {:module, module} = Function.info(function, :module)
+    module == Handler
+  end
+
+  defp schedule_retirement(%{idle_timeout: :infinity}), do: :ok
+
+  defp schedule_retirement(%{idle_timeout: timeout}) do
+    # A quarter, so that a series goes at most a quarter later than it might.
+    Process.send_after(self(), :retire_idle, div(timeout, 4))
+    :ok
+  end
+
+  defp call(name, request) do
+    _ = fetch!(name)
+    GenServer.call({:via, Registry, {@registry, name}}, request)
+  end
+
+  @doc "Milliseconds since the start of the VM."
+  def now_ms do
+    # Monotonic time may be negative, while the core counts up from the start of the VM.
+    start = :erlang.system_info(:start_time)
+    System.convert_time_unit(System.monotonic_time() - start, :native, :millisecond)
+  end
+
+  defp not_running(name) do
+    running = Registry.select(@registry, [{{:"$1", :_, :_}, [], [:"$1"]}])
+
+    "no instance #{inspect(name)} is running, running are: " <>
+      Enum.map_join(running, ", ", &inspect/1)
+  end
+end

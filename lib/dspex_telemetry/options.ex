@@ -1,0 +1,192 @@
+defmodule DSPexTelemetry.Options do
+  # The table is the documentation, the defaults and the check at once.
+  @table [
+    name: [
+      type: :name,
+      default: DSPexTelemetry,
+      doc: "Name of the instance, given as `instance:` to every other function."
+    ],
+    attach: [
+      type: :boolean,
+      default: true,
+      doc: "Whether the handlers are attached at start."
+    ],
+    duration_unit: [
+      type: {:in, [:native, :nanosecond, :microsecond, :millisecond, :second]},
+      default: :native,
+      doc:
+        "Unit of the measurements `duration` and `startup_time`. `:telemetry.span/3` emits " <>
+          "native time; give `:microsecond` for emitters that send microseconds."
+    ],
+    series_limit: [
+      type: {:integer, 1, 1_000_000},
+      default: 2_000,
+      doc:
+        "Most series per event or span. What comes later goes to one series labelled " <>
+          "`otel_metric_overflow` and is counted."
+    ],
+    significant_digits: [
+      type: {:integer, 1, 3},
+      default: 2,
+      doc:
+        "Significant decimal digits that histograms keep: 2 means that quantiles are within 1 %."
+    ],
+    buckets: [
+      type: :buckets,
+      default: %{},
+      doc:
+        "Explicit bucket bounds by metric name, inclusive and in the metric's unit, such as " <>
+          "`%{dspex_bridge_call_method_duration: [1_000, 10_000]}`. The other metrics keep " <>
+          "their defaults."
+    ],
+    ref_limit: [
+      type: {:integer, 0, 10_000_000},
+      default: 100_000,
+      doc: "How many instance references keep their class; the oldest are forgotten first."
+    ],
+    worker_limit: [
+      type: {:integer, 1, 1_000_000},
+      default: 10_000,
+      doc: "How many living workers are known by id."
+    ],
+    idle_timeout: [
+      type: {:or_infinity, 1_000, 31_536_000_000},
+      default: :infinity,
+      doc:
+        "Milliseconds after which a series without events is removed and gives its slot back; " <>
+          "`:infinity` keeps all."
+    ]
+  ]
+
+  @defaults Enum.map(@table, fn {name, option} -> {name, option[:default]} end)
+
+  @moduledoc """
+  Options of an instance, for `{DSPexTelemetry, options}` in a supervision tree and, under
+  `config :dspex_telemetry`, for the default instance.
+
+  #{Enum.map_join(@table, "\n", fn {name, option} -> "  * `:#{name}` - #{option[:doc]} Default: `#{inspect(option[:default])}`." end)}
+
+  The application's environment takes one key more:
+
+    * `:start_default` - `false` keeps the application from starting the default instance.
+  """
+
+  @type t :: %{
+          name: atom(),
+          attach: boolean(),
+          duration_unit: System.time_unit(),
+          series_limit: pos_integer(),
+          significant_digits: 1..3,
+          buckets: %{optional(String.t()) => [number()]},
+          ref_limit: non_neg_integer(),
+          worker_limit: pos_integer(),
+          idle_timeout: pos_integer() | :infinity
+        }
+
+  @doc """
+  Checks options and fills in the defaults.
+
+  Raises `ArgumentError` that names the option, the value and what is allowed.
+
+      iex> DSPexTelemetry.Options.validate!(series_limit: 10).series_limit
+      10
+
+      iex> DSPexTelemetry.Options.validate!(series_limit: 0)
+      ** (ArgumentError) option :series_limit must be an integer from 1 to 1000000, got: 0
+  """
+  @spec validate!(keyword()) :: t()
+  def validate!(options) do
+    unless Keyword.keyword?(options) do
+      raise ArgumentError, "options must be a keyword list, got: #{inspect(options)}"
+    end
+
+    Enum.reduce(options, Map.new(@defaults), fn {name, value}, valid ->
+      Map.put(valid, name, check!(name, value))
+    end)
+  end
+
+  @doc """
+  The options of the default instance from the application's environment, or `:none` if it is not
+  to be started.
+  """
+  @spec default_instance() :: {:ok, keyword()} | :none
+  def default_instance do
+    {start?, options} =
+      :dspex_telemetry
+      |> Application.get_all_env()
+      |> Keyword.drop([:included_applications])
+      |> Keyword.pop(:start_default, true)
+
+    if check_boolean!(:start_default, start?), do: {:ok, options}, else: :none
+  end
+
+  defp check!(name, value) do
+    case Keyword.fetch(@table, name) do
+      {:ok, option} -> check_type!(option[:type], name, value)
+      :error -> raise ArgumentError, unknown(name)
+    end
+  end
+
+  defp check_type!(:name, name, value) do
+    if is_atom(value) and value not in [nil, true, false],
+      do: value,
+      else: refuse!(name, value, "an atom such as MyApp.Telemetry")
+  end
+
+  defp check_type!(:boolean, name, value), do: check_boolean!(name, value)
+
+  defp check_type!({:in, allowed}, name, value) do
+    if value in allowed,
+      do: value,
+      else: refuse!(name, value, "one of #{Enum.map_join(allowed, ", ", &inspect/1)}")
+  end
+
+  defp check_type!({:integer, low, high}, name, value) do
+    if is_integer(value) and value in low..high,
+      do: value,
+      else: refuse!(name, value, "an integer from #{low} to #{high}")
+  end
+
+  defp check_type!({:or_infinity, low, high}, name, value) do
+    if value == :infinity or (is_integer(value) and value in low..high),
+      do: value,
+      else: refuse!(name, value, "an integer from #{low} to #{high} or :infinity")
+  end
+
+  defp check_type!(:buckets, name, value) do
+    unless is_map(value) do
+      refuse!(name, value, "a map from metric name to bucket bounds")
+    end
+
+    Map.new(value, fn {metric, bounds} ->
+      unless (is_atom(metric) or is_binary(metric)) and increasing?(bounds) do
+        refuse!(
+          name,
+          %{metric => bounds},
+          "a map from metric name to strictly increasing non-negative numbers, at most 200"
+        )
+      end
+
+      {to_string(metric), bounds}
+    end)
+  end
+
+  defp increasing?(bounds) do
+    is_list(bounds) and length(bounds) in 1..200 and
+      Enum.all?(bounds, &(is_number(&1) and &1 >= 0 and &1 < 9.0e15)) and
+      bounds == bounds |> Enum.sort() |> Enum.dedup()
+  end
+
+  defp check_boolean!(name, value) do
+    if is_boolean(value), do: value, else: refuse!(name, value, "true or false")
+  end
+
+  defp refuse!(name, value, allowed) do
+    raise ArgumentError, "option #{inspect(name)} must be #{allowed}, got: #{inspect(value)}"
+  end
+
+  defp unknown(name) do
+    allowed = @table |> Keyword.keys() |> Enum.map_join(", ", &inspect/1)
+    "unknown option #{inspect(name)}, allowed are #{allowed}"
+  end
+end

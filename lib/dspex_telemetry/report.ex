@@ -1,0 +1,93 @@
+defmodule DSPexTelemetry.Report do
+  @moduledoc """
+  What an instance has recorded, read while recording goes on.
+
+  Numbers that end in `_us` are microseconds as floats, `nil` where there was no sample. Quantiles
+  are the upper end of their HdrHistogram bucket, at most the exact maximum; means, minima, maxima
+  and counts are exact. Rows are ordered by the time that they took in total, most first.
+
+    * `:operations` - a row for each `{method, python_class}`
+    * `:instances` - a row for each `python_class` of which instances were created
+    * `:tools` - a row for each `tool_name`
+    * `:sessions` - `created`, `active`, `expired` (by reason), `lifetime_ms`, `operations`
+    * `:variables` - `set` (by type), `get_found`, `get_missed`, `set_size_bytes`, `get_size_bytes`
+    * `:pool` - `size`, `spawned`, `died` (by reason), `startup_us`, `lifetime_ms`,
+      `queue_wait_us`, `queue_wait_us_by_command`
+
+  Rows have `count` (completed calls), `errors` (exceptions and calls without success),
+  `error_rate` (their quotient), `mean_us`, `min_us`, `max_us`, `p50_us`, `p90_us`, `p95_us`,
+  `p99_us` and `p999_us`. Distributions have `count`, `mean`, `min`, `max`, `p50`, `p90`, `p95`,
+  `p99` and `p999`, in the unit that their name ends in.
+
+  Events over the series limit are in a row whose labels are all `otel_metric_overflow`.
+  """
+
+  @enforce_keys [:operations, :instances, :tools, :sessions, :variables, :pool]
+  defstruct @enforce_keys
+
+  @typedoc "Latency and errors of one label set."
+  @type row :: %{
+          :count => non_neg_integer(),
+          :errors => non_neg_integer(),
+          :error_rate => float(),
+          :mean_us => float() | nil,
+          :min_us => float() | nil,
+          :max_us => float() | nil,
+          :p50_us => float() | nil,
+          :p90_us => float() | nil,
+          :p95_us => float() | nil,
+          :p99_us => float() | nil,
+          :p999_us => float() | nil,
+          optional(:method | :python_class | :tool_name) => String.t()
+        }
+
+  @typedoc "Statistics of samples."
+  @type distribution :: %{
+          count: non_neg_integer(),
+          mean: float() | nil,
+          min: float() | nil,
+          max: float() | nil,
+          p50: float() | nil,
+          p90: float() | nil,
+          p95: float() | nil,
+          p99: float() | nil,
+          p999: float() | nil
+        }
+
+  @type t :: %__MODULE__{
+          operations: [row()],
+          instances: [row()],
+          tools: [row()],
+          sessions: %{
+            created: non_neg_integer(),
+            active: non_neg_integer(),
+            expired: %{String.t() => non_neg_integer()},
+            lifetime_ms: distribution(),
+            operations: distribution()
+          },
+          variables: %{
+            set: %{String.t() => non_neg_integer()},
+            get_found: non_neg_integer(),
+            get_missed: non_neg_integer(),
+            set_size_bytes: distribution(),
+            get_size_bytes: distribution()
+          },
+          pool: %{
+            size: non_neg_integer(),
+            spawned: non_neg_integer(),
+            died: %{String.t() => non_neg_integer()},
+            startup_us: distribution(),
+            lifetime_ms: distribution(),
+            queue_wait_us: distribution(),
+            queue_wait_us_by_command: %{String.t() => distribution()}
+          }
+        }
+
+  defimpl String.Chars do
+    def to_string(report), do: DSPexTelemetry.Report.Table.render(report)
+  end
+
+  defimpl Inspect do
+    def inspect(report, _options), do: DSPexTelemetry.Report.Table.render(report)
+  end
+end

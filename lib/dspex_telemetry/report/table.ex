@@ -1,0 +1,156 @@
+defmodule DSPexTelemetry.Report.Table do
+  @moduledoc false
+  # The report as text of at most 120 columns.
+
+  alias DSPexTelemetry.Report
+
+  @width 120
+  @most_rows 50
+
+  @numbers [
+    {"calls", :count, :integer},
+    {"errors", :errors, :integer},
+    {"err %", :error_rate, :percent},
+    {"mean", :mean_us, :duration},
+    {"p50", :p50_us, :duration},
+    {"p90", :p90_us, :duration},
+    {"p95", :p95_us, :duration},
+    {"p99", :p99_us, :duration},
+    {"p99.9", :p999_us, :duration},
+    {"max", :max_us, :duration}
+  ]
+  @number_width 8
+
+  @spec render(Report.t()) :: String.t()
+  def render(%Report{} = report) do
+    [
+      section("Method calls", report.operations, [{"method", :method}, {"class", :python_class}]),
+      section("Instances created", report.instances, [{"class", :python_class}]),
+      section("Tool calls", report.tools, [{"tool", :tool_name}]),
+      sessions(report.sessions, report.variables),
+      pool(report.pool)
+    ]
+    |> Enum.intersperse("\n")
+    |> IO.iodata_to_binary()
+    |> String.trim_trailing()
+  end
+
+  @doc "A number of microseconds in the unit that fits, with three significant digits."
+  @spec duration(number() | nil) :: String.t()
+  def duration(nil), do: "-"
+  def duration(us) when us < 0.9995, do: significant(us * 1_000, "ns")
+  def duration(us) when us < 999.5, do: significant(us, "us")
+  def duration(us) when us < 999_500, do: significant(us / 1_000, "ms")
+  def duration(us) when us < 999_500_000, do: significant(us / 1_000_000, "s")
+  def duration(us), do: significant(us / 3_600_000_000, "h")
+
+  defp section(title, [], _labels), do: [title, "\n  none\n"]
+
+  defp section(title, rows, labels) do
+    {shown, more} = Enum.split(rows, @most_rows)
+    # Two columns of indent, the numbers, and what is left for the labels.
+    space = @width - 2 - length(@numbers) * (@number_width + 1)
+    width = div(space, length(labels)) - 1
+    names = for {name, _key} <- labels, do: left(name, width)
+    heads = for {name, _key, _type} <- @numbers, do: right(name, @number_width)
+
+    lines =
+      for row <- shown do
+        label_cells = for {_name, key} <- labels, do: left(Map.fetch!(row, key), width)
+
+        number_cells =
+          for {_name, key, type} <- @numbers,
+              do: right(number(type, Map.fetch!(row, key)), @number_width)
+
+        line(label_cells ++ number_cells)
+      end
+
+    [title, "\n", line(names ++ heads), lines, more_rows(more)]
+  end
+
+  defp line(cells), do: ["  ", Enum.intersperse(cells, " "), "\n"]
+
+  defp more_rows([]), do: []
+  defp more_rows(more), do: "  ... and #{length(more)} more\n"
+
+  defp sessions(sessions, variables) do
+    reads = variables.get_found + variables.get_missed
+
+    [
+      "Sessions\n",
+      "  created #{sessions.created}, active #{sessions.active}, expired #{by(sessions.expired)}\n",
+      "  lifetime p50 #{milliseconds(sessions.lifetime_ms.p50)}, " <>
+        "max #{milliseconds(sessions.lifetime_ms.max)}, " <>
+        "operations p50 #{plain(sessions.operations.p50)}, " <>
+        "max #{plain(sessions.operations.max)}\n",
+      "  variables set #{by(variables.set)}\n",
+      "  variables read #{reads}, found #{variables.get_found}, missed #{variables.get_missed}\n"
+    ]
+    |> clip()
+  end
+
+  defp pool(pool) do
+    wait = pool.queue_wait_us
+
+    [
+      "Worker pool\n",
+      "  size #{pool.size}, spawned #{pool.spawned}, died #{by(pool.died)}\n",
+      "  startup p50 #{duration(pool.startup_us.p50)}, max #{duration(pool.startup_us.max)}\n",
+      "  queue wait of #{wait.count} requests: p50 #{duration(wait.p50)}, " <>
+        "p95 #{duration(wait.p95)}, p99 #{duration(wait.p99)}, max #{duration(wait.max)}\n"
+    ]
+    |> clip()
+  end
+
+  defp by(counts) when map_size(counts) == 0, do: "0"
+
+  defp by(counts) do
+    total = counts |> Map.values() |> Enum.sum()
+
+    parts =
+      counts
+      |> Enum.sort_by(fn {_label, count} -> -count end)
+      |> Enum.map_join(", ", fn {label, count} -> "#{printable(label)} #{count}" end)
+
+    "#{total} (#{parts})"
+  end
+
+  defp clip(lines) do
+    for text <- lines do
+      text = String.trim_trailing(text, "\n")
+      [if(String.length(text) > @width, do: shorten(text, @width), else: text), "\n"]
+    end
+  end
+
+  defp number(:integer, value), do: integer(value)
+  defp number(:percent, rate), do: :erlang.float_to_binary(rate * 100, decimals: 2)
+  defp number(:duration, us), do: duration(us)
+
+  defp integer(value) when value < 10_000_000, do: Integer.to_string(value)
+  defp integer(value) when value < 999_950_000, do: decimal(value / 1_000_000, 1) <> "M"
+  defp integer(value), do: decimal(value / 1_000_000_000, 1) <> "G"
+
+  defp milliseconds(nil), do: "-"
+  defp milliseconds(ms), do: duration(ms * 1_000)
+
+  defp plain(nil), do: "-"
+  defp plain(value), do: value |> round() |> Integer.to_string()
+
+  defp significant(value, unit) when value < 9.995, do: decimal(value, 2) <> unit
+  defp significant(value, unit) when value < 99.95, do: decimal(value, 1) <> unit
+  defp significant(value, unit), do: "#{round(value)}#{unit}"
+
+  defp decimal(value, digits), do: :erlang.float_to_binary(value * 1.0, decimals: digits)
+
+  defp left(text, width), do: text |> printable() |> fit(width) |> String.pad_trailing(width)
+  defp right(text, width), do: text |> fit(width) |> String.pad_leading(width)
+
+  defp fit(text, width) do
+    if String.length(text) > width, do: shorten(text, width), else: text
+  end
+
+  defp shorten(text, width), do: String.slice(text, 0, width - 1) <> "…"
+
+  # Control characters in a label must not reach the terminal.
+  defp printable(text), do: String.replace(text, ~r/[[:cntrl:]]/u, "?")
+end

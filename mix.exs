@@ -1,0 +1,52 @@
+defmodule DSPexTelemetry.MixProject do
+  use Mix.Project
+
+  @version "0.1.0"
+  @source_url "https://github.com/dspex/dspex_telemetry"
+
+  def project do
+    [
+      app: :dspex_telemetry,
+      version: @version,
+      elixir: "~> 1.14",
+      elixirc_paths: elixirc_paths(Mix.env()),
+      compilers: Mix.compilers() ++ [:dspex_telemetry_native],
+      start_permanent: Mix.env() == :prod,
+      deps: deps(),
+      description:
+        "Telemetry for DSPex/Snakepit bridges: the hot path and the histograms in Rust.",
+      package: package(),
+      source_url: @source_url,
+      docs: [main: "readme", extras: ["README.md", "CHANGELOG.md", "docs/reference.md"]]
+    ]
+  end
+
+  def application do
+    [
+      extra_applications: [:logger],
+      mod: {DSPexTelemetry.Application, []}
+    ]
+  end
+
+  defp elixirc_paths(:test), do: ["lib", "test/support/lib"]
+  defp elixirc_paths(_env), do: ["lib"]
+
+  # Where Hex is not installed, the stand-in behaves like telemetry 1.x; see README.md.
+  defp deps do
+    if Code.ensure_loaded?(Hex) do
+      [{:telemetry, "~> 1.0"}]
+    else
+      [{:telemetry, path: "test/support/telemetry"}]
+    end
+  end
+
+  defp package do
+    [
+      licenses: ["Apache-2.0"],
+      links: %{"GitHub" => @source_url},
+      files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
+                native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep
+                docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
+    ]
+  end
+end

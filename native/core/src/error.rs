@@ -1,0 +1,61 @@
+//! What can be wrong with a definition.
+
+use thiserror::Error;
+
+/// Why a definition was refused. Every message names the offender and what is allowed.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum DefinitionError {
+    /// Precision outside what the live counters support.
+    #[error("significant digits must be 1, 2 or 3, got {0}")]
+    Precision(u8),
+    /// Bucket bounds that are not strictly increasing.
+    #[error("bucket bounds of {metric} must be strictly increasing, got {bounds:?}")]
+    Bounds {
+        /// The metric with the bounds.
+        metric: String,
+        /// The bounds as given, in stored units.
+        bounds: Vec<u64>,
+    },
+    /// More bounds than a bucket number can address.
+    #[error("{metric} has {given} bucket bounds, at most {allowed} are allowed")]
+    TooManyBounds {
+        /// The metric with the bounds.
+        metric: String,
+        /// How many were given.
+        given: usize,
+        /// How many are allowed.
+        allowed: usize,
+    },
+    /// More positional fields than the hot path has room for.
+    #[error("{event} has {given} fields, at most {allowed} are allowed")]
+    TooManyFields {
+        /// The event of the plan.
+        event: String,
+        /// How many were given.
+        given: usize,
+        /// How many are allowed.
+        allowed: usize,
+    },
+    /// A step whose labels do not fit its family.
+    #[error("{event} gives {given} labels to {family}, which has {expected} (at most {allowed})")]
+    Labels {
+        /// The event of the plan.
+        event: String,
+        /// The family that the step feeds.
+        family: String,
+        /// How many labels the step gives.
+        given: usize,
+        /// How many labels the family has.
+        expected: usize,
+        /// How many a family may have.
+        allowed: usize,
+    },
+    /// A plan that names something which does not exist.
+    #[error("{event} refers to {what}, which is not defined")]
+    Unknown {
+        /// The event of the plan.
+        event: String,
+        /// What was named.
+        what: String,
+    },
+}

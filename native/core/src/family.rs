@@ -1,0 +1,314 @@
+//! A family: series that share label names and metrics, bounded in number.
+
+use std::mem::size_of;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use foldhash::fast::RandomState;
+use serde::Deserialize;
+
+use crate::error::DefinitionError;
+use crate::histogram::Precision;
+use crate::label::{LabelSet, MAX_LABELS};
+use crate::lane::Shape;
+use crate::local;
+use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
+use crate::series::Series;
+
+/// The label that marks the series of everything over the limit, as OpenTelemetry names it.
+pub const OVERFLOW_LABEL: &str = "otel_metric_overflow";
+
+/// A family as a definition declares it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FamilySpec {
+    /// The event or span whose series these are, such as `dspex.bridge.call_method`.
+    pub name: String,
+    /// Names of the labels, in the order of label values.
+    pub labels: Vec<String>,
+    /// Its counters.
+    pub counters: Vec<CounterSpec>,
+    /// Its histograms.
+    pub histograms: Vec<HistogramSpec>,
+    /// Significant decimal digits that its histograms keep, 1 to 3.
+    pub digits: u8,
+    /// How many series it may have before the rest goes to the overflow series.
+    pub series_limit: usize,
+}
+
+/// Process-wide identity of a family; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FamilyId(u64);
+
+impl FamilyId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Relaxed))
+    }
+
+    /// The number, for hashing.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
+/// Which cells of a series belong to which metric.
+#[derive(Debug)]
+pub struct Layout {
+    counters: Vec<Counter>,
+    histograms: Vec<HistogramMetric>,
+    precision: Precision,
+    cell_count: usize,
+}
+
+impl Layout {
+    fn new(
+        counter_specs: Vec<CounterSpec>,
+        histogram_specs: Vec<HistogramSpec>,
+        digits: u8,
+    ) -> Result<Self, DefinitionError> {
+        let precision = Precision::try_from(digits)?;
+        let mut cell_count = 0;
+        let mut counters = Vec::new();
+        for spec in counter_specs {
+            let counter = Counter::new(spec, cell_count);
+            cell_count += counter.cell_count();
+            counters.push(counter);
+        }
+        let mut histograms = Vec::new();
+        for spec in histogram_specs {
+            let histogram = HistogramMetric::new(spec, precision, cell_count)?;
+            cell_count += histogram.cell_count();
+            histograms.push(histogram);
+        }
+        Ok(Self { counters, histograms, precision, cell_count })
+    }
+
+    /// How many numbers a series has.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            cells: self.cell_count,
+            histograms: self.histograms.len(),
+            precision: self.precision,
+        }
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &[Counter] {
+        &self.counters
+    }
+
+    /// The histograms.
+    pub fn histograms(&self) -> &[HistogramMetric] {
+        &self.histograms
+    }
+
+    /// Cells that count events.
+    pub(crate) fn counting_cells(&self) -> impl Iterator<Item = usize> {
+        let buckets = self.histograms.iter().flat_map(|metric| {
+            (0..metric.bounds.bucket_count()).map(|bucket| metric.bucket_cell(bucket))
+        });
+        self.counters.iter().flat_map(Counter::cells).chain(buckets)
+    }
+
+    /// Cells whose total is the sum over lanes.
+    pub(crate) fn adding_cells(&self) -> impl Iterator<Item = usize> {
+        let sums = self.histograms.iter().map(HistogramMetric::sum_cell);
+        self.counting_cells().chain(sums)
+    }
+
+    /// Cells whose total is the largest over lanes.
+    pub(crate) fn raising_cells(&self) -> impl Iterator<Item = usize> {
+        self.histograms.iter().flat_map(|metric| [metric.max_cell(), metric.min_complement_cell()])
+    }
+}
+
+/// Series with the same label names and metrics.
+pub struct Family {
+    id: FamilyId,
+    name: String,
+    label_names: Vec<String>,
+    layout: Layout,
+    series_limit: usize,
+    table: DashMap<LabelSet, Arc<Series>, RandomState>,
+    /// How many series are in the table or about to be: taken before inserting, so that the limit
+    /// holds whatever threads do at once.
+    slots_taken: AtomicUsize,
+    overflow: RwLock<Option<Arc<Series>>>,
+    overflow_total: AtomicU64,
+}
+
+impl Family {
+    /// An empty family.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if it has too many labels, or a histogram's precision or bounds are not
+    /// allowed.
+    pub fn new(spec: FamilySpec) -> Result<Self, DefinitionError> {
+        if spec.labels.len() > MAX_LABELS {
+            return Err(DefinitionError::Labels {
+                event: spec.name.clone(),
+                family: spec.name,
+                given: spec.labels.len(),
+                expected: spec.labels.len(),
+                allowed: MAX_LABELS,
+            });
+        }
+        Ok(Self {
+            id: FamilyId::next(),
+            layout: Layout::new(spec.counters, spec.histograms, spec.digits)?,
+            name: spec.name,
+            label_names: spec.labels,
+            series_limit: spec.series_limit,
+            table: DashMap::with_hasher(RandomState::default()),
+            slots_taken: AtomicUsize::new(0),
+            overflow: RwLock::new(None),
+            overflow_total: AtomicU64::new(0),
+        })
+    }
+
+    /// Its identity.
+    #[inline]
+    pub fn id(&self) -> FamilyId {
+        self.id
+    }
+
+    /// The event or span whose series these are.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Names of the labels, in the order of label values.
+    pub fn label_names(&self) -> &[String] {
+        &self.label_names
+    }
+
+    /// Its metrics and their cells.
+    #[inline]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// How many series it may have.
+    pub fn series_limit(&self) -> usize {
+        self.series_limit
+    }
+
+    /// How many series it has, the overflow series not counted.
+    pub fn series_count(&self) -> usize {
+        self.slots_taken.load(Relaxed)
+    }
+
+    /// How many events went to the overflow series.
+    pub fn overflow_total(&self) -> u64 {
+        self.overflow_total.load(Relaxed)
+    }
+
+    /// The series of a label set; a new one if there is room. `None` says that there is not, and
+    /// the event belongs to [`Self::overflow_for_event`].
+    pub fn get_or_create(&self, labels: &LabelSet) -> Option<Arc<Series>> {
+        if let Some(series) = self.table.get(labels) {
+            return Some(Arc::clone(&series));
+        }
+        match self.table.entry(labels.clone()) {
+            Entry::Occupied(entry) => Some(Arc::clone(entry.get())),
+            Entry::Vacant(entry) => {
+                let take = |taken| (taken < self.series_limit).then_some(taken + 1);
+                self.slots_taken.fetch_update(Relaxed, Relaxed, take).ok()?;
+                let series = Arc::new(Series::new(self.id, labels.clone(), &self.layout));
+                entry.insert(Arc::clone(&series));
+                Some(series)
+            }
+        }
+    }
+
+    /// The overflow series, for one event that counts as overflowed.
+    pub fn overflow_for_event(&self) -> Arc<Series> {
+        self.overflow_total.fetch_add(1, Relaxed);
+        self.overflow_series()
+    }
+
+    fn overflow_series(&self) -> Arc<Series> {
+        if let Some(series) = self.existing_overflow() {
+            return series;
+        }
+        let mut overflow = self.overflow.write().unwrap_or_else(PoisonError::into_inner);
+        let series = overflow.get_or_insert_with(|| {
+            let labels = LabelSet::new(self.label_names.iter().map(|_| OVERFLOW_LABEL));
+            Arc::new(Series::new(self.id, labels, &self.layout))
+        });
+        Arc::clone(series)
+    }
+
+    /// The overflow series, if any event went there.
+    pub fn existing_overflow(&self) -> Option<Arc<Series>> {
+        self.overflow.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The series of a label set, if there is one.
+    pub fn get(&self, labels: &LabelSet) -> Option<Arc<Series>> {
+        self.table.get(labels).map(|series| Arc::clone(&series))
+    }
+
+    /// All series but the overflow series. Eventually consistent: one that is created during the
+    /// call may be missing.
+    pub fn series(&self) -> Vec<Arc<Series>> {
+        // Only references are copied under a shard's lock, so that recording hardly ever waits.
+        self.table.iter().map(|entry| Arc::clone(entry.value())).collect()
+    }
+
+    /// All series, the overflow series last.
+    pub fn series_with_overflow(&self) -> Vec<Arc<Series>> {
+        let mut all = self.series();
+        all.extend(self.existing_overflow());
+        all
+    }
+
+    /// Forgets all series. The caller drops the thread-local caches afterwards.
+    pub(crate) fn clear(&self) {
+        self.table.retain(|_, _| {
+            self.slots_taken.fetch_sub(1, Relaxed);
+            false
+        });
+        *self.overflow.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.overflow_total.store(0, Relaxed);
+    }
+
+    /// Removes series without an event for `timeout_ms` and gives their slots back; returns how
+    /// many. No event is lost: what arrives while a series leaves goes to its successor.
+    pub(crate) fn retire_idle(&self, now_ms: u64, timeout_ms: u64) -> usize {
+        let mut retired = self.series();
+        retired.retain(|series| {
+            series.idle_ms(&self.layout, now_ms) >= timeout_ms
+                && self
+                    .table
+                    .remove_if(series.labels(), |_, current| Arc::ptr_eq(current, series))
+                    .is_some()
+        });
+        if retired.is_empty() {
+            return 0;
+        }
+        self.slots_taken.fetch_sub(retired.len(), Relaxed);
+        local::drop_caches();
+        // From here no thread can reach the retired series, so what they hold is final.
+        for series in &retired {
+            if series.changed_since_sweep(&self.layout) {
+                let successor =
+                    self.get_or_create(series.labels()).unwrap_or_else(|| self.overflow_series());
+                successor.absorb(series, &self.layout);
+            }
+        }
+        retired.len()
+    }
+
+    /// Bytes allocated by the family and its series.
+    pub fn memory_bytes(&self) -> usize {
+        let bounds: usize =
+            self.layout.histograms().iter().map(|metric| metric.bounds.memory_bytes()).sum();
+        let series: usize =
+            self.series_with_overflow().iter().map(|series| series.memory_bytes()).sum();
+        size_of::<Self>() + bounds + series
+    }
+}

@@ -1,0 +1,84 @@
+//! Sets of ids whose size is a gauge.
+
+use std::collections::HashSet;
+use std::mem::size_of;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+
+/// A set of ids whose size is a gauge, such as the workers that are alive.
+///
+/// A set and not a number: a repeated event changes nothing.
+pub struct IdSet {
+    limit: usize,
+    ids: Mutex<HashSet<Box<str>, RandomState>>,
+    overflow_total: AtomicU64,
+}
+
+impl IdSet {
+    /// An empty set for at most `limit` ids.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, ids: Mutex::default(), overflow_total: AtomicU64::new(0) }
+    }
+
+    /// Adds an id. At the limit it is counted as overflow instead.
+    pub fn insert(&self, id: &str) {
+        let mut ids = self.ids();
+        if ids.len() < self.limit {
+            ids.insert(id.into());
+        } else if !ids.contains(id) {
+            self.overflow_total.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Takes an id out.
+    pub fn remove(&self, id: &str) {
+        self.ids().remove(id);
+    }
+
+    /// How many ids there are.
+    pub fn len(&self) -> usize {
+        self.ids().len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many ids found no room.
+    pub fn overflow_total(&self) -> u64 {
+        self.overflow_total.load(Relaxed)
+    }
+
+    /// Bytes allocated for the ids.
+    pub fn memory_bytes(&self) -> usize {
+        let ids = self.ids();
+        ids.iter().map(|id| id.len() + size_of::<Box<str>>()).sum()
+    }
+
+    fn ids(&self) -> MutexGuard<'_, HashSet<Box<str>, RandomState>> {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repeated_id_changes_nothing() {
+        let set = IdSet::new(2);
+        set.insert("w1");
+        set.insert("w1");
+        assert_eq!(set.len(), 1);
+        set.remove("w1");
+        set.remove("w1");
+        assert!(set.is_empty());
+        for id in ["a", "b", "c", "a"] {
+            set.insert(id);
+        }
+        assert_eq!((set.len(), set.overflow_total()), (2, 1));
+    }
+}

@@ -1,0 +1,200 @@
+//! An instance: the families and plans of one definition, from start to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::DefinitionError;
+use crate::family::{Family, FamilySpec};
+use crate::field::Reject;
+use crate::id_set::IdSet;
+use crate::label::LabelSet;
+use crate::local;
+use crate::plan::{Plan, PlanId, PlanSpec, Surroundings};
+use crate::refs::Refs;
+use crate::series::Series;
+
+/// Everything that an instance is made from.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Definition {
+    /// The families, by name.
+    pub families: Vec<FamilySpec>,
+    /// The plans, one for each event.
+    pub plans: Vec<PlanSpec>,
+    /// How many references keep their class.
+    pub ref_limit: usize,
+    /// How many workers the pool's set holds.
+    pub worker_limit: usize,
+}
+
+/// A running instance.
+pub struct Instance {
+    families: Vec<Arc<Family>>,
+    plans: Vec<Arc<Plan>>,
+    surroundings: Surroundings,
+    stopped: AtomicBool,
+}
+
+impl Instance {
+    /// Compiles a definition and makes its plans known to [`local::record`].
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] says what in the definition is not allowed; nothing is left behind.
+    pub fn start(definition: Definition) -> Result<Self, DefinitionError> {
+        let families: Vec<_> = definition
+            .families
+            .into_iter()
+            .map(|spec| Family::new(spec).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        let surroundings = Surroundings {
+            refs: Arc::new(Refs::new(definition.ref_limit)),
+            workers: Arc::new(IdSet::new(definition.worker_limit)),
+        };
+        let plans: Vec<_> = definition
+            .plans
+            .into_iter()
+            .map(|spec| Plan::new(spec, &families, surroundings.clone()).map(Arc::new))
+            .collect::<Result<_, _>>()?;
+        plans.iter().for_each(local::publish);
+        Ok(Self { families, plans, surroundings, stopped: AtomicBool::new(false) })
+    }
+
+    /// The id of each plan, in the definition's order.
+    pub fn plan_ids(&self) -> impl Iterator<Item = PlanId> {
+        self.plans.iter().map(|plan| plan.id())
+    }
+
+    /// Ends recording and frees the series: when it returns, nothing writes to the instance any
+    /// more. Also done when the instance is dropped.
+    pub fn stop(&self) {
+        if !self.stopped.swap(true, Relaxed) {
+            local::withdraw(self.plans.iter());
+            self.families.iter().for_each(|family| family.clear());
+        }
+    }
+
+    /// Forgets all series and rejections. Classes of references and living workers stay known,
+    /// since they are not counts of events.
+    pub fn reset(&self) {
+        for family in &self.families {
+            family.clear();
+        }
+        local::drop_caches();
+        for plan in &self.plans {
+            plan.clear();
+        }
+    }
+
+    /// Removes series that had no event for `timeout_ms`; returns how many. `now_ms` is the time on
+    /// any clock that does not go back.
+    pub fn retire_idle(&self, now_ms: u64, timeout_ms: u64) -> usize {
+        self.families.iter().map(|family| family.retire_idle(now_ms, timeout_ms)).sum()
+    }
+
+    /// The family with this name.
+    pub fn family(&self, name: &str) -> Option<&Arc<Family>> {
+        self.families.iter().find(|family| family.name() == name)
+    }
+
+    /// All families, in the definition's order.
+    pub fn families(&self) -> &[Arc<Family>] {
+        &self.families
+    }
+
+    /// The workers that are alive.
+    pub fn workers(&self) -> &IdSet {
+        &self.surroundings.workers
+    }
+
+    /// The series with these label values, and the place of the histogram with this name in it.
+    pub fn find_histogram(&self, histogram: &str, labels: &[&str]) -> Option<(Arc<Series>, usize)> {
+        let (family, index) = self.families.iter().find_map(|family| {
+            let metrics = family.layout().histograms();
+            Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
+        })?;
+        let series = family.get(&LabelSet::new(labels.iter().copied()))?;
+        Some((series, index))
+    }
+
+    /// The instance's own state.
+    pub fn info(&self) -> Info {
+        let families = self.families.iter().map(|family| FamilyInfo {
+            event: family.name().to_owned(),
+            series: family.series_count(),
+            limit: family.series_limit(),
+            overflow: family.overflow_total(),
+            memory_bytes: family.memory_bytes(),
+        });
+        let rejected = self.plans.iter().flat_map(|plan| {
+            Reject::ALL.into_iter().map(|reason| Rejected {
+                event: plan.event().to_owned(),
+                reason: reason.name(),
+                count: plan.rejected(reason),
+            })
+        });
+        let families: Vec<_> = families.collect();
+        let refs = &self.surroundings.refs;
+        let workers = &self.surroundings.workers;
+        Info {
+            memory_bytes: families.iter().map(|family| family.memory_bytes).sum::<usize>()
+                + refs.memory_bytes()
+                + workers.memory_bytes(),
+            series: families,
+            rejected: rejected.filter(|rejected| rejected.count > 0).collect(),
+            refs: refs.len(),
+            workers: workers.len(),
+            workers_overflow: workers.overflow_total(),
+        }
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// The state of an instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    /// Each family.
+    pub series: Vec<FamilyInfo>,
+    /// Rejected events by event and reason, where there are any.
+    pub rejected: Vec<Rejected>,
+    /// References whose class is known.
+    pub refs: usize,
+    /// Workers that are alive.
+    pub workers: usize,
+    /// Workers that found no room in the set.
+    pub workers_overflow: u64,
+    /// Bytes allocated by series and maps.
+    pub memory_bytes: usize,
+}
+
+/// The state of a family.
+#[derive(Clone, Debug, Serialize)]
+pub struct FamilyInfo {
+    /// The event or span whose series these are.
+    pub event: String,
+    /// How many series there are.
+    pub series: usize,
+    /// How many there may be.
+    pub limit: usize,
+    /// How many events went to the overflow series.
+    pub overflow: u64,
+    /// Bytes allocated.
+    pub memory_bytes: usize,
+}
+
+/// How many events were rejected.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rejected {
+    /// The event.
+    pub event: String,
+    /// Why.
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
+}

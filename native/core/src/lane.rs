@@ -1,0 +1,530 @@
+//! The numbers of a series: scalars and histogram counters, in lanes by recording thread.
+//!
+//! A thread whose number is below [`exclusive_lanes`] has a lane of its own in every series that it
+//! touches. Such a lane has a single writer, so its cells need no read-modify-write instruction: a
+//! relaxed load and a relaxed store suffice, no store buffer has to drain, and no cache line moves
+//! between cores. The other threads share one lane and pay for atomic instructions. The total of a
+//! cell is the sum over lanes.
+//!
+//! Histogram counters in exclusive lanes are half as wide as those in the shared lane, and only the
+//! first [`COUNTING_LANES`] threads have them, which bounds the memory of a series on machines with
+//! many cores. A counter that is full is *carried*: its count moves to the shared lane. Readers
+//! notice a carry that ran while they were reading, and read again.
+//!
+//! All orderings are relaxed where nothing else is said: a cell carries no other data with it, and
+//! a reader may miss what is in flight. It never sees a count go down.
+
+use std::mem::size_of;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed, fence};
+
+use once_cell::race::OnceBox;
+
+use crate::histogram::{Location, Precision};
+use crate::thread_number::{ThreadNumber, exclusive_lanes};
+
+/// How many threads have histogram counters of their own.
+pub const COUNTING_LANES: usize = 4;
+
+/// The count at which a counter of an exclusive lane is carried.
+const FULL: u32 = if cfg!(test) { 1_000 } else { u32::MAX };
+
+/// How many scalars and histograms a series has.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// Number of scalar cells.
+    pub cells: usize,
+    /// Number of histograms.
+    pub histograms: usize,
+    /// Precision of the histograms.
+    pub precision: Precision,
+}
+
+/// A histogram counter.
+trait Counter: Send + Sync + 'static {
+    const ZERO: Self;
+    fn get(&self) -> u64;
+}
+
+impl Counter for AtomicU32 {
+    const ZERO: Self = AtomicU32::new(0);
+
+    fn get(&self) -> u64 {
+        u64::from(self.load(Relaxed))
+    }
+}
+
+impl Counter for AtomicU64 {
+    const ZERO: Self = AtomicU64::new(0);
+
+    fn get(&self) -> u64 {
+        self.load(Relaxed)
+    }
+}
+
+type Chunks<C, const LEN: usize> = Box<[OnceBox<[C; LEN]>]>;
+
+/// The counters of all histograms of a lane: for each histogram a row of chunks, each of which is
+/// allocated when the first value falls into it, so that a histogram takes memory for the powers of
+/// two that its samples span and for nothing else.
+enum Counters<C> {
+    One(Chunks<C, 16>),
+    Two(Chunks<C, 128>),
+    Three(Chunks<C, 1024>),
+}
+
+macro_rules! each_precision {
+    ($counters:expr, $chunks:ident => $body:expr) => {
+        match $counters {
+            Counters::One($chunks) => $body,
+            Counters::Two($chunks) => $body,
+            Counters::Three($chunks) => $body,
+        }
+    };
+}
+
+impl<C: Counter> Counters<C> {
+    fn new(shape: Shape) -> Self {
+        fn chunks<C, const LEN: usize>(shape: Shape) -> Chunks<C, LEN> {
+            (0..shape.histograms * shape.precision.chunk_count()).map(|_| OnceBox::new()).collect()
+        }
+        match shape.precision {
+            Precision::One => Self::One(chunks(shape)),
+            Precision::Two => Self::Two(chunks(shape)),
+            Precision::Three => Self::Three(chunks(shape)),
+        }
+    }
+
+    #[inline]
+    fn at(&self, chunk: usize, offset: usize) -> &C {
+        fn at<C: Counter, const LEN: usize>(
+            chunks: &Chunks<C, LEN>,
+            chunk: usize,
+            offset: usize,
+        ) -> &C {
+            &chunks[chunk].get_or_init(|| Box::new([const { C::ZERO }; LEN]))[offset]
+        }
+        each_precision!(self, chunks => at(chunks, chunk, offset))
+    }
+
+    /// Adds the counts of a chunk to `totals`; says whether there were any counters.
+    fn add_to(&self, chunk: usize, totals: &mut [u64]) -> bool {
+        fn add<C: Counter>(counters: Option<&[C]>, totals: &mut [u64]) -> bool {
+            let Some(counters) = counters else {
+                return false;
+            };
+            for (total, counter) in totals.iter_mut().zip(counters) {
+                *total += counter.get();
+            }
+            true
+        }
+        each_precision!(self, chunks => add(chunks[chunk].get().map(|chunk| &chunk[..]), totals))
+    }
+
+    fn memory_bytes(&self) -> usize {
+        fn bytes<C, const LEN: usize>(chunks: &Chunks<C, LEN>) -> usize {
+            let touched = chunks.iter().filter(|chunk| chunk.get().is_some()).count();
+            size_of_val(&**chunks) + touched * size_of::<[C; LEN]>()
+        }
+        each_precision!(self, chunks => bytes(chunks))
+    }
+}
+
+const CELLS_PER_LINE: usize = 16;
+
+/// 128 bytes, because x86 prefetches cache lines in pairs and some Arm cores have lines this long.
+#[repr(C, align(128))]
+#[derive(Default)]
+struct Line([AtomicU64; CELLS_PER_LINE]);
+
+/// Scalar cells in cache lines of their own.
+struct Cells(Box<[Line]>);
+
+impl Cells {
+    fn new(cells: usize) -> Self {
+        Self((0..cells.div_ceil(CELLS_PER_LINE)).map(|_| Line::default()).collect())
+    }
+
+    #[inline]
+    fn as_slice(&self) -> &[AtomicU64] {
+        let lines = &*self.0;
+        // SAFETY: `Line` is 128 bytes long and consists of nothing but 16 cells, so a slice of lines
+        // is a slice of 16 times as many cells; the borrow stays the same.
+        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * CELLS_PER_LINE) }
+    }
+}
+
+struct ExclusiveLane {
+    cells: Cells,
+    /// Only for the first [`COUNTING_LANES`].
+    counters: Option<Counters<AtomicU32>>,
+}
+
+struct SharedLane {
+    cells: Cells,
+    counters: Counters<AtomicU64>,
+}
+
+/// The numbers of a series.
+pub struct Lanes {
+    exclusive: Box<[OnceLock<ExclusiveLane>]>,
+    shared: OnceLock<SharedLane>,
+    shape: Shape,
+    carries_begun: AtomicU64,
+    carries_ended: AtomicU64,
+}
+
+impl Lanes {
+    /// All zero. A lane is allocated when its thread first writes.
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            exclusive: (0..exclusive_lanes()).map(|_| OnceLock::new()).collect(),
+            shared: OnceLock::new(),
+            shape,
+            carries_begun: AtomicU64::new(0),
+            carries_ended: AtomicU64::new(0),
+        }
+    }
+
+    /// The precision of the histograms.
+    pub fn precision(&self) -> Precision {
+        self.shape.precision
+    }
+
+    /// The thread's own lane, if it has one.
+    #[inline]
+    pub fn exclusive(&self, number: &ThreadNumber) -> Option<Exclusive<'_>> {
+        let number = number.get();
+        let lane = self.exclusive.get(number)?.get_or_init(|| ExclusiveLane {
+            cells: Cells::new(self.shape.cells),
+            counters: (number < COUNTING_LANES).then(|| Counters::new(self.shape)),
+        });
+        Some(Exclusive { lanes: self, lane })
+    }
+
+    /// The lane of all threads.
+    pub fn shared(&self) -> Shared<'_> {
+        Shared { lanes: self, lane: self.shared_lane() }
+    }
+
+    fn shared_lane(&self) -> &SharedLane {
+        self.shared.get_or_init(|| SharedLane {
+            cells: Cells::new(self.shape.cells),
+            counters: Counters::new(self.shape),
+        })
+    }
+
+    #[inline]
+    fn chunk(&self, histogram: usize, location: Location) -> usize {
+        histogram * self.shape.precision.chunk_count() + location.chunk
+    }
+
+    /// The sum of a cell over all lanes.
+    pub fn sum(&self, cell: usize) -> u64 {
+        self.values(cell).fold(0, u64::saturating_add)
+    }
+
+    /// The largest value of a cell over all lanes.
+    pub fn max(&self, cell: usize) -> u64 {
+        self.values(cell).max().unwrap_or(0)
+    }
+
+    fn values(&self, cell: usize) -> impl Iterator<Item = u64> + '_ {
+        let exclusive = self.exclusive.iter().filter_map(OnceLock::get).map(|lane| &lane.cells);
+        exclusive
+            .chain(self.shared.get().map(|lane| &lane.cells))
+            .map(move |cells| cells.as_slice()[cell].load(Relaxed))
+    }
+
+    /// The counters of a histogram that are not zero, in order of value.
+    pub fn counts(&self, histogram: usize) -> Vec<(Location, u64)> {
+        loop {
+            let ended = self.carries_ended.load(Ordering::Acquire);
+            let counts = self.read_counts(histogram);
+            // Keeps the loads above before the one below. Together with the fence in `carry`: if a
+            // load has seen what a carry wrote, the load below sees that the carry had begun.
+            fence(Ordering::Acquire);
+            if self.carries_begun.load(Relaxed) == ended {
+                return counts;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn read_counts(&self, histogram: usize) -> Vec<(Location, u64)> {
+        let mut counts = Vec::new();
+        let mut totals = vec![0; 1 << self.shape.precision.chunk_bits()];
+        for chunk in 0..self.shape.precision.chunk_count() {
+            let at = self.chunk(histogram, Location { chunk, offset: 0 });
+            totals.fill(0);
+            let mut any = false;
+            for lane in self.exclusive.iter().filter_map(OnceLock::get) {
+                any |= lane.counters.as_ref().is_some_and(|own| own.add_to(at, &mut totals));
+            }
+            any |= self.shared.get().is_some_and(|lane| lane.counters.add_to(at, &mut totals));
+            if any {
+                let counted = totals.iter().enumerate().filter(|(_, count)| **count > 0);
+                counts.extend(counted.map(|(offset, &count)| (Location { chunk, offset }, count)));
+            }
+        }
+        counts
+    }
+
+    /// Moves the count of a full counter to the shared lane, with the sample that found it full.
+    /// Called by the counter's only writer.
+    #[cold]
+    fn carry(&self, counter: &AtomicU32, chunk: usize, offset: usize) {
+        self.carries_begun.fetch_add(1, Relaxed);
+        // Keeps the stores below after the one above; see `counts`.
+        fence(Ordering::Release);
+        let carried = u64::from(counter.load(Relaxed)) + 1;
+        self.shared_lane().counters.at(chunk, offset).fetch_add(carried, Relaxed);
+        counter.store(0, Relaxed);
+        // Release: who sees the carry ended sees both counters as it left them.
+        self.carries_ended.fetch_add(1, Ordering::Release);
+    }
+
+    /// Bytes allocated by the lanes in use.
+    pub fn memory_bytes(&self) -> usize {
+        let cells = self.shape.cells.div_ceil(CELLS_PER_LINE) * size_of::<Line>();
+        let exclusive = self.exclusive.iter().filter_map(OnceLock::get).map(|lane| {
+            cells + lane.counters.as_ref().map_or(0, |counters| counters.memory_bytes())
+        });
+        let shared = self.shared.get().map(|lane| cells + lane.counters.memory_bytes());
+        size_of_val(&*self.exclusive) + exclusive.chain(shared).sum::<usize>()
+    }
+}
+
+/// A way to write into a lane.
+pub trait Writer {
+    /// The scalar cells.
+    fn cells(&self) -> &[AtomicU64];
+
+    /// Adds to a counter cell.
+    fn add(&self, cell: &AtomicU64, amount: u64);
+
+    /// Adds to a sum, which stops at the largest value.
+    fn add_saturating(&self, cell: &AtomicU64, amount: u64);
+
+    /// Raises a cell to a value that is larger.
+    fn raise(&self, cell: &AtomicU64, value: u64);
+
+    /// A histogram counter and its count.
+    type Counted<'c>
+    where
+        Self: 'c;
+
+    /// Finds a histogram counter. Done before the scalars are written, so that a counter which is
+    /// not in the cache is on its way meanwhile.
+    fn find(&self, histogram: usize, location: Location) -> Self::Counted<'_>;
+
+    /// Counts one sample.
+    fn count(&self, counted: Self::Counted<'_>);
+}
+
+/// A counter of an exclusive lane, or none where the lane has no counters.
+pub struct OwnCounter<'c> {
+    counter: Option<(&'c AtomicU32, u32)>,
+    histogram: usize,
+    location: Location,
+}
+
+/// Writes to a lane that nobody else writes to.
+pub struct Exclusive<'a> {
+    lanes: &'a Lanes,
+    lane: &'a ExclusiveLane,
+}
+
+impl Writer for Exclusive<'_> {
+    #[inline]
+    fn cells(&self) -> &[AtomicU64] {
+        self.lane.cells.as_slice()
+    }
+
+    #[inline]
+    fn add(&self, cell: &AtomicU64, amount: u64) {
+        cell.store(cell.load(Relaxed).wrapping_add(amount), Relaxed);
+    }
+
+    #[inline]
+    fn add_saturating(&self, cell: &AtomicU64, amount: u64) {
+        cell.store(cell.load(Relaxed).saturating_add(amount), Relaxed);
+    }
+
+    #[inline]
+    fn raise(&self, cell: &AtomicU64, value: u64) {
+        if value > cell.load(Relaxed) {
+            cell.store(value, Relaxed);
+        }
+    }
+
+    type Counted<'c>
+        = OwnCounter<'c>
+    where
+        Self: 'c;
+
+    #[inline]
+    fn find(&self, histogram: usize, location: Location) -> OwnCounter<'_> {
+        let counter = self.lane.counters.as_ref().map(|counters| {
+            let counter = counters.at(self.lanes.chunk(histogram, location), location.offset);
+            (counter, counter.load(Relaxed))
+        });
+        OwnCounter { counter, histogram, location }
+    }
+
+    #[inline]
+    fn count(&self, counted: OwnCounter<'_>) {
+        let OwnCounter { counter, histogram, location } = counted;
+        match counter {
+            Some((counter, FULL)) => {
+                self.lanes.carry(counter, self.lanes.chunk(histogram, location), location.offset);
+            }
+            Some((counter, count)) => counter.store(count + 1, Relaxed),
+            None => self.lanes.shared().add_samples(histogram, location, 1),
+        }
+    }
+}
+
+/// Writes to the lane that threads share.
+pub struct Shared<'a> {
+    lanes: &'a Lanes,
+    lane: &'a SharedLane,
+}
+
+impl Shared<'_> {
+    /// Adds samples to a histogram.
+    pub fn add_samples(&self, histogram: usize, location: Location, count: u64) {
+        let chunk = self.lanes.chunk(histogram, location);
+        self.lane.counters.at(chunk, location.offset).fetch_add(count, Relaxed);
+    }
+}
+
+impl Writer for Shared<'_> {
+    fn cells(&self) -> &[AtomicU64] {
+        self.lane.cells.as_slice()
+    }
+
+    fn add(&self, cell: &AtomicU64, amount: u64) {
+        cell.fetch_add(amount, Relaxed);
+    }
+
+    fn add_saturating(&self, cell: &AtomicU64, amount: u64) {
+        let mut old = cell.load(Relaxed);
+        while let Err(seen) =
+            cell.compare_exchange_weak(old, old.saturating_add(amount), Relaxed, Relaxed)
+        {
+            old = seen;
+        }
+    }
+
+    fn raise(&self, cell: &AtomicU64, value: u64) {
+        if value > cell.load(Relaxed) {
+            cell.fetch_max(value, Relaxed);
+        }
+    }
+
+    type Counted<'c>
+        = &'c AtomicU64
+    where
+        Self: 'c;
+
+    fn find(&self, histogram: usize, location: Location) -> &AtomicU64 {
+        self.lane.counters.at(self.lanes.chunk(histogram, location), location.offset)
+    }
+
+    fn count(&self, counted: &AtomicU64) {
+        counted.fetch_add(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SHAPE: Shape = Shape { cells: 40, histograms: 2, precision: Precision::Two };
+
+    fn sample(writer: &impl Writer, value: u64) {
+        writer.add(&writer.cells()[17], 3);
+        writer.raise(&writer.cells()[39], value);
+        writer.count(writer.find(1, SHAPE.precision.locate(value)));
+    }
+
+    fn record(lanes: &Lanes, number: &ThreadNumber, value: u64) {
+        match lanes.exclusive(number) {
+            Some(own) => sample(&own, value),
+            None => sample(&lanes.shared(), value),
+        }
+    }
+
+    fn total(lanes: &Lanes) -> u64 {
+        lanes.counts(1).iter().map(|(_, count)| count).sum()
+    }
+
+    #[test]
+    fn no_count_is_lost_with_more_threads_than_lanes() {
+        let lanes = Lanes::new(SHAPE);
+        let threads = 4 * exclusive_lanes() as u64 + 3;
+        std::thread::scope(|scope| {
+            for thread in 0..threads {
+                let lanes = &lanes;
+                scope.spawn(move || {
+                    let number = ThreadNumber::take();
+                    for step in 0..10_000 {
+                        record(lanes, &number, thread * 10_000 + step);
+                    }
+                });
+            }
+        });
+        assert_eq!(lanes.sum(17), threads * 30_000);
+        assert_eq!(lanes.max(39), threads * 10_000 - 1);
+        assert_eq!(total(&lanes), threads * 10_000);
+        assert_eq!(lanes.sum(0), 0);
+        assert!(lanes.counts(0).is_empty());
+    }
+
+    #[test]
+    fn a_reader_never_sees_a_carried_count_twice_or_not_at_all() {
+        let lanes = Lanes::new(SHAPE);
+        let samples = 200 * u64::from(FULL) + 7;
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let number = ThreadNumber::take();
+                for _ in 0..samples {
+                    record(&lanes, &number, 5);
+                }
+            });
+            let mut last = 0;
+            while !writer.is_finished() {
+                let now = total(&lanes);
+                assert!(now >= last, "{now} after {last}");
+                assert!(now <= samples);
+                last = now;
+            }
+        });
+        assert_eq!(total(&lanes), samples);
+    }
+
+    #[test]
+    fn sums_saturate() {
+        let lanes = Lanes::new(SHAPE);
+        let shared = lanes.shared();
+        for _ in 0..2 {
+            shared.add_saturating(&shared.cells()[0], u64::MAX - 1);
+        }
+        assert_eq!(lanes.sum(0), u64::MAX);
+    }
+
+    #[test]
+    fn counters_are_allocated_on_first_touch() {
+        let lanes = Lanes::new(SHAPE);
+        let number = ThreadNumber::take();
+        let before = lanes.memory_bytes();
+        record(&lanes, &number, 1_000_000);
+        let first = lanes.memory_bytes();
+        record(&lanes, &number, 1_000_001);
+        assert!(first > before);
+        assert_eq!(lanes.memory_bytes(), first);
+        record(&lanes, &number, 3_000_000);
+        assert!(lanes.memory_bytes() >= first + 128 * size_of::<AtomicU32>());
+    }
+}

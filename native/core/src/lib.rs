@@ -1,0 +1,26 @@
+//! Series, histograms and reports behind `dspex_telemetry`.
+//!
+//! The crate knows nothing of the BEAM. An [`instance::Instance`] compiles a definition into plans;
+//! [`local::record`] follows a plan for one event, from any thread, without blocking and without
+//! allocating once the series exists; reports and snapshots read while recording goes on.
+#![warn(missing_docs)]
+
+pub mod bounds;
+pub mod encoding;
+pub mod error;
+pub mod exclusive;
+pub mod family;
+pub mod field;
+pub mod histogram;
+pub mod id_set;
+pub mod instance;
+pub mod label;
+pub mod lane;
+pub mod local;
+pub mod metric;
+pub mod plan;
+pub mod quantiles;
+pub mod refs;
+pub mod report;
+pub mod series;
+pub mod thread_number;

@@ -1,0 +1,191 @@
+//! Metrics: what a family of series holds, and in which cells.
+
+use std::sync::atomic::AtomicU64;
+
+use serde::Deserialize;
+
+use crate::bounds::Bounds;
+use crate::error::DefinitionError;
+use crate::histogram::Precision;
+
+/// The unit in which a histogram's samples are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Time, stored in nanoseconds and reported in microseconds.
+    Nanosecond,
+    /// Time, stored and reported in milliseconds.
+    Millisecond,
+    /// Sizes.
+    Byte,
+    /// Plain numbers.
+    One,
+}
+
+/// A small enumerated dimension that lives inside a series as one counter for each value.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Dimension {
+    /// The label's name.
+    pub name: String,
+    /// All values that it can take.
+    pub values: Vec<String>,
+}
+
+/// A counter as a definition declares it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CounterSpec {
+    /// The metric's name.
+    pub name: String,
+    /// Its dimensions; the first varies slowest.
+    pub dimensions: Vec<Dimension>,
+}
+
+/// A histogram as a definition declares it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct HistogramSpec {
+    /// The metric's name.
+    pub name: String,
+    /// The unit of stored samples.
+    pub unit: Unit,
+    /// Inclusive upper bounds of explicit buckets, in stored units.
+    pub bounds: Vec<u64>,
+}
+
+/// A counter with its place among the cells of a series.
+#[derive(Debug)]
+pub struct Counter {
+    /// The metric's name.
+    pub name: String,
+    /// Its dimensions; the first varies slowest.
+    pub dimensions: Vec<Dimension>,
+    first_cell: usize,
+}
+
+impl Counter {
+    pub(crate) fn new(spec: CounterSpec, first_cell: usize) -> Self {
+        Self { name: spec.name, dimensions: spec.dimensions, first_cell }
+    }
+
+    /// How many cells it takes: the product of its dimensions' sizes.
+    pub fn cell_count(&self) -> usize {
+        self.dimensions.iter().map(|dimension| dimension.values.len()).product()
+    }
+
+    /// The cell for one combination, given as an offset below [`Self::cell_count`].
+    #[inline]
+    pub fn cell(&self, offset: usize) -> usize {
+        self.first_cell + offset
+    }
+
+    /// All cells of the counter.
+    pub fn cells(&self) -> impl Iterator<Item = usize> {
+        self.first_cell..self.first_cell + self.cell_count()
+    }
+
+    /// The cells for which dimension `name` has value `value`; all where there is no such dimension.
+    pub fn cells_where<'a>(
+        &'a self,
+        name: &'a str,
+        value: &'a str,
+    ) -> impl Iterator<Item = usize> + 'a {
+        (0..self.cell_count())
+            .filter(move |&offset| {
+                let mut rest = offset;
+                self.dimensions.iter().rev().all(|dimension| {
+                    let index = rest % dimension.values.len();
+                    rest /= dimension.values.len();
+                    dimension.name != name || dimension.values[index] == value
+                })
+            })
+            .map(|offset| self.cell(offset))
+    }
+}
+
+/// A histogram with its place among the cells of a series.
+///
+/// Beside its HDR counters a histogram has scalars: the sum, the largest sample,
+/// the smallest sample (as its complement, so that zero means none and larger wins) and the
+/// explicit buckets.
+#[derive(Debug)]
+pub struct HistogramMetric {
+    /// The metric's name.
+    pub name: String,
+    /// The unit of stored samples.
+    pub unit: Unit,
+    /// Precision of the HDR counters.
+    pub precision: Precision,
+    /// Bounds of the explicit buckets.
+    pub bounds: Bounds,
+    first_cell: usize,
+}
+
+impl HistogramMetric {
+    pub(crate) const SUM: usize = 0;
+    pub(crate) const MAX: usize = 1;
+    pub(crate) const MIN_COMPLEMENT: usize = 2;
+    pub(crate) const SCALARS: usize = 3;
+
+    pub(crate) fn new(
+        spec: HistogramSpec,
+        precision: Precision,
+        first_cell: usize,
+    ) -> Result<Self, DefinitionError> {
+        let bounds = Bounds::new(&spec.name, &spec.bounds, precision)?;
+        Ok(Self { name: spec.name, unit: spec.unit, precision, bounds, first_cell })
+    }
+
+    /// How many cells it takes.
+    pub fn cell_count(&self) -> usize {
+        Self::SCALARS + self.bounds.bucket_count()
+    }
+
+    /// Its cells among those of a series: the sum, the largest sample, the smallest sample's
+    /// complement, and the explicit buckets.
+    #[inline]
+    pub(crate) fn cells<'a>(&self, cells: &'a [AtomicU64]) -> &'a [AtomicU64] {
+        &cells[self.first_cell..self.first_cell + self.cell_count()]
+    }
+
+    /// The cell of the sum.
+    pub fn sum_cell(&self) -> usize {
+        self.first_cell + Self::SUM
+    }
+
+    /// The cell of the largest sample.
+    pub fn max_cell(&self) -> usize {
+        self.first_cell + Self::MAX
+    }
+
+    /// The cell of the smallest sample's complement.
+    pub fn min_complement_cell(&self) -> usize {
+        self.first_cell + Self::MIN_COMPLEMENT
+    }
+
+    /// The cell of an explicit bucket.
+    pub fn bucket_cell(&self, bucket: usize) -> usize {
+        self.first_cell + Self::SCALARS + bucket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_where_selects_by_dimension() {
+        let dimension = |name: &str| Dimension {
+            name: name.to_owned(),
+            values: vec!["true".to_owned(), "false".to_owned()],
+        };
+        let spec = CounterSpec {
+            name: "calls".to_owned(),
+            dimensions: vec![dimension("success"), dimension("cached")],
+        };
+        let counter = Counter::new(spec, 10);
+        let cells = |name, value| counter.cells_where(name, value).collect::<Vec<_>>();
+        assert_eq!(cells("success", "true"), [10, 11]);
+        assert_eq!(cells("success", "false"), [12, 13]);
+        assert_eq!(cells("cached", "false"), [11, 13]);
+        assert_eq!(cells("absent", "x"), [10, 11, 12, 13]);
+    }
+}

@@ -1,0 +1,159 @@
+//! Which class an instance reference belongs to.
+//!
+//! `call_method` events carry a reference and no class; `create_instance` carries both. The map
+//! remembers as many references as it was told to and forgets the oldest first.
+
+use std::collections::{HashSet, VecDeque};
+use std::mem::size_of;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dashmap::DashMap;
+use foldhash::fast::RandomState;
+
+/// A bounded map from reference to class.
+pub struct Refs {
+    limit: usize,
+    classes: DashMap<Arc<str>, Arc<str>, RandomState>,
+    order: Mutex<Order>,
+    /// Counts changes of what is known of a reference, so that copies of the answer can be told
+    /// to be old.
+    epoch: AtomicU64,
+}
+
+#[derive(Default)]
+struct Order {
+    oldest_first: VecDeque<Arc<str>>,
+    /// One allocation for each class name, however many references share it.
+    class_names: HashSet<Arc<str>, RandomState>,
+}
+
+impl Refs {
+    /// A map for `limit` references; with a limit of 0 it remembers nothing.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            classes: DashMap::with_hasher(RandomState::default()),
+            order: Mutex::default(),
+            epoch: AtomicU64::new(0),
+        }
+    }
+
+    /// Remembers the class of a reference; the newest word counts.
+    pub fn bind(&self, reference: &str, class: &str) {
+        if self.limit == 0 || self.class_of(reference).is_some_and(|known| *known == *class) {
+            return;
+        }
+        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let class = order.class_name(class);
+        let reference: Arc<str> = reference.into();
+        if self.classes.insert(Arc::clone(&reference), class).is_some() {
+            // Release pairs with the Acquire in `epoch`: who sees the new epoch sees the new class.
+            self.epoch.fetch_add(1, Ordering::Release);
+            return;
+        }
+        order.oldest_first.push_back(reference);
+        while order.oldest_first.len() > self.limit {
+            if let Some(oldest) = order.oldest_first.pop_front() {
+                let forgotten = self.classes.remove(&oldest);
+                if let Some((_, class)) = forgotten {
+                    order.release_class_name(class);
+                }
+            }
+        }
+    }
+
+    /// The class of a reference, if it is remembered.
+    pub fn class_of(&self, reference: &str) -> Option<Arc<str>> {
+        self.classes.get(reference).map(|class| Arc::clone(&class))
+    }
+
+    /// Changes whenever a known reference gets another class. Being forgotten does not count: the
+    /// old answer is still the right one.
+    #[inline]
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// How many references are remembered.
+    pub fn len(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.classes.is_empty()
+    }
+
+    /// Bytes allocated, estimated from the number and length of references.
+    pub fn memory_bytes(&self) -> usize {
+        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = 2 * size_of::<usize>();
+        let text = |texts: &mut dyn Iterator<Item = &Arc<str>>| -> usize {
+            texts.map(|text| text.len() + counts).sum()
+        };
+        let entry = size_of::<(Arc<str>, Arc<str>)>() + size_of::<Arc<str>>();
+        text(&mut order.oldest_first.iter())
+            + text(&mut order.class_names.iter())
+            + order.oldest_first.len() * entry
+    }
+}
+
+impl Order {
+    fn class_name(&mut self, class: &str) -> Arc<str> {
+        if let Some(known) = self.class_names.get(class) {
+            return Arc::clone(known);
+        }
+        let name: Arc<str> = class.into();
+        self.class_names.insert(Arc::clone(&name));
+        name
+    }
+
+    fn release_class_name(&mut self, class: Arc<str>) {
+        // Two are left when no reference has the class: the one in the set and this one. A copy
+        // that is being read elsewhere only delays the release to the next reference of the class.
+        if Arc::strong_count(&class) <= 2 {
+            self.class_names.remove(&class);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_reference_is_forgotten_first() {
+        let refs = Refs::new(2);
+        refs.bind("a", "A");
+        refs.bind("b", "B");
+        refs.bind("a", "A");
+        refs.bind("c", "C");
+        assert_eq!(refs.class_of("a"), None);
+        assert_eq!(refs.class_of("b").as_deref(), Some("B"));
+        assert_eq!(refs.class_of("c").as_deref(), Some("C"));
+        assert_eq!(refs.len(), 2);
+    }
+
+    #[test]
+    fn another_class_for_a_known_reference_changes_the_epoch() {
+        let refs = Refs::new(2);
+        refs.bind("a", "A");
+        let before = refs.epoch();
+        refs.bind("a", "A");
+        assert_eq!(refs.epoch(), before);
+        refs.bind("a", "B");
+        assert_ne!(refs.epoch(), before);
+        assert_eq!(refs.class_of("a").as_deref(), Some("B"));
+    }
+
+    #[test]
+    fn class_names_without_references_are_released() {
+        let refs = Refs::new(10);
+        for number in 0..1_000 {
+            refs.bind(&format!("ref-{number}"), &format!("Class{number}"));
+        }
+        let order = refs.order.lock().expect("not poisoned");
+        assert_eq!(order.class_names.len(), 10);
+    }
+}

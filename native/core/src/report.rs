@@ -1,0 +1,366 @@
+//! The report: what the catalogue's families say about operations, sessions and the pool.
+//!
+//! Durations are in microseconds. A family that the definition lacks counts as empty.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::family::Family;
+use crate::instance::Instance;
+use crate::metric::HistogramMetric;
+use crate::quantiles::{Distribution, Samples};
+use crate::series::Series;
+
+const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
+
+/// Counts by the value of a label.
+pub type CountBy = BTreeMap<String, u64>;
+
+/// Everything at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// Method calls, those that took most time in total first.
+    pub operations: Vec<Operation>,
+    /// Created instances, by class.
+    pub instances: Vec<InstanceRow>,
+    /// Tool calls, by tool.
+    pub tools: Vec<Tool>,
+    /// Sessions.
+    pub sessions: Sessions,
+    /// Session variables.
+    pub variables: Variables,
+    /// The worker pool.
+    pub pool: Pool,
+}
+
+macro_rules! latency_row {
+    ($(#[$doc:meta])* $name:ident { $($(#[$label_doc:meta])* $label:ident),+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize)]
+        pub struct $name {
+            $($(#[$label_doc])* pub $label: String,)+
+            /// Completed calls, exceptions included.
+            pub count: u64,
+            /// Exceptions and calls that reported no success.
+            pub errors: u64,
+            /// Errors divided by completed calls.
+            pub error_rate: f64,
+            /// Exact mean.
+            pub mean_us: Option<f64>,
+            /// Exact minimum.
+            pub min_us: Option<f64>,
+            /// Exact maximum.
+            pub max_us: Option<f64>,
+            /// Median, to the histogram's precision, as the other quantiles.
+            pub p50_us: Option<f64>,
+            /// 0.9 quantile.
+            pub p90_us: Option<f64>,
+            /// 0.95 quantile.
+            pub p95_us: Option<f64>,
+            /// 0.99 quantile.
+            pub p99_us: Option<f64>,
+            /// 0.999 quantile.
+            pub p999_us: Option<f64>,
+        }
+
+        impl $name {
+            fn from_calls(labels: Vec<String>, calls: &Calls) -> Option<Self> {
+                let mut labels = labels.into_iter();
+                let latency = calls.latency.distribution(NANOSECONDS_PER_MICROSECOND);
+                Some(Self {
+                    $($label: labels.next()?,)+
+                    count: calls.count,
+                    errors: calls.errors,
+                    error_rate: calls.errors as f64 / calls.count as f64,
+                    mean_us: latency.mean,
+                    min_us: latency.min,
+                    max_us: latency.max,
+                    p50_us: latency.p50,
+                    p90_us: latency.p90,
+                    p95_us: latency.p95,
+                    p99_us: latency.p99,
+                    p999_us: latency.p999,
+                })
+            }
+        }
+    };
+}
+
+latency_row! {
+    /// Calls of one method of one class.
+    Operation {
+        /// The method.
+        method,
+        /// The class, `unknown` where no event told.
+        python_class
+    }
+}
+
+latency_row! {
+    /// Creations of instances of one class.
+    InstanceRow {
+        /// The class.
+        python_class
+    }
+}
+
+latency_row! {
+    /// Calls of one tool.
+    Tool {
+        /// The tool.
+        tool_name
+    }
+}
+
+/// Sessions.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sessions {
+    /// How many were created.
+    pub created: u64,
+    /// How many have not expired.
+    pub active: u64,
+    /// How many expired, by reason.
+    pub expired: CountBy,
+    /// How long they lived, in milliseconds.
+    pub lifetime_ms: Distribution,
+    /// How many operations they made.
+    pub operations: Distribution,
+}
+
+/// Session variables.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Variables {
+    /// How many were set, by type.
+    pub set: CountBy,
+    /// How many reads found a value.
+    pub get_found: u64,
+    /// How many reads found none.
+    pub get_missed: u64,
+    /// Sizes of values set, in bytes.
+    pub set_size_bytes: Distribution,
+    /// Sizes of values read, in bytes.
+    pub get_size_bytes: Distribution,
+}
+
+/// The worker pool.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Pool {
+    /// Workers that are alive.
+    pub size: u64,
+    /// Workers that were started.
+    pub spawned: u64,
+    /// Workers that died, by reason.
+    pub died: CountBy,
+    /// How long workers took to start, in microseconds.
+    pub startup_us: Distribution,
+    /// How long dead workers had lived, in milliseconds.
+    pub lifetime_ms: Distribution,
+    /// How long requests waited for a worker, in microseconds.
+    pub queue_wait_us: Distribution,
+    /// The same by command.
+    pub queue_wait_us_by_command: BTreeMap<String, Distribution>,
+}
+
+/// Completed calls of one row: every series that shares the row's labels, merged.
+struct Calls {
+    count: u64,
+    errors: u64,
+    latency: Samples,
+}
+
+impl Report {
+    /// Reads an instance while it goes on recording.
+    pub fn new(instance: &Instance) -> Self {
+        let view = View(instance);
+        Self {
+            operations: view.calls("dspex.bridge.call_method", 2, Operation::from_calls),
+            instances: view.calls("dspex.bridge.create_instance", 1, InstanceRow::from_calls),
+            tools: view.calls("dspex.tools.call", 1, Tool::from_calls),
+            sessions: view.sessions(),
+            variables: view.variables(),
+            pool: view.pool(),
+        }
+    }
+
+    /// The report as JSON text.
+    ///
+    /// # Errors
+    ///
+    /// None that a report can cause: all keys are text and all numbers finite.
+    pub fn to_json(&self) -> serde_json::Result<String> {
+        serde_json::to_string(self)
+    }
+}
+
+struct View<'a>(&'a Instance);
+
+impl View<'_> {
+    fn family(&self, name: &str) -> Option<&Arc<Family>> {
+        self.0.family(name)
+    }
+
+    /// One row for each combination of the first `labels` labels of a family of calls, the most
+    /// time first.
+    fn calls<Row>(
+        &self,
+        family: &str,
+        labels: usize,
+        row: fn(Vec<String>, &Calls) -> Option<Row>,
+    ) -> Vec<Row> {
+        let Some(family) = self.family(family) else {
+            return Vec::new();
+        };
+        let mut calls: Vec<_> = merge_calls(family, labels).into_iter().collect();
+        calls.sort_by_key(|(_, calls)| std::cmp::Reverse(calls.latency.sum()));
+        calls.into_iter().filter_map(|(labels, calls)| row(labels, &calls)).collect()
+    }
+
+    fn sessions(&self) -> Sessions {
+        let created = self.total("dspex.session.created");
+        let expired = self.counts("dspex.session.expired");
+        let gone: u64 = expired.values().sum();
+        Sessions {
+            created,
+            active: created.saturating_sub(gone),
+            expired,
+            lifetime_ms: self.distribution("dspex_session_lifetime_ms", None, 1.0),
+            operations: self.distribution("dspex_session_operations", None, 1.0),
+        }
+    }
+
+    fn variables(&self) -> Variables {
+        let size = |op| self.distribution("dspex_session_variable_size_bytes", Some(op), 1.0);
+        let get = self.counts("dspex.session.variable.get");
+        let get = |found: &str| get.get(found).copied().unwrap_or(0);
+        Variables {
+            set: self.counts("dspex.session.variable.set"),
+            get_found: get("true"),
+            get_missed: get("false"),
+            set_size_bytes: size("set"),
+            get_size_bytes: size("get"),
+        }
+    }
+
+    fn pool(&self) -> Pool {
+        let queue = "snakepit_pool_queue_time";
+        let by_command = self.family("snakepit.pool.queue_time").map(distributions_by_first_label);
+        Pool {
+            size: self.0.workers().len() as u64,
+            spawned: self.total("snakepit.worker.spawned"),
+            died: self.counts("snakepit.worker.died"),
+            startup_us: self.distribution(
+                "snakepit_worker_startup_time",
+                None,
+                NANOSECONDS_PER_MICROSECOND,
+            ),
+            lifetime_ms: self.distribution("snakepit_worker_lifetime_ms", None, 1.0),
+            queue_wait_us: self.distribution(queue, None, NANOSECONDS_PER_MICROSECOND),
+            queue_wait_us_by_command: by_command.unwrap_or_default(),
+        }
+    }
+
+    /// All that a family's first counter counted.
+    fn total(&self, family: &str) -> u64 {
+        self.counts(family).values().sum()
+    }
+
+    /// What a family's first counter counted, by the first label.
+    fn counts(&self, family: &str) -> CountBy {
+        let mut counts = CountBy::new();
+        let Some(family) = self.family(family) else {
+            return counts;
+        };
+        let Some(counter) = family.layout().counters().first() else {
+            return counts;
+        };
+        for series in family.series_with_overflow() {
+            let count: u64 = counter.cells().map(|cell| series.lanes().sum(cell)).sum();
+            let label = series.labels().values().next().unwrap_or_default();
+            *counts.entry(label.to_owned()).or_default() += count;
+        }
+        counts
+    }
+
+    /// Statistics of a histogram over the series with this first label, or over all.
+    fn distribution(&self, histogram: &str, label: Option<&str>, divisor: f64) -> Distribution {
+        let place = self.0.families().iter().find_map(|family| {
+            let metrics = family.layout().histograms();
+            Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
+        });
+        let Some((family, index)) = place else {
+            return Distribution::EMPTY;
+        };
+        let metric = &family.layout().histograms()[index];
+        let mut samples = Samples::new(metric);
+        for series in family.series_with_overflow() {
+            if label.is_none() || series.labels().values().next() == label {
+                samples.add(&series, index, metric);
+            }
+        }
+        samples.distribution(divisor)
+    }
+}
+
+/// Statistics in microseconds of a family's first histogram, for each series.
+fn distributions_by_first_label(family: &Arc<Family>) -> BTreeMap<String, Distribution> {
+    let Some(metric) = family.layout().histograms().first() else {
+        return BTreeMap::new();
+    };
+    let row = |series: Arc<Series>| {
+        let label = series.labels().values().next()?.to_owned();
+        let mut samples = Samples::new(metric);
+        samples.add(&series, 0, metric);
+        Some((label, samples.distribution(NANOSECONDS_PER_MICROSECOND)))
+    };
+    family.series_with_overflow().into_iter().filter_map(row).collect()
+}
+
+fn merge_calls(family: &Family, labels: usize) -> BTreeMap<Vec<String>, Calls> {
+    let mut rows: BTreeMap<Vec<String>, Calls> = BTreeMap::new();
+    let Some(metric) = family.layout().histograms().first() else {
+        return rows;
+    };
+    for series in family.series_with_overflow() {
+        let (count, errors) = completions(family, &series);
+        if count == 0 {
+            // Only started so far.
+            continue;
+        }
+        let key = series.labels().values().take(labels).map(str::to_owned).collect();
+        let calls = rows.entry(key).or_insert_with(|| Calls::new(metric));
+        calls.count += count;
+        calls.errors += errors;
+        calls.latency.add(&series, 0, metric);
+    }
+    rows
+}
+
+/// Completed calls and errors of a series. Success is a label of the series or a dimension of the
+/// family's first counter; where it is a label, the duration's count counts completions.
+fn completions(family: &Family, series: &Series) -> (u64, u64) {
+    let label_is = |value| {
+        let mut pairs = family.label_names().iter().zip(series.labels().values());
+        pairs.any(|(name, label)| name == "success" && label == value)
+    };
+    if family.label_names().iter().any(|name| name == "success") {
+        let count = series.sample_count(0);
+        return (count, if label_is("false") { count } else { 0 });
+    }
+    let Some(counter) = family.layout().counters().first() else {
+        return (0, 0);
+    };
+    let sum = |cells: &mut dyn Iterator<Item = usize>| -> u64 {
+        cells.map(|cell| series.lanes().sum(cell)).sum()
+    };
+    let count = sum(&mut counter.cells());
+    let errors = sum(&mut counter.cells_where("success", "false"));
+    (count, errors)
+}
+
+impl Calls {
+    fn new(metric: &HistogramMetric) -> Self {
+        Self { count: 0, errors: 0, latency: Samples::new(metric) }
+    }
+}

@@ -1,0 +1,157 @@
+//! Terms into what the core takes.
+
+use std::mem::MaybeUninit;
+
+use rustler::sys::{ErlNifBinary, enif_inspect_binary};
+use rustler::{Binary, Encoder, Env, NewBinary, Term, TermType};
+use serde_json::{Map, Value};
+use telemetry_core::field::{Fields, Inputs, Reject};
+
+mod atoms {
+    rustler::atoms! { nil, true_ = "true", false_ = "false" }
+}
+
+/// Stores the positional fields of an event, of which `term` gives one at a time; one that was not
+/// passed is `nil`.
+#[inline]
+pub fn fields<'a>(
+    inputs: &Inputs,
+    term: impl Fn(usize) -> Term<'a>,
+    fields: &mut Fields<'a>,
+) -> Result<(), Reject> {
+    let nil = atoms::nil();
+    for input in &inputs.measurements {
+        let term = term(input.at);
+        match term.decode::<u64>() {
+            Ok(value) => fields.set_number(input.at, value, &input.scale)?,
+            Err(_) if nil == term => input.absent?,
+            Err(_) => return Err(no_measurement(term)),
+        }
+    }
+    for input in &inputs.texts {
+        if input.unless.is_some_and(|there| fields.is_given(there)) {
+            continue;
+        }
+        let term = term(input.at);
+        if nil == term {
+            input.absent?;
+        } else {
+            match bytes(term) {
+                Some(text) => fields.set_text(input.at, text),
+                None => fields.set_text(input.at, other_text(term)?),
+            }
+        }
+    }
+    let (yes, no) = (atoms::true_(), atoms::false_());
+    for input in &inputs.flags {
+        let term = term(input.at);
+        let flag = if yes == term {
+            true
+        } else if no == term {
+            false
+        } else if nil == term {
+            input.absent?
+        } else {
+            return Err(Reject::InvalidMetadata);
+        };
+        fields.set_flag(input.at, flag);
+    }
+    for input in &inputs.choices {
+        let term = term(input.at);
+        if nil == term {
+            return Err(Reject::MissingMetadata);
+        }
+        fields.set_choice(input.at, other_text(term)?, &input.words);
+    }
+    Ok(())
+}
+
+/// The term for a field that was not passed.
+pub fn absent(env: Env<'_>) -> Term<'_> {
+    atoms::nil().to_term(env)
+}
+
+#[cold]
+fn no_measurement(term: Term<'_>) -> Reject {
+    if !term.is_integer() {
+        Reject::InvalidMeasurement
+    } else if term < 0.encode(term.get_env()) {
+        Reject::NegativeMeasurement
+    } else {
+        Reject::OversizedMeasurement
+    }
+}
+
+/// The text of a binary, an atom or an integer.
+#[cold]
+fn other_text(term: Term<'_>) -> Result<&[u8], Reject> {
+    let text = match term.get_type() {
+        TermType::Binary => return bytes(term).ok_or(INVALID),
+        TermType::Atom => term.atom_to_string().map_err(|_| INVALID)?,
+        TermType::Integer => term.decode::<i64>().map_err(|_| INVALID)?.to_string(),
+        _ => return Err(INVALID),
+    };
+    let text = binary(term.get_env(), text.as_bytes());
+    bytes(text.to_term(term.get_env())).ok_or(INVALID)
+}
+
+const INVALID: Reject = Reject::InvalidMetadata;
+
+/// The bytes of a binary for as long as its environment lives.
+///
+/// `rustler::Binary` says the same, but hands itself on through memory, which costs a tenth of a
+/// recording.
+#[inline]
+fn bytes(term: Term<'_>) -> Option<&[u8]> {
+    let mut binary = MaybeUninit::<ErlNifBinary>::uninit();
+    let (env, raw) = (term.get_env().as_c_arg(), term.as_c_arg());
+    // SAFETY: `raw` is a term of `env`, and the function fills in `binary` whenever it returns
+    // something else than zero. It then points to memory that the environment keeps until the NIF
+    // returns, which the lifetime of the term stands for; nobody writes to it.
+    unsafe {
+        if enif_inspect_binary(env, raw, binary.as_mut_ptr()) == 0 {
+            return None;
+        }
+        let binary = binary.assume_init_ref();
+        Some(std::slice::from_raw_parts(binary.data, binary.size))
+    }
+}
+
+/// A term as the JSON value that serde reads definitions from: maps with atom keys are objects,
+/// atoms are strings, `{tag, content}` is an externally tagged enum.
+pub fn value(term: Term<'_>) -> Result<Value, String> {
+    let refused = || format!("{term:?} can stand in no definition");
+    match term.get_type() {
+        TermType::Atom if atoms::nil() == term => Ok(Value::Null),
+        TermType::Atom if atoms::true_() == term => Ok(Value::Bool(true)),
+        TermType::Atom if atoms::false_() == term => Ok(Value::Bool(false)),
+        TermType::Atom => term.atom_to_string().map(Value::String).map_err(|_| refused()),
+        TermType::Binary => term.decode().map(Value::String).map_err(|_| refused()),
+        TermType::Integer => term.decode::<u64>().map(Value::from).map_err(|_| refused()),
+        TermType::List => {
+            let items: Vec<Term> = term.decode().map_err(|_| refused())?;
+            items.into_iter().map(value).collect::<Result<_, _>>().map(Value::Array)
+        }
+        TermType::Tuple => {
+            let (tag, content): (Term, Term) = term.decode().map_err(|_| refused())?;
+            let tag = tag.atom_to_string().map_err(|_| refused())?;
+            Ok(Value::Object(Map::from_iter([(tag, value(content)?)])))
+        }
+        TermType::Map => {
+            let entries = rustler::MapIterator::new(term).ok_or_else(refused)?;
+            let object = entries.map(|(key, content)| {
+                let key = key.atom_to_string().map_err(|_| refused())?;
+                Ok((key, value(content)?))
+            });
+            object.collect::<Result<Map<_, _>, String>>().map(Value::Object)
+        }
+        _ => Err(refused()),
+    }
+}
+
+/// A binary with these bytes.
+pub fn binary<'a>(env: Env<'a>, bytes: &[u8]) -> Binary<'a> {
+    let mut binary = NewBinary::new(env, bytes.len());
+    binary.as_mut_slice().copy_from_slice(bytes);
+    binary.into()
+}

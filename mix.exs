@@ -17,7 +17,10 @@ defmodule DSPexTelemetry.MixProject do
         "Telemetry for DSPex/Snakepit bridges: the hot path and the histograms in Rust.",
       package: package(),
       source_url: @source_url,
-      docs: [main: "readme", extras: ["README.md", "CHANGELOG.md", "docs/reference.md"]]
+      docs: [
+        main: "readme",
+        extras: ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/reference.md"]
+      ]
     ]
   end
 

@@ -2,29 +2,42 @@ defmodule DSPexTelemetry do
   @moduledoc """
   Telemetry for DSPex/Snakepit bridges: Elixir calling Python workers.
 
-  The library attaches to the `:telemetry` events of the bridge and turns them into answers. The
-  work on every event happens in Rust, in the process that emitted the event; no process mailbox
-  stands on the path, and no memory grows with the number of events.
-
-      iex> DSPexTelemetry.attached?()
-      true
+  The library attaches to the `:telemetry` events of the bridge and keeps their counts and latency
+  distributions. The work on every event happens in Rust, in the process that emitted the event; no
+  process mailbox stands on the path, and no memory grows with the number of events.
 
   The application starts a default instance, also named `DSPexTelemetry`, whose handlers are
-  attached. More instances, each with its own options and its own numbers, go into a supervision
-  tree:
+  attached, so there is nothing to set up:
+
+      DSPexTelemetry.Emit.call_method(%{ref: ref, method: "search", args: args}, fn ->
+        MyBridge.call(ref, "search", args)
+      end)
+
+      DSPexTelemetry.report()
+
+  More instances, each with its own options and its own numbers, go into a supervision tree:
 
       children = [
         {DSPexTelemetry, name: MyApp.Telemetry, series_limit: 500}
       ]
 
-  Every function takes `instance:`, the name of an instance, and raises `ArgumentError` if none of
-  that name is running. See `DSPexTelemetry.Options` for the options of an instance.
+  Every function but `events/0`, `start_link/1` and `child_spec/1` takes `instance:`, the name of an
+  instance, and raises `ArgumentError` if none of that name is running, or for an option that it
+  does not know. See `DSPexTelemetry.Options` for the options of an instance.
   """
 
   alias DSPexTelemetry.{Catalogue, Info, Instance, Native, Options, Report}
 
+  @overflow_label :otel_metric_overflow
+
   @doc """
-  Starts an instance under a supervisor. See `DSPexTelemetry.Options`.
+  The child specification of an instance, for `{DSPexTelemetry, options}` in a supervision tree.
+
+  Its id contains the name, so several instances fit under one supervisor. Options are checked when
+  the instance starts; see `DSPexTelemetry.Options`.
+
+      iex> DSPexTelemetry.child_spec(name: MyApp.Telemetry).id
+      {DSPexTelemetry, MyApp.Telemetry}
   """
   @spec child_spec(keyword()) :: Supervisor.child_spec()
   def child_spec(options) do
@@ -36,7 +49,14 @@ defmodule DSPexTelemetry do
   end
 
   @doc """
-  Starts an instance linked to the caller.
+  Starts an instance linked to the caller, for the options of `DSPexTelemetry.Options`.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Started, series_limit: 500)
+      iex> DSPexTelemetry.attached?(instance: MyApp.Started)
+      true
+
+      iex> DSPexTelemetry.start_link(series_limit: 0)
+      ** (ArgumentError) option :series_limit must be an integer from 1 to 1000000, got: 0
 
   Returns `{:error, {:already_started, pid}}` if one of that name is running. Raises `ArgumentError`
   for an option that is not allowed.
@@ -48,18 +68,35 @@ defmodule DSPexTelemetry do
 
   @doc """
   Attaches the instance's handlers to all events of the catalogue. Attached ones stay as they are.
+
+  An instance does this when it starts, unless its option `:attach` is `false`.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Attached, attach: false)
+      iex> DSPexTelemetry.attach(instance: MyApp.Attached)
+      :ok
+      iex> DSPexTelemetry.attached?(instance: MyApp.Attached)
+      true
   """
   @spec attach(keyword()) :: :ok
   def attach(options \\ []), do: options |> instance!() |> Instance.attach()
 
   @doc """
-  Detaches the instance's handlers. What was recorded stays.
+  Detaches the instance's handlers. What was recorded stays, and `attach/1` goes on from there.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Detached)
+      iex> DSPexTelemetry.detach(instance: MyApp.Detached)
+      :ok
+      iex> DSPexTelemetry.attached?(instance: MyApp.Detached)
+      false
   """
   @spec detach(keyword()) :: :ok
   def detach(options \\ []), do: options |> instance!() |> Instance.detach()
 
   @doc """
   Whether any of the instance's handlers is attached.
+
+      iex> DSPexTelemetry.attached?()
+      true
   """
   @spec attached?(keyword()) :: boolean()
   def attached?(options \\ []), do: options |> instance!() |> Instance.attached?()
@@ -69,6 +106,10 @@ defmodule DSPexTelemetry do
 
   Which workers are alive, and which class a reference has, stays known: those are not counts of
   events. An event that comes in meanwhile is counted after the reset or not at all.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Reset)
+      iex> DSPexTelemetry.reset(instance: MyApp.Reset)
+      :ok
   """
   @spec reset(keyword()) :: :ok
   def reset(options \\ []) do
@@ -76,7 +117,7 @@ defmodule DSPexTelemetry do
   end
 
   @doc """
-  The names of all events that the library handles.
+  The names of all events that the library handles, in the order of `docs/reference.md`.
 
       iex> [:dspex, :bridge, :call_method, :stop] in DSPexTelemetry.events()
       true
@@ -85,10 +126,25 @@ defmodule DSPexTelemetry do
   def events, do: Enum.map(Catalogue.events(), & &1.name)
 
   @doc """
-  What was recorded since the start or the last reset.
+  What was recorded since the start or the last reset, as a `DSPexTelemetry.Report`.
 
-    * `:format` - `:struct` (default) for a `DSPexTelemetry.Report`, which prints as a table, or
-      `:json` for the same numbers as JSON text
+  Options, beside `:instance`:
+
+    * `:format` - `:struct` (default) for the struct, which prints as a table of at most 120 columns,
+      or `:json` for the same numbers as JSON text
+
+  Recording goes on meanwhile; events in flight may be in some numbers and not yet in others. Units
+  are in the names: `_us` is microseconds, `_ms` milliseconds, `_bytes` bytes.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Reported)
+      iex> DSPexTelemetry.Emit.call_method(%{method: "ask", python_class: "Doc"}, fn -> :error end)
+      iex> report = DSPexTelemetry.report(instance: MyApp.Reported)
+      iex> row = Enum.find(report.operations, &(&1.method == "ask"))
+      iex> {row.python_class, row.count, row.errors, row.error_rate}
+      {"Doc", 1, 1, 1.0}
+
+      iex> DSPexTelemetry.report(format: :xml)
+      ** (ArgumentError) option :format must be :struct or :json, got: :xml
   """
   @spec report(keyword()) :: Report.t() | String.t()
   def report(options \\ []) do
@@ -108,7 +164,13 @@ defmodule DSPexTelemetry do
   end
 
   @doc """
-  The instance's own state: series and limits, overflow, rejected events, memory, uptime.
+  The instance's own state, as a `DSPexTelemetry.Info`: series and limits, overflow, rejected events,
+  memory in bytes, uptime in milliseconds.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Observed, series_limit: 500)
+      iex> [family | _] = DSPexTelemetry.info(instance: MyApp.Observed).series
+      iex> {family.event, family.limit, family.overflow}
+      {"dspex.bridge.create_instance", 500, 0}
   """
   @spec info(keyword()) :: Info.t()
   def info(options \\ []) do
@@ -119,16 +181,29 @@ defmodule DSPexTelemetry do
   @doc """
   One histogram in the encodings of HdrHistogram, which its implementations in other languages read.
 
-  `event` and `labels` name the series. Where an event feeds more than one histogram, `:metric`
-  says which one; the first is the default. Values are in nanoseconds for durations, in the unit of
-  the measurement for the others.
+  `event` and `labels` name the series. The labels are those of the histogram, all of them, as they
+  stand in a report: text, and for a flag `"true"` or `"false"` (atoms and numbers are turned into
+  text). `docs/reference.md` lists them.
 
-      DSPexTelemetry.histogram([:dspex, :bridge, :call_method, :stop],
-        %{method: "search", python_class: "Index"})
+  Options, beside `:instance`:
 
-  Returns `{:ok, %{metric: name, unit: unit, v2: binary, v2_compressed: binary}}`, or
-  `{:error, :not_found}` if there is no such series. Raises `ArgumentError` if the event feeds no
-  histogram, or the labels are not those of the series.
+    * `:metric` - which one, where the event feeds more than one histogram; the first is the default
+
+  Returns `{:ok, %{metric: name, unit: unit, v2: binary, v2_compressed: binary}}`. Durations are in
+  nanoseconds, other values in the unit of their metric; `:unit` says which. The labels
+  `%{otel_metric_overflow: "true"}` mean the series of everything over the limit. Returns
+  `{:error, :not_found}` if there is no such series. Raises `ArgumentError` if the event is unknown or
+  feeds no such histogram, or if other labels are given than those of the series.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Encoded)
+      iex> DSPexTelemetry.Emit.call_method(%{method: "ask", python_class: "Code"}, fn -> :ok end)
+      iex> labels = %{method: "ask", python_class: "Code"}
+      iex> event = [:dspex, :bridge, :call_method, :stop]
+      iex> {:ok, encoded} = DSPexTelemetry.histogram(event, labels, instance: MyApp.Encoded)
+      iex> {encoded.metric, encoded.unit}
+      {:dspex_bridge_call_method_duration, :nanosecond}
+      iex> DSPexTelemetry.histogram(event, %{labels | method: "tell"}, instance: MyApp.Encoded)
+      {:error, :not_found}
   """
   @spec histogram([atom()], map(), keyword()) ::
           {:ok, %{metric: atom(), unit: atom(), v2: binary(), v2_compressed: binary()}}
@@ -145,13 +220,24 @@ defmodule DSPexTelemetry do
     end
   end
 
+  defp label_values!(family, %{@overflow_label => "true"}),
+    do: Enum.map(family.labels, fn _label -> Atom.to_string(@overflow_label) end)
+
   defp label_values!(family, labels) do
     unless is_map(labels) and Enum.sort(Map.keys(labels)) == Enum.sort(family.labels) do
       raise ArgumentError,
             "labels must be a map with the keys #{inspect(family.labels)}, got: #{inspect(labels)}"
     end
 
-    Enum.map(family.labels, &to_string(Map.fetch!(labels, &1)))
+    Enum.map(family.labels, &label_value!(&1, Map.fetch!(labels, &1)))
+  end
+
+  defp label_value!(_name, value) when is_binary(value), do: value
+  defp label_value!(_name, value) when is_atom(value) or is_integer(value), do: to_string(value)
+
+  defp label_value!(name, value) do
+    raise ArgumentError,
+          "label #{inspect(name)} must be a string, an atom or an integer, got: #{inspect(value)}"
   end
 
   defp instance!(options) do

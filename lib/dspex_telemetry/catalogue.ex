@@ -75,6 +75,12 @@ defmodule DSPexTelemetry.Catalogue do
     end
   end
 
+  @doc "The names of all histograms."
+  @spec histogram_names() :: [String.t()]
+  def histogram_names do
+    for family <- families(), metric <- family.histograms, do: to_string(metric.name)
+  end
+
   @doc "The name of an event's handler function."
   @spec function_name(Event.t()) :: atom()
   def function_name(%Event{name: name}), do: :"#{Enum.join(name, "_")}"

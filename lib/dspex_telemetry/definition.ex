@@ -6,11 +6,9 @@ defmodule DSPexTelemetry.Definition do
   alias DSPexTelemetry.Catalogue.{Event, Field}
   alias DSPexTelemetry.Options
 
-  @doc "The definition for these options. Raises `ArgumentError` for buckets of unknown metrics."
+  @doc "The definition for these options."
   @spec new(Options.t()) :: map()
   def new(options) do
-    check_bucket_names!(options.buckets)
-
     %{
       families: Enum.map(Catalogue.families(), &family(&1, options)),
       plans: Enum.map(Catalogue.events(), &plan(&1, options)),
@@ -129,16 +127,5 @@ defmodule DSPexTelemetry.Definition do
       end)
 
     %{counter: name, dimensions: dimensions}
-  end
-
-  defp check_bucket_names!(buckets) do
-    known =
-      for family <- Catalogue.families(), metric <- family.histograms, do: to_string(metric.name)
-
-    for {name, _bounds} <- buckets, name not in known do
-      raise ArgumentError,
-            "option :buckets names #{inspect(name)}, which is no histogram; " <>
-              "histograms are #{Enum.join(known, ", ")}"
-    end
   end
 end

@@ -104,8 +104,15 @@ defmodule DSPexTelemetry.Emit do
     metadata = for field <- event.fields, field.in == :metadata, do: field
     has_system_time? = Enum.any?(measurements, &(&1.key == :system_time))
 
+    unit = fn
+      %{unit: nil} -> ""
+      %{unit: :one} -> ""
+      %{unit: :duration} -> " In native time units, or what option `:duration_unit` says."
+      %{unit: unit} -> " In #{unit}s."
+    end
+
     rows = fn fields ->
-      Enum.map_join(fields, "\n", &"    * `:#{&1.key}` - #{&1.doc}")
+      Enum.map_join(fields, "\n", &"    * `:#{&1.key}` - #{&1.doc}#{unit.(&1)}")
     end
 
     @doc """

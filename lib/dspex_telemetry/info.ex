@@ -5,13 +5,16 @@ defmodule DSPexTelemetry.Info do
     * `:instance` - its name
     * `:attached` - whether handlers are attached
     * `:uptime_ms` - since it started
-    * `:series` - for each event or span: `:event`, `:series`, `:limit`, `:overflow` (events that
-      went to the overflow series) and `:memory_bytes`
-    * `:rejected` - for each event and reason with rejections: `:event`, `:reason`, `:count`
+    * `:series` - for each event or span: `:event` (its name, joined by dots), `:series` (how many
+      there are, without the overflow series), `:limit`, `:overflow` (events that went to the
+      overflow series) and `:memory_bytes`
+    * `:rejected` - for each event and reason with rejections: `:event`, `:reason`, `:count`. The
+      reasons are explained in `docs/reference.md`.
     * `:refs` - references whose class is known
     * `:workers`, `:workers_overflow` - living workers, and those that found no room in the set
-    * `:memory_bytes` - allocated by series and maps: the sum over what is allocated, not an estimate
-      from the number of series
+    * `:panics` - recordings of the whole VM that ended in a panic in Rust: a bug, so always 0
+    * `:memory_bytes` - of the instance: what its series have allocated, added up, and what references
+      and worker ids take by their number and length. The caches of schedulers are not in it.
   """
 
   alias DSPexTelemetry.{Instance, Native}
@@ -25,6 +28,7 @@ defmodule DSPexTelemetry.Info do
     :refs,
     :workers,
     :workers_overflow,
+    :panics,
     :memory_bytes
   ]
 
@@ -45,6 +49,7 @@ defmodule DSPexTelemetry.Info do
           refs: non_neg_integer(),
           workers: non_neg_integer(),
           workers_overflow: non_neg_integer(),
+          panics: non_neg_integer(),
           memory_bytes: non_neg_integer()
         }
 
@@ -62,6 +67,7 @@ defmodule DSPexTelemetry.Info do
       refs: info.refs,
       workers: info.workers,
       workers_overflow: info.workers_overflow,
+      panics: Native.panics(),
       memory_bytes: info.memory_bytes
     )
   end

@@ -115,6 +115,8 @@ defmodule DSPexTelemetry.Instance do
     {:noreply, handle}
   end
 
+  # The registry is linked to us: without it nobody can find the instance, so it starts again.
+  def handle_info({:EXIT, _pid, reason}, handle), do: {:stop, reason, handle}
   def handle_info(_message, handle), do: {:noreply, handle}
 
   @impl true

@@ -35,11 +35,14 @@ defmodule DSPexTelemetry.Native do
   @spec report_json(instance()) :: String.t()
   def report_json(_instance), do: not_loaded()
 
+  @spec panics() :: non_neg_integer()
+  def panics, do: not_loaded()
+
   @spec histogram(instance(), String.t(), [String.t()]) ::
           {:ok, binary(), binary()} | {:error, :not_found}
   def histogram(_instance, _metric, _labels), do: not_loaded()
 
-  for arity <- 1..11 do
+  for arity <- 1..9 do
     arguments = Macro.generate_arguments(arity, __MODULE__)
     def record(unquote_splicing(arguments)), do: not_loaded({unquote_splicing(arguments)})
   end

@@ -1,4 +1,6 @@
 defmodule DSPexTelemetry.Options do
+  alias DSPexTelemetry.Catalogue
+
   # The table is the documentation, the defaults and the check at once.
   @table [
     name: [
@@ -53,8 +55,8 @@ defmodule DSPexTelemetry.Options do
       type: {:or_infinity, 1_000, 31_536_000_000},
       default: :infinity,
       doc:
-        "Milliseconds after which a series without events is removed and gives its slot back; " <>
-          "`:infinity` keeps all."
+        "Milliseconds after which a series without events is removed, counts included, and gives " <>
+          "its slot back; `:infinity` keeps all."
     ]
   ]
 
@@ -106,6 +108,52 @@ defmodule DSPexTelemetry.Options do
   end
 
   @doc """
+  The options as data, for documentation: `:name`, `:type`, `:default`, what is `:allowed` in
+  words, and `:doc`.
+
+      iex> hd(DSPexTelemetry.Options.table()).allowed
+      "an atom such as MyApp.Telemetry"
+  """
+  @spec table() :: [
+          %{
+            name: atom(),
+            type: String.t(),
+            default: term(),
+            allowed: String.t(),
+            doc: String.t()
+          }
+        ]
+  def table do
+    for {name, option} <- @table do
+      %{
+        name: name,
+        type: type(option[:type]),
+        default: option[:default],
+        allowed: allowed(option[:type]),
+        doc: option[:doc]
+      }
+    end
+  end
+
+  defp type(:boolean), do: "boolean"
+  defp type({:integer, _low, _high}), do: "integer"
+  defp type({:or_infinity, _low, _high}), do: "integer or atom"
+  defp type(:buckets), do: "map"
+  defp type(:name), do: "atom"
+  defp type({:in, _atoms}), do: "atom"
+
+  defp allowed(:name), do: "an atom such as MyApp.Telemetry"
+  defp allowed(:boolean), do: "true or false"
+  defp allowed({:in, atoms}), do: "one of #{Enum.map_join(atoms, ", ", &inspect/1)}"
+  defp allowed({:integer, low, high}), do: "an integer from #{low} to #{high}"
+  defp allowed({:or_infinity, low, high}), do: allowed({:integer, low, high}) <> " or :infinity"
+
+  defp allowed(:buckets),
+    do:
+      "a map from metric name to strictly increasing numbers from 0 to below 9.0e15, 1 to 200 " <>
+        "of them"
+
+  @doc """
   The options of the default instance from the application's environment, or `:none` if it is not
   to be started.
   """
@@ -117,7 +165,7 @@ defmodule DSPexTelemetry.Options do
       |> Keyword.drop([:included_applications])
       |> Keyword.pop(:start_default, true)
 
-    if check_boolean!(:start_default, start?), do: {:ok, options}, else: :none
+    if check_type!(:boolean, :start_default, start?), do: {:ok, options}, else: :none
   end
 
   defp check!(name, value) do
@@ -127,58 +175,44 @@ defmodule DSPexTelemetry.Options do
     end
   end
 
-  defp check_type!(:name, name, value) do
-    if is_atom(value) and value not in [nil, true, false],
-      do: value,
-      else: refuse!(name, value, "an atom such as MyApp.Telemetry")
-  end
-
-  defp check_type!(:boolean, name, value), do: check_boolean!(name, value)
-
-  defp check_type!({:in, allowed}, name, value) do
-    if value in allowed,
-      do: value,
-      else: refuse!(name, value, "one of #{Enum.map_join(allowed, ", ", &inspect/1)}")
-  end
-
-  defp check_type!({:integer, low, high}, name, value) do
-    if is_integer(value) and value in low..high,
-      do: value,
-      else: refuse!(name, value, "an integer from #{low} to #{high}")
-  end
-
-  defp check_type!({:or_infinity, low, high}, name, value) do
-    if value == :infinity or (is_integer(value) and value in low..high),
-      do: value,
-      else: refuse!(name, value, "an integer from #{low} to #{high} or :infinity")
-  end
-
   defp check_type!(:buckets, name, value) do
     unless is_map(value) do
       refuse!(name, value, "a map from metric name to bucket bounds")
     end
 
+    known = Catalogue.histogram_names()
+
     Map.new(value, fn {metric, bounds} ->
-      unless (is_atom(metric) or is_binary(metric)) and increasing?(bounds) do
-        refuse!(
-          name,
-          %{metric => bounds},
-          "a map from metric name to strictly increasing non-negative numbers, at most 200"
-        )
+      unless to_string_if_name(metric) in known do
+        refuse!(name, %{metric => bounds}, "a map whose keys are among #{Enum.join(known, ", ")}")
+      end
+
+      unless increasing?(bounds) do
+        refuse!(name, %{metric => bounds}, allowed(:buckets))
       end
 
       {to_string(metric), bounds}
     end)
   end
 
-  defp increasing?(bounds) do
-    is_list(bounds) and length(bounds) in 1..200 and
-      Enum.all?(bounds, &(is_number(&1) and &1 >= 0 and &1 < 9.0e15)) and
-      bounds == bounds |> Enum.sort() |> Enum.dedup()
+  defp check_type!(type, name, value) do
+    if valid?(type, value), do: value, else: refuse!(name, value, allowed(type))
   end
 
-  defp check_boolean!(name, value) do
-    if is_boolean(value), do: value, else: refuse!(name, value, "true or false")
+  defp valid?(:name, value), do: is_atom(value) and value not in [nil, true, false]
+  defp valid?(:boolean, value), do: is_boolean(value)
+  defp valid?({:in, atoms}, value), do: value in atoms
+  defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high
+  defp valid?({:or_infinity, _low, _high}, :infinity), do: true
+  defp valid?({:or_infinity, low, high}, value), do: valid?({:integer, low, high}, value)
+
+  defp to_string_if_name(metric) when is_atom(metric), do: Atom.to_string(metric)
+  defp to_string_if_name(metric), do: metric
+
+  defp increasing?(bounds) do
+    is_list(bounds) and List.improper?(bounds) == false and length(bounds) in 1..200 and
+      Enum.all?(bounds, &(is_number(&1) and &1 >= 0 and &1 < 9.0e15)) and
+      bounds == bounds |> Enum.sort() |> Enum.dedup()
   end
 
   defp refuse!(name, value, allowed) do

@@ -9,7 +9,7 @@ defmodule DSPexTelemetry.Report do
     * `:operations` - a row for each `{method, python_class}`
     * `:instances` - a row for each `python_class` of which instances were created
     * `:tools` - a row for each `tool_name`
-    * `:sessions` - `created`, `active`, `expired` (by reason), `lifetime_ms`, `operations`
+    * `:sessions` - `created`, `expired` (by reason), `lifetime_ms`, `operations`
     * `:variables` - `set` (by type), `get_found`, `get_missed`, `set_size_bytes`, `get_size_bytes`
     * `:pool` - `size`, `spawned`, `died` (by reason), `startup_us`, `lifetime_ms`,
       `queue_wait_us`, `queue_wait_us_by_command`
@@ -17,9 +17,10 @@ defmodule DSPexTelemetry.Report do
   Rows have `count` (completed calls), `errors` (exceptions and calls without success),
   `error_rate` (their quotient), `mean_us`, `min_us`, `max_us`, `p50_us`, `p90_us`, `p95_us`,
   `p99_us` and `p999_us`. Distributions have `count`, `mean`, `min`, `max`, `p50`, `p90`, `p95`,
-  `p99` and `p999`, in the unit that their name ends in.
+  `p99` and `p999`, in the unit that their name ends in; `operations` of sessions is a plain number.
 
-  Events over the series limit are in a row whose labels are all `otel_metric_overflow`.
+  Events over the series limit are in a row whose labels are all `otel_metric_overflow`. Of created
+  instances in that row the errors are not known and counted as none.
   """
 
   @enforce_keys [:operations, :instances, :tools, :sessions, :variables, :pool]
@@ -60,7 +61,6 @@ defmodule DSPexTelemetry.Report do
           tools: [row()],
           sessions: %{
             created: non_neg_integer(),
-            active: non_neg_integer(),
             expired: %{String.t() => non_neg_integer()},
             lifetime_ms: distribution(),
             operations: distribution()

@@ -2,8 +2,16 @@ defmodule DSPexTelemetry.Catalogue.Event do
   @moduledoc """
   An event: its name, its fields and what it does.
 
-  Steps are `{:feed, family, labels, counts, observes}`, `{:bind, reference, class}`,
-  `{:worker_up, id}` and `{:worker_down, id}`, where fields are named by their key.
+  Steps, in which fields are named by their key:
+
+    * `{:feed, family, labels, counts, observes}` - records into one series of the family: `labels`
+      gives the source of each label, `counts` the counters with the source of each dimension,
+      `observes` the histograms with the field whose value they take
+    * `{:bind, reference, class}` - remembers the class of a reference
+    * `{:worker_up, id}`, `{:worker_down, id}` - adds to or takes from the workers that are alive
+
+  A source is a field's key, `{:constant, value}`, or `{:class_of, reference, class}`: the class if
+  the event gives one, else the class that was bound to the reference, else `unknown`.
   """
   alias DSPexTelemetry.Catalogue.Field
 

@@ -89,9 +89,15 @@ defmodule DSPexTelemetry.Catalogue.Events do
     %Event{
       name: [:dspex, :bridge, :create_instance, :stop],
       doc: "An instance was created, or the bridge answered that it could not be.",
-      fields: [duration, python_class, success, ref],
+      fields: [
+        duration,
+        python_class,
+        success,
+        %Field{ref | doc: "Reference of the new instance."}
+      ],
       steps: [
-        {:feed, "dspex.bridge.create_instance", [:python_class, :success], [],
+        {:feed, "dspex.bridge.create_instance", [:python_class, :success],
+         [dspex_bridge_create_instance_total: [:success]],
          [dspex_bridge_create_instance_duration: :duration]},
         {:bind, :ref, :python_class}
       ]
@@ -102,8 +108,10 @@ defmodule DSPexTelemetry.Catalogue.Events do
       fields: [duration, python_class, kind] ++ exception_details,
       steps: [
         {:feed, "dspex.bridge.create_instance", [:python_class, {:constant, "false"}],
-         [dspex_bridge_create_instance_exception_total: [:kind]],
-         [dspex_bridge_create_instance_duration: :duration]}
+         [
+           dspex_bridge_create_instance_total: [{:constant, "false"}],
+           dspex_bridge_create_instance_exception_total: [:kind]
+         ], [dspex_bridge_create_instance_duration: :duration]}
       ]
     },
     %Event{

@@ -5,8 +5,8 @@ defmodule DSPexTelemetry.Catalogue.Field do
     * `:key`, `:doc`
     * `:in` - `:measurements` or `:metadata`
     * `:type` - `:integer` (not negative), `:text` (binary, atom or integer), `:flag` (boolean),
-      `{:choice, words}` (anything else counts as the last word), `:reason` (any term, reduced to
-      a bounded set of words), `:term` (not used)
+      `{:choice, words}` (text; any other text counts as the last word), `:reason` (any term,
+      reduced by `DSPexTelemetry.Reason`), `:term` (anything, not used)
     * `:unit` of an integer - `:duration` (the instance's `duration_unit`), `:microsecond`,
       `:millisecond`, `:byte`, `:one`
     * `:required` - whether an event without it is rejected

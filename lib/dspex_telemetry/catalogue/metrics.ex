@@ -42,6 +42,12 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
       labels: [:python_class, :success],
       counters: [
         %{
+          name: :dspex_bridge_create_instance_total,
+          dimensions: [success: @booleans],
+          drop_labels: [:success],
+          doc: "Completed creations of instances. Exceptions count with success=\"false\"."
+        },
+        %{
           name: :dspex_bridge_create_instance_exception_total,
           dimensions: [kind: @kinds],
           drop_labels: [:success],

@@ -78,7 +78,7 @@ defmodule DSPexTelemetry.Report.Table do
 
     [
       "Sessions\n",
-      "  created #{sessions.created}, active #{sessions.active}, expired #{by(sessions.expired)}\n",
+      "  created #{sessions.created}, expired #{by(sessions.expired)}\n",
       "  lifetime p50 #{milliseconds(sessions.lifetime_ms.p50)}, " <>
         "max #{milliseconds(sessions.lifetime_ms.max)}, " <>
         "operations p50 #{plain(sessions.operations.p50)}, " <>

@@ -78,9 +78,12 @@ impl Layout {
         }
         let mut histograms = Vec::new();
         for spec in histogram_specs {
-            let histogram = HistogramMetric::new(spec, precision, cell_count)?;
-            cell_count += histogram.cell_count();
-            histograms.push(histogram);
+            histograms.push(HistogramMetric::new(spec, precision, cell_count)?);
+            cell_count += HistogramMetric::SCALARS;
+        }
+        for histogram in &mut histograms {
+            histogram.place_buckets(cell_count);
+            cell_count += histogram.bounds.bucket_count();
         }
         Ok(Self { counters, histograms, precision, cell_count })
     }
@@ -279,6 +282,10 @@ impl Family {
     /// Removes series without an event for `timeout_ms` and gives their slots back; returns how
     /// many. No event is lost: what arrives while a series leaves goes to its successor.
     pub(crate) fn retire_idle(&self, now_ms: u64, timeout_ms: u64) -> usize {
+        // Without labels there is one series, whose slot nobody else can take.
+        if self.label_names.is_empty() {
+            return 0;
+        }
         let mut retired = self.series();
         retired.retain(|series| {
             series.idle_ms(&self.layout, now_ms) >= timeout_ms

@@ -12,8 +12,14 @@ use foldhash::fast::RandomState;
 /// A set and not a number: a repeated event changes nothing.
 pub struct IdSet {
     limit: usize,
-    ids: Mutex<HashSet<Box<str>, RandomState>>,
+    ids: Mutex<Ids>,
     overflow_total: AtomicU64,
+}
+
+#[derive(Default)]
+struct Ids {
+    set: HashSet<Box<str>, RandomState>,
+    text_bytes: usize,
 }
 
 impl IdSet {
@@ -25,21 +31,28 @@ impl IdSet {
     /// Adds an id. At the limit it is counted as overflow instead.
     pub fn insert(&self, id: &str) {
         let mut ids = self.ids();
-        if ids.len() < self.limit {
-            ids.insert(id.into());
-        } else if !ids.contains(id) {
-            self.overflow_total.fetch_add(1, Relaxed);
+        if ids.set.contains(id) {
+            return;
         }
+        if ids.set.len() == self.limit {
+            self.overflow_total.fetch_add(1, Relaxed);
+            return;
+        }
+        ids.text_bytes += id.len();
+        ids.set.insert(id.into());
     }
 
     /// Takes an id out.
     pub fn remove(&self, id: &str) {
-        self.ids().remove(id);
+        let mut ids = self.ids();
+        if ids.set.remove(id) {
+            ids.text_bytes -= id.len();
+        }
     }
 
     /// How many ids there are.
     pub fn len(&self) -> usize {
-        self.ids().len()
+        self.ids().set.len()
     }
 
     /// Whether there is none.
@@ -55,10 +68,10 @@ impl IdSet {
     /// Bytes allocated for the ids.
     pub fn memory_bytes(&self) -> usize {
         let ids = self.ids();
-        ids.iter().map(|id| id.len() + size_of::<Box<str>>()).sum()
+        ids.text_bytes + ids.set.len() * size_of::<Box<str>>()
     }
 
-    fn ids(&self) -> MutexGuard<'_, HashSet<Box<str>, RandomState>> {
+    fn ids(&self) -> MutexGuard<'_, Ids> {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use serde::{Deserialize, Serialize};
 
 use crate::error::DefinitionError;
-use crate::family::{Family, FamilySpec};
+use crate::family::{Family, FamilySpec, OVERFLOW_LABEL};
 use crate::field::Reject;
 use crate::id_set::IdSet;
-use crate::label::LabelSet;
+use crate::label::{self, LabelSet};
 use crate::local;
 use crate::plan::{Plan, PlanId, PlanSpec, Surroundings};
 use crate::refs::Refs;
@@ -108,13 +108,24 @@ impl Instance {
         &self.surroundings.workers
     }
 
-    /// The series with these label values, and the place of the histogram with this name in it.
-    pub fn find_histogram(&self, histogram: &str, labels: &[&str]) -> Option<(Arc<Series>, usize)> {
+    /// The series with these label values, normalised as those of events are, and the place of the
+    /// histogram with this name in it. Labels that are all [`OVERFLOW_LABEL`] mean the overflow
+    /// series.
+    pub fn find_histogram(
+        &self,
+        histogram: &str,
+        labels: &[&[u8]],
+    ) -> Option<(Arc<Series>, usize)> {
         let (family, index) = self.families.iter().find_map(|family| {
             let metrics = family.layout().histograms();
             Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
         })?;
-        let series = family.get(&LabelSet::new(labels.iter().copied()))?;
+        let normal: Vec<_> = labels.iter().map(|value| label::normalise(value)).collect();
+        let series = if !normal.is_empty() && normal.iter().all(|value| value == OVERFLOW_LABEL) {
+            family.existing_overflow()?
+        } else {
+            family.get(&LabelSet::new(normal.iter().map(|value| &**value)))?
+        };
         Some((series, index))
     }
 

@@ -45,14 +45,14 @@ fn cut(value: &[u8]) -> &[u8] {
 /// compared as two overlapping words rather than by a call of `memcmp`.
 #[inline]
 fn equal(left: &[u8], right: &[u8]) -> bool {
-    const WORD: usize = size_of::<u64>();
-    let words = |bytes: &[u8]| {
-        let (first, last) = (bytes.first_chunk::<WORD>()?, bytes.last_chunk::<WORD>()?);
-        Some((u64::from_ne_bytes(*first), u64::from_ne_bytes(*last)))
-    };
+    #[inline]
+    fn ends<const WORD: usize>(bytes: &[u8]) -> Option<(&[u8; WORD], &[u8; WORD])> {
+        Some((bytes.first_chunk()?, bytes.last_chunk()?))
+    }
     match left.len() {
-        0..WORD => left.iter().zip(right).all(|(left, right)| left == right),
-        WORD..=16 => words(left) == words(right),
+        0..4 => left.iter().zip(right).all(|(left, right)| left == right),
+        4..8 => ends::<4>(left) == ends::<4>(right),
+        8..=16 => ends::<8>(left) == ends::<8>(right),
         _ => left == right,
     }
 }
@@ -81,19 +81,17 @@ impl LabelSet {
 
     /// Whether these are exactly `count` values, of which `value` gives one at a time.
     #[inline]
-    pub fn equals_each<'a>(&self, count: usize, value: impl Fn(usize) -> &'a [u8]) -> bool {
+    pub(crate) fn equals_each<'a>(&self, count: usize, value: impl Fn(usize) -> &'a [u8]) -> bool {
         let mut rest = &*self.0;
         for index in 0..count {
             let value = value(index);
             let Some((length, tail)) = rest.split_first_chunk::<LENGTH_BYTES>() else {
                 return false;
             };
-            if usize::from(u16::from_le_bytes(*length)) != value.len() {
+            if usize::from(u16::from_le_bytes(*length)) != value.len() || tail.len() < value.len() {
                 return false;
             }
-            let Some((head, tail)) = tail.split_at_checked(value.len()) else {
-                return false;
-            };
+            let (head, tail) = tail.split_at(value.len());
             if !equal(head, value) {
                 return false;
             }

@@ -15,8 +15,8 @@
 //! a reader may miss what is in flight. It never sees a count go down.
 
 use std::mem::size_of;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed, fence};
+use std::sync::{Arc, OnceLock};
 
 use once_cell::race::OnceBox;
 
@@ -96,15 +96,21 @@ impl<C: Counter> Counters<C> {
     }
 
     #[inline]
-    fn at(&self, chunk: usize, offset: usize) -> &C {
+    fn at(&self, histogram: usize, location: Location) -> &C {
         fn at<C: Counter, const LEN: usize>(
             chunks: &Chunks<C, LEN>,
-            chunk: usize,
-            offset: usize,
+            precision: Precision,
+            histogram: usize,
+            location: Location,
         ) -> &C {
-            &chunks[chunk].get_or_init(|| Box::new([const { C::ZERO }; LEN]))[offset]
+            let chunk = &chunks[chunk_index(precision, histogram, location.chunk)];
+            &chunk.get_or_init(|| Box::new([const { C::ZERO }; LEN]))[location.offset]
         }
-        each_precision!(self, chunks => at(chunks, chunk, offset))
+        match self {
+            Self::One(chunks) => at(chunks, Precision::One, histogram, location),
+            Self::Two(chunks) => at(chunks, Precision::Two, histogram, location),
+            Self::Three(chunks) => at(chunks, Precision::Three, histogram, location),
+        }
     }
 
     /// Adds the counts of a chunk to `totals`; says whether there were any counters.
@@ -128,6 +134,12 @@ impl<C: Counter> Counters<C> {
         }
         each_precision!(self, chunks => bytes(chunks))
     }
+}
+
+/// The place of a histogram's chunk in the row of all.
+#[inline]
+const fn chunk_index(precision: Precision, histogram: usize, chunk: usize) -> usize {
+    histogram * precision.chunk_count() + chunk
 }
 
 const CELLS_PER_LINE: usize = 16;
@@ -154,7 +166,8 @@ impl Cells {
     }
 }
 
-struct ExclusiveLane {
+/// The lane of one thread.
+pub struct ExclusiveLane {
     cells: Cells,
     /// Only for the first [`COUNTING_LANES`].
     counters: Option<Counters<AtomicU32>>,
@@ -167,7 +180,7 @@ struct SharedLane {
 
 /// The numbers of a series.
 pub struct Lanes {
-    exclusive: Box<[OnceLock<ExclusiveLane>]>,
+    exclusive: Box<[OnceLock<Arc<ExclusiveLane>>]>,
     shared: OnceLock<SharedLane>,
     shape: Shape,
     carries_begun: AtomicU64,
@@ -191,20 +204,26 @@ impl Lanes {
         self.shape.precision
     }
 
-    /// The thread's own lane, if it has one.
-    #[inline]
-    pub fn exclusive(&self, number: &ThreadNumber) -> Option<Exclusive<'_>> {
+    /// The thread's own lane, if it has one. The thread may keep it: nobody else writes to it as
+    /// long as the thread holds its number.
+    pub fn exclusive(&self, number: &ThreadNumber) -> Option<&Arc<ExclusiveLane>> {
         let number = number.get();
-        let lane = self.exclusive.get(number)?.get_or_init(|| ExclusiveLane {
-            cells: Cells::new(self.shape.cells),
-            counters: (number < COUNTING_LANES).then(|| Counters::new(self.shape)),
+        let lane = self.exclusive.get(number)?.get_or_init(|| {
+            let counters = (number < COUNTING_LANES).then(|| Counters::new(self.shape));
+            Arc::new(ExclusiveLane { cells: Cells::new(self.shape.cells), counters })
         });
-        Some(Exclusive { lanes: self, lane })
+        Some(lane)
+    }
+
+    /// A way to write into a thread's own lane.
+    #[inline]
+    pub fn own<'a>(&'a self, lane: &'a ExclusiveLane) -> Exclusive<'a> {
+        Exclusive { lanes: self, lane }
     }
 
     /// The lane of all threads.
     pub fn shared(&self) -> Shared<'_> {
-        Shared { lanes: self, lane: self.shared_lane() }
+        Shared { lane: self.shared_lane() }
     }
 
     fn shared_lane(&self) -> &SharedLane {
@@ -212,11 +231,6 @@ impl Lanes {
             cells: Cells::new(self.shape.cells),
             counters: Counters::new(self.shape),
         })
-    }
-
-    #[inline]
-    fn chunk(&self, histogram: usize, location: Location) -> usize {
-        histogram * self.shape.precision.chunk_count() + location.chunk
     }
 
     /// The sum of a cell over all lanes.
@@ -255,7 +269,7 @@ impl Lanes {
         let mut counts = Vec::new();
         let mut totals = vec![0; 1 << self.shape.precision.chunk_bits()];
         for chunk in 0..self.shape.precision.chunk_count() {
-            let at = self.chunk(histogram, Location { chunk, offset: 0 });
+            let at = chunk_index(self.shape.precision, histogram, chunk);
             totals.fill(0);
             let mut any = false;
             for lane in self.exclusive.iter().filter_map(OnceLock::get) {
@@ -273,12 +287,12 @@ impl Lanes {
     /// Moves the count of a full counter to the shared lane, with the sample that found it full.
     /// Called by the counter's only writer.
     #[cold]
-    fn carry(&self, counter: &AtomicU32, chunk: usize, offset: usize) {
+    fn carry(&self, counter: &AtomicU32, histogram: usize, location: Location) {
         self.carries_begun.fetch_add(1, Relaxed);
         // Keeps the stores below after the one above; see `counts`.
         fence(Ordering::Release);
         let carried = u64::from(counter.load(Relaxed)) + 1;
-        self.shared_lane().counters.at(chunk, offset).fetch_add(carried, Relaxed);
+        self.shared_lane().counters.at(histogram, location).fetch_add(carried, Relaxed);
         counter.store(0, Relaxed);
         // Release: who sees the carry ended sees both counters as it left them.
         self.carries_ended.fetch_add(1, Ordering::Release);
@@ -288,7 +302,10 @@ impl Lanes {
     pub fn memory_bytes(&self) -> usize {
         let cells = self.shape.cells.div_ceil(CELLS_PER_LINE) * size_of::<Line>();
         let exclusive = self.exclusive.iter().filter_map(OnceLock::get).map(|lane| {
-            cells + lane.counters.as_ref().map_or(0, |counters| counters.memory_bytes())
+            size_of::<ExclusiveLane>()
+                + 2 * size_of::<usize>()
+                + cells
+                + lane.counters.as_ref().map_or(0, |counters| counters.memory_bytes())
         });
         let shared = self.shared.get().map(|lane| cells + lane.counters.memory_bytes());
         size_of_val(&*self.exclusive) + exclusive.chain(shared).sum::<usize>()
@@ -366,7 +383,7 @@ impl Writer for Exclusive<'_> {
     #[inline]
     fn find(&self, histogram: usize, location: Location) -> OwnCounter<'_> {
         let counter = self.lane.counters.as_ref().map(|counters| {
-            let counter = counters.at(self.lanes.chunk(histogram, location), location.offset);
+            let counter = counters.at(histogram, location);
             (counter, counter.load(Relaxed))
         });
         OwnCounter { counter, histogram, location }
@@ -376,9 +393,7 @@ impl Writer for Exclusive<'_> {
     fn count(&self, counted: OwnCounter<'_>) {
         let OwnCounter { counter, histogram, location } = counted;
         match counter {
-            Some((counter, FULL)) => {
-                self.lanes.carry(counter, self.lanes.chunk(histogram, location), location.offset);
-            }
+            Some((counter, FULL)) => self.lanes.carry(counter, histogram, location),
             Some((counter, count)) => counter.store(count + 1, Relaxed),
             None => self.lanes.shared().add_samples(histogram, location, 1),
         }
@@ -387,15 +402,13 @@ impl Writer for Exclusive<'_> {
 
 /// Writes to the lane that threads share.
 pub struct Shared<'a> {
-    lanes: &'a Lanes,
     lane: &'a SharedLane,
 }
 
 impl Shared<'_> {
     /// Adds samples to a histogram.
     pub fn add_samples(&self, histogram: usize, location: Location, count: u64) {
-        let chunk = self.lanes.chunk(histogram, location);
-        self.lane.counters.at(chunk, location.offset).fetch_add(count, Relaxed);
+        self.lane.counters.at(histogram, location).fetch_add(count, Relaxed);
     }
 }
 
@@ -429,7 +442,7 @@ impl Writer for Shared<'_> {
         Self: 'c;
 
     fn find(&self, histogram: usize, location: Location) -> &AtomicU64 {
-        self.lane.counters.at(self.lanes.chunk(histogram, location), location.offset)
+        self.lane.counters.at(histogram, location)
     }
 
     fn count(&self, counted: &AtomicU64) {
@@ -451,7 +464,7 @@ mod tests {
 
     fn record(lanes: &Lanes, number: &ThreadNumber, value: u64) {
         match lanes.exclusive(number) {
-            Some(own) => sample(&own, value),
+            Some(own) => sample(&lanes.own(own), value),
             None => sample(&lanes.shared(), value),
         }
     }

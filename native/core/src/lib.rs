@@ -23,4 +23,5 @@ pub mod quantiles;
 pub mod refs;
 pub mod report;
 pub mod series;
+mod series_cache;
 pub mod thread_number;

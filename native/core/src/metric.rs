@@ -116,7 +116,8 @@ pub struct HistogramMetric {
     pub precision: Precision,
     /// Bounds of the explicit buckets.
     pub bounds: Bounds,
-    first_cell: usize,
+    first_scalar: usize,
+    first_bucket: usize,
 }
 
 impl HistogramMetric {
@@ -128,42 +129,46 @@ impl HistogramMetric {
     pub(crate) fn new(
         spec: HistogramSpec,
         precision: Precision,
-        first_cell: usize,
+        first_scalar: usize,
     ) -> Result<Self, DefinitionError> {
         let bounds = Bounds::new(&spec.name, &spec.bounds, precision)?;
-        Ok(Self { name: spec.name, unit: spec.unit, precision, bounds, first_cell })
+        let (name, unit) = (spec.name, spec.unit);
+        Ok(Self { name, unit, precision, bounds, first_scalar, first_bucket: 0 })
     }
 
-    /// How many cells it takes.
-    pub fn cell_count(&self) -> usize {
-        Self::SCALARS + self.bounds.bucket_count()
+    /// Says where its buckets are, which is behind the scalars of all histograms: what every sample
+    /// of an event writes to lies in as few cache lines as possible.
+    pub(crate) fn place_buckets(&mut self, first_bucket: usize) {
+        self.first_bucket = first_bucket;
     }
 
-    /// Its cells among those of a series: the sum, the largest sample, the smallest sample's
-    /// complement, and the explicit buckets.
+    /// The cells of the sum, the largest sample and the smallest sample's complement.
     #[inline]
-    pub(crate) fn cells<'a>(&self, cells: &'a [AtomicU64]) -> &'a [AtomicU64] {
-        &cells[self.first_cell..self.first_cell + self.cell_count()]
+    pub(crate) fn scalars<'a>(&self, cells: &'a [AtomicU64]) -> &'a [AtomicU64; Self::SCALARS] {
+        cells[self.first_scalar..]
+            .first_chunk()
+            .unwrap_or_else(|| unreachable!("the layout has room for every histogram"))
     }
 
     /// The cell of the sum.
     pub fn sum_cell(&self) -> usize {
-        self.first_cell + Self::SUM
+        self.first_scalar + Self::SUM
     }
 
     /// The cell of the largest sample.
     pub fn max_cell(&self) -> usize {
-        self.first_cell + Self::MAX
+        self.first_scalar + Self::MAX
     }
 
     /// The cell of the smallest sample's complement.
     pub fn min_complement_cell(&self) -> usize {
-        self.first_cell + Self::MIN_COMPLEMENT
+        self.first_scalar + Self::MIN_COMPLEMENT
     }
 
     /// The cell of an explicit bucket.
+    #[inline]
     pub fn bucket_cell(&self, bucket: usize) -> usize {
-        self.first_cell + Self::SCALARS + bucket
+        self.first_bucket + bucket
     }
 }
 

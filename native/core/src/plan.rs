@@ -14,9 +14,9 @@ use crate::field::{FieldKind, Fields, Inputs, MAX_FIELDS, Reject};
 use crate::id_set::IdSet;
 use crate::label::{self, MAX_LABELS};
 use crate::lane::Writer;
-use crate::local::{Cached, Labels, SeriesCache};
 use crate::refs::Refs;
 use crate::series::Series;
+use crate::series_cache::{Found, Labels, SeriesCache};
 use crate::thread_number::ThreadNumber;
 
 /// Process-wide identity of a plan; never used twice. What a handler holds.
@@ -303,19 +303,19 @@ impl Plan {
             constant => feed.constants[constant - MAX_FIELDS].as_bytes(),
         });
         let series = match join {
-            None => cache.series(&feed.family, labels),
+            None => cache.series(&feed.family, labels, number),
             Some(join) => {
                 let refs = &*self.surroundings.refs;
-                cache.joined_series(&feed.family, labels, join.label, refs)
+                cache.joined_series(&feed.family, labels, join.label, refs, number)
             }
         };
         match series {
-            Cached::Here(place) => {
-                if let Some(series) = cache.get(place) {
-                    feed.write(series, fields, number);
-                }
-            }
-            Cached::Overflow(series) => feed.write(&series, fields, number),
+            Found::Here(place) => match cache.get(place) {
+                Some((series, Some(lane))) => feed.write(&series.lanes().own(lane), fields),
+                Some((series, None)) => feed.write(&series.lanes().shared(), fields),
+                None => {}
+            },
+            Found::Overflow(series) => feed.write(&series.lanes().shared(), fields),
         }
     }
 }
@@ -330,15 +330,7 @@ impl Join {
 
 impl Feed {
     #[inline]
-    fn write(&self, series: &Series, fields: &Fields<'_>, number: &ThreadNumber) {
-        match series.lanes().exclusive(number) {
-            Some(own) => self.write_by(&own, fields),
-            None => self.write_by(&series.lanes().shared(), fields),
-        }
-    }
-
-    #[inline]
-    fn write_by(&self, writer: &impl Writer, fields: &Fields<'_>) {
+    fn write(&self, writer: &impl Writer, fields: &Fields<'_>) {
         for count in &self.counts {
             let cell = count.dimensions.iter().fold(count.first_cell, |cell, (field, stride)| {
                 cell + fields.choice(*field) * stride

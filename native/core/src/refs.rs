@@ -24,6 +24,8 @@ pub struct Refs {
 #[derive(Default)]
 struct Order {
     oldest_first: VecDeque<Arc<str>>,
+    /// Bytes of all references and class names, with their counts.
+    text_bytes: usize,
     /// One allocation for each class name, however many references share it.
     class_names: HashSet<Arc<str>, RandomState>,
 }
@@ -52,9 +54,11 @@ impl Refs {
             self.epoch.fetch_add(1, Ordering::Release);
             return;
         }
+        order.text_bytes += bytes_of(&reference);
         order.oldest_first.push_back(reference);
         while order.oldest_first.len() > self.limit {
             if let Some(oldest) = order.oldest_first.pop_front() {
+                order.text_bytes -= bytes_of(&oldest);
                 let forgotten = self.classes.remove(&oldest);
                 if let Some((_, class)) = forgotten {
                     order.release_class_name(class);
@@ -85,18 +89,17 @@ impl Refs {
         self.classes.is_empty()
     }
 
-    /// Bytes allocated, estimated from the number and length of references.
+    /// Bytes allocated for references and class names, and for their entries in the maps.
     pub fn memory_bytes(&self) -> usize {
         let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = 2 * size_of::<usize>();
-        let text = |texts: &mut dyn Iterator<Item = &Arc<str>>| -> usize {
-            texts.map(|text| text.len() + counts).sum()
-        };
         let entry = size_of::<(Arc<str>, Arc<str>)>() + size_of::<Arc<str>>();
-        text(&mut order.oldest_first.iter())
-            + text(&mut order.class_names.iter())
-            + order.oldest_first.len() * entry
+        order.text_bytes + order.oldest_first.len() * entry
     }
+}
+
+/// Bytes of a shared text.
+fn bytes_of(text: &Arc<str>) -> usize {
+    text.len() + 2 * size_of::<usize>()
 }
 
 impl Order {
@@ -105,6 +108,7 @@ impl Order {
             return Arc::clone(known);
         }
         let name: Arc<str> = class.into();
+        self.text_bytes += bytes_of(&name);
         self.class_names.insert(Arc::clone(&name));
         name
     }
@@ -112,8 +116,8 @@ impl Order {
     fn release_class_name(&mut self, class: Arc<str>) {
         // Two are left when no reference has the class: the one in the set and this one. A copy
         // that is being read elsewhere only delays the release to the next reference of the class.
-        if Arc::strong_count(&class) <= 2 {
-            self.class_names.remove(&class);
+        if Arc::strong_count(&class) <= 2 && self.class_names.remove(&class) {
+            self.text_bytes -= bytes_of(&class);
         }
     }
 }

@@ -119,8 +119,6 @@ latency_row! {
 pub struct Sessions {
     /// How many were created.
     pub created: u64,
-    /// How many have not expired.
-    pub active: u64,
     /// How many expired, by reason.
     pub expired: CountBy,
     /// How long they lived, in milliseconds.
@@ -220,10 +218,8 @@ impl View<'_> {
     fn sessions(&self) -> Sessions {
         let created = self.total("dspex.session.created");
         let expired = self.counts("dspex.session.expired");
-        let gone: u64 = expired.values().sum();
         Sessions {
             created,
-            active: created.saturating_sub(gone),
             expired,
             lifetime_ms: self.distribution("dspex_session_lifetime_ms", None, 1.0),
             operations: self.distribution("dspex_session_operations", None, 1.0),
@@ -337,17 +333,8 @@ fn merge_calls(family: &Family, labels: usize) -> BTreeMap<Vec<String>, Calls> {
     rows
 }
 
-/// Completed calls and errors of a series. Success is a label of the series or a dimension of the
-/// family's first counter; where it is a label, the duration's count counts completions.
+/// Completed calls and errors of a series, by the family's first counter.
 fn completions(family: &Family, series: &Series) -> (u64, u64) {
-    let label_is = |value| {
-        let mut pairs = family.label_names().iter().zip(series.labels().values());
-        pairs.any(|(name, label)| name == "success" && label == value)
-    };
-    if family.label_names().iter().any(|name| name == "success") {
-        let count = series.sample_count(0);
-        return (count, if label_is("false") { count } else { 0 });
-    }
     let Some(counter) = family.layout().counters().first() else {
         return (0, 0);
     };

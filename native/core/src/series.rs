@@ -78,12 +78,12 @@ impl Series {
     ) {
         let location = metric.precision.locate(value);
         let counted = writer.find(index, location);
-        let cells = metric.cells(writer.cells());
-        writer.add_saturating(&cells[HistogramMetric::SUM], value);
-        writer.raise(&cells[HistogramMetric::MAX], value);
-        writer.raise(&cells[HistogramMetric::MIN_COMPLEMENT], !value);
-        let bucket = metric.bounds.bucket(value, location);
-        writer.add(&cells[HistogramMetric::SCALARS + bucket], 1);
+        let cells = writer.cells();
+        let scalars = metric.scalars(cells);
+        writer.add_saturating(&scalars[HistogramMetric::SUM], value);
+        writer.raise(&scalars[HistogramMetric::MAX], value);
+        writer.raise(&scalars[HistogramMetric::MIN_COMPLEMENT], !value);
+        writer.add(&cells[metric.bucket_cell(metric.bounds.bucket(value, location))], 1);
         writer.count(counted);
     }
 

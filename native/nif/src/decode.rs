@@ -87,12 +87,28 @@ fn no_measurement(term: Term<'_>) -> Reject {
 fn other_text(term: Term<'_>) -> Result<&[u8], Reject> {
     let text = match term.get_type() {
         TermType::Binary => return bytes(term).ok_or(INVALID),
-        TermType::Atom => term.atom_to_string().map_err(|_| INVALID)?,
+        TermType::Atom => atom_text(term).ok_or(INVALID)?,
         TermType::Integer => term.decode::<i64>().map_err(|_| INVALID)?.to_string(),
         _ => return Err(INVALID),
     };
     let text = binary(term.get_env(), text.as_bytes());
     bytes(text.to_term(term.get_env())).ok_or(INVALID)
+}
+
+/// The text of an atom. The NIF functions give those in Latin-1; for others the external term format
+/// has it in UTF-8, behind the version, a tag and a length of one or two bytes.
+fn atom_text(atom: Term<'_>) -> Option<String> {
+    const SMALL_ATOM_UTF8: u8 = 119;
+    const ATOM_UTF8: u8 = 118;
+    atom.atom_to_string().ok().or_else(|| {
+        let external = atom.to_binary();
+        let text = match external.as_slice() {
+            [_version, SMALL_ATOM_UTF8, _length, text @ ..] => text,
+            [_version, ATOM_UTF8, _high, _low, text @ ..] => text,
+            _ => return None,
+        };
+        str::from_utf8(text).ok().map(str::to_owned)
+    })
 }
 
 const INVALID: Reject = Reject::InvalidMetadata;

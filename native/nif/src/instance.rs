@@ -87,9 +87,7 @@ fn histogram<'a>(
     metric: &str,
     labels: Vec<Binary<'a>>,
 ) -> NifResult<Term<'a>> {
-    let labels: Result<Vec<_>, _> =
-        labels.iter().map(|label| std::str::from_utf8(label.as_slice())).collect();
-    let labels = labels.map_err(|_| Error::BadArg)?;
+    let labels: Vec<_> = labels.iter().map(|label| label.as_slice()).collect();
     let Some((series, index)) = instance.0.find_histogram(metric, &labels) else {
         return Ok((atoms::error(), atoms::not_found()).encode(env));
     };

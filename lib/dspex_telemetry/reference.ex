@@ -1,0 +1,337 @@
+defmodule DSPexTelemetry.Reference do
+  @moduledoc """
+  The reference of events, metrics and options as Markdown: `docs/reference.md`.
+
+  `mix dspex_telemetry.reference` writes the file; a test holds it to what `render/0` says.
+  """
+
+  alias DSPexTelemetry.Catalogue
+  alias DSPexTelemetry.Catalogue.{Event, Field}
+  alias DSPexTelemetry.Options
+
+  @typedoc "What the reference is made from."
+  @type tables :: %{
+          events: [Event.t()],
+          families: [map()],
+          gauges: [map()],
+          options: [map()]
+        }
+
+  @introduction """
+  # Reference
+
+  <!-- Written by `mix dspex_telemetry.reference` from the event catalogue; changes made here are lost. -->
+
+  The events that `dspex_telemetry` handles, the metrics that they feed, and the options of an
+  instance. Generated from the tables that the library itself reads.
+
+  ## How to read it
+
+  An event is what an emitter passes to `:telemetry.execute/3`: a name, a map of measurements and a
+  map of metadata. Keys that are not listed are ignored. An event counts wholly or not at all: one
+  that lacks a required key (`nil` is the same as absent), or has a value of the wrong type, is
+  [rejected](#rejected-events) and feeds nothing. An optional measurement that is absent adds no
+  sample.
+
+  | type | what it takes |
+  | --- | --- |
+  | integer (all measurements) | 0 to 2^63 - 1; a duration once it is in nanoseconds |
+  | text | a binary, an atom or an integer of 64 bits; see [label values](#label-values) |
+  | flag | `true` or `false` |
+  | one of | one of the words, as a binary or atom; any other binary, atom or integer is the last word |
+  | reason | any term but `nil`, reduced to a word; see [label values](#label-values) |
+  | any | any term; nothing is made of it, it is listed because emitters send it |
+
+  The unit `duration` is that of the instance's option `duration_unit`, native time units by
+  default. The other units are fixed. Under an event stand the metrics that it feeds, each with what
+  goes in and its labels. A label takes the value of the key of the same name where nothing else is
+  said.
+
+  The metrics of one series are written together. A histogram keeps the sum, the minimum and the
+  maximum of its samples exactly, the samples themselves in an HdrHistogram of `significant_digits`,
+  and an exact count for each of its buckets. Bounds of buckets are inclusive and in the metric's
+  unit; a last bucket takes what is above all of them. Option `buckets` replaces them.
+
+  What can be read: `DSPexTelemetry.report/1` has the statistics of method calls, instances, tools,
+  sessions, variables and the pool; `DSPexTelemetry.histogram/3` has the HdrHistogram of a series;
+  `DSPexTelemetry.info/1` has series, overflow and rejections. The counts of buckets, of starts, of
+  cached calls and of exceptions by kind are kept under the names below, but no function returns
+  them yet.
+
+  """
+
+  @label_values """
+  ## Label values
+
+  - A binary is taken as it is. An atom or an integer becomes its text: `:search` is `search`, `7` is
+    `7`, and a module is `Elixir.MyApp.Index`. Any other term, an integer beyond 64 bits included,
+    rejects the event.
+  - Text is cut at 256 bytes, before a character that would not fit. Invalid UTF-8 is replaced by
+    U+FFFD, within the 256 bytes. The same holds for references and worker ids.
+  - An optional text that is absent is `unknown`.
+  - Text is copied: no atom is made from it, and no reference to a large binary is kept.
+  - Reasons go through `DSPexTelemetry.Reason.class/1` first: an atom stays as it is, an exception
+    becomes its module's name, `{:exit_status, _}` and `{:shutdown, _}` become their tag, a pair of
+    reason and stacktrace becomes the class of the reason, and everything else is `other`.
+
+  """
+
+  @rejections [
+    {"missing_measurement", "a required measurement is absent or `nil`"},
+    {"invalid_measurement", "an integer is wanted and something else is there"},
+    {"negative_measurement", "an integer is below zero"},
+    {"oversized_measurement",
+     "an integer is above 2^63 - 1, for durations after conversion to nanoseconds"},
+    {"missing_metadata", "a required metadata key is absent or `nil`"},
+    {"invalid_metadata", "a metadata value has a type that the key does not take"}
+  ]
+
+  @rejected_events """
+  ## Rejected events
+
+  The handler neither raises nor logs; the event is counted by its name and the first reason that was
+  found, which `DSPexTelemetry.info/1` lists under `:rejected`. Integers are looked at first, then
+  texts, flags and choices. An integer of the metadata is rejected for the reasons of measurements.
+
+  | reason | what was wrong |
+  | --- | --- |
+  #{Enum.map_join(@rejections, "\n", fn {reason, meaning} -> "| `#{reason}` | #{meaning} |" end)}
+
+  """
+
+  @overflow """
+  ## The overflow series
+
+  Metrics that share their labels form a family, named after the event or span; the limit
+  `series_limit` is per family. A label set that comes when the limit is reached gets no series: its
+  events go to the family's one overflow series, whose labels are all `otel_metric_overflow`, so
+  that totals stay exact. What their labels said is lost: a report cannot tell which of the created
+  instances in it failed, and counts none. `DSPexTelemetry.info/1` counts these events under
+  `:overflow`; `DSPexTelemetry.histogram/3` does not find the series. Label sets that have a series
+  keep it. A slot becomes free when an idle series is removed (option `idle_timeout`) or the instance
+  is reset.
+
+  Two more tables are bounded: `ref_limit` references keep their class, the oldest forgotten first;
+  and `worker_limit` living workers are known, those beyond counted as `:workers_overflow`.
+
+  """
+
+  @options """
+  ## Options
+
+  For `{DSPexTelemetry, options}` in a supervision tree and, under `config :dspex_telemetry`, for the
+  default instance. One that is not allowed fails the start with an `ArgumentError` that names the
+  option, the value and what is allowed. The application's environment takes one key more:
+  `start_default: false` keeps the default instance from being started.
+
+  """
+
+  @doc "The reference as it should stand in `docs/reference.md`."
+  @spec render() :: String.t()
+  def render do
+    render(%{
+      events: Catalogue.events(),
+      families: Catalogue.families(),
+      gauges: Catalogue.gauges(),
+      options: Options.table()
+    })
+  end
+
+  @doc "The reference of any tables."
+  @spec render(tables()) :: String.t()
+  def render(tables) do
+    IO.iodata_to_binary([
+      @introduction,
+      "## Events\n\n",
+      Enum.map(tables.events, &event(&1, tables)),
+      "## Metrics\n\n",
+      for(family <- tables.families, do: family(family, tables)),
+      Enum.map(tables.gauges, &gauge(&1, tables)),
+      @label_values,
+      @rejected_events,
+      @overflow,
+      @options,
+      table(
+        ["option", "type", "default", "allowed", "meaning"],
+        Enum.map(tables.options, &option/1)
+      )
+    ])
+    |> String.trim_trailing()
+    |> Kernel.<>("\n")
+  end
+
+  # Events
+
+  defp event(event, tables) do
+    {measurements, metadata} = Enum.split_with(event.fields, &(&1.in == :measurements))
+
+    [
+      "### `#{inspect(event.name)}`\n\n#{event.doc}\n\n",
+      table(
+        ["measurement", "unit", "required", "meaning"],
+        Enum.map(measurements, &field(&1, unit(&1)))
+      ),
+      table(
+        ["metadata", "type", "required", "meaning"],
+        Enum.map(metadata, &field(&1, type(&1)))
+      ),
+      table(["metric", "takes", "labels"], Enum.flat_map(event.steps, &fed(&1, tables))),
+      Enum.map(event.steps, &also/1)
+    ]
+  end
+
+  defp field(field, column), do: [code(field.key), column, required(field), field.doc]
+
+  defp unit(%Field{type: :term}), do: "any"
+  defp unit(%Field{unit: unit}), do: unit_name(unit)
+
+  defp unit_name(:one), do: "a plain number"
+  defp unit_name(unit), do: to_string(unit)
+
+  defp type(%Field{type: :term}), do: "any"
+  defp type(%Field{type: :integer, unit: unit}), do: "integer, #{unit_name(unit)}"
+  defp type(%Field{type: {:choice, words}}), do: "one of #{words(words)}"
+  defp type(%Field{type: type}), do: to_string(type)
+
+  defp required(%Field{required: true}), do: "yes"
+  defp required(%Field{default: nil}), do: "no"
+  defp required(%Field{default: default}), do: "no, `#{default}` if absent"
+
+  defp fed({:feed, family, sources, counts, observes}, tables) do
+    family = Enum.find(tables.families, &(&1.name == family))
+    labels = Enum.zip(family.labels, sources)
+
+    counted =
+      for {name, dimensions} <- counts do
+        counter = Enum.find(family.counters, &(&1.name == name))
+        kept = Enum.reject(labels, fn {label, _source} -> label in dropped(counter) end)
+        [link(name), "1", sources(kept ++ Enum.zip(Keyword.keys(counter.dimensions), dimensions))]
+      end
+
+    counted ++ for {name, key} <- observes, do: [link(name), code(key), sources(labels)]
+  end
+
+  defp fed(_feeds_no_metric, _tables), do: []
+
+  defp also({:feed, _family, _labels, _counts, _observes}), do: []
+
+  defp also({:bind, reference, class}) do
+    "Remembers that `#{reference}` belongs to `#{class}`, for events that carry the reference " <>
+      "alone.\n\n"
+  end
+
+  defp also({:worker_up, id}), do: "Adds `#{id}` to the workers that are alive.\n\n"
+  defp also({:worker_down, id}), do: "Takes `#{id}` from the workers that are alive.\n\n"
+
+  defp sources([]), do: "none"
+  defp sources(labels), do: Enum.map_join(labels, "; ", &source/1)
+
+  defp source({key, key}), do: code(key)
+  defp source({label, {:constant, value}}), do: "`#{label}`: always `#{value}`"
+
+  defp source({label, {:class_of, reference, label}}),
+    do: "`#{label}`, else the class of `#{reference}`, else `unknown`"
+
+  defp source({label, source}), do: "`#{label}`: `#{source}`"
+
+  # Metrics
+
+  defp family(family, tables) do
+    [
+      Enum.map(family.counters, &counter(&1, family, tables)),
+      Enum.map(family.histograms, &histogram(&1, family, tables))
+    ]
+  end
+
+  defp counter(counter, family, tables) do
+    dimensions = for {name, values} <- counter.dimensions, do: "`#{name}` (#{words(values)})"
+    labels = Enum.map(family.labels -- dropped(counter), &code/1)
+
+    metric(counter, [
+      "Type: counter",
+      "Unit: events",
+      labels(labels ++ dimensions),
+      fed_by(counter.name, tables)
+    ])
+  end
+
+  defp histogram(histogram, family, tables) do
+    metric(histogram, [
+      "Type: histogram",
+      "Unit: #{unit_name(histogram.unit)}#{stored(histogram.unit)}",
+      labels(Enum.map(family.labels, &code/1)),
+      "Buckets: #{Enum.map_join(histogram.buckets, ", ", &number/1)}",
+      fed_by(histogram.name, tables)
+    ])
+  end
+
+  defp gauge(gauge, tables) do
+    events =
+      for event <- tables.events,
+          Enum.any?(event.steps, &(elem(&1, 0) in [:worker_up, :worker_down])),
+          do: event
+
+    metric(gauge, ["Type: gauge", "Unit: workers", labels([]), events("Changed by", events)])
+  end
+
+  defp metric(metric, facts) do
+    ["### #{metric.name}\n\n#{metric.doc}\n\n", Enum.map(facts, &"- #{&1}\n"), "\n"]
+  end
+
+  defp stored(:microsecond), do: ", stored in nanoseconds"
+  defp stored(_unit), do: ""
+
+  defp labels([]), do: "Labels: none"
+  defp labels(labels), do: "Labels: #{Enum.join(labels, ", ")}"
+
+  defp fed_by(metric, tables) do
+    events = for event <- tables.events, Enum.any?(event.steps, &feeds?(&1, metric)), do: event
+    events("Fed by", events)
+  end
+
+  defp feeds?({:feed, _family, _labels, counts, observes}, metric),
+    do: List.keymember?(counts ++ observes, metric, 0)
+
+  defp feeds?(_step, _metric), do: false
+
+  defp events(verb, events),
+    do:
+      "#{verb}: #{Enum.map_join(events, ", ", &link(inspect(&1.name), Enum.join(&1.name, "-")))}"
+
+  defp dropped(counter), do: Map.get(counter, :drop_labels, [])
+
+  # Options
+
+  defp option(option) do
+    [
+      code(option.name),
+      option.type,
+      code(inspect(option.default)),
+      option.allowed,
+      option.doc
+    ]
+  end
+
+  # Text
+
+  defp table(_heads, []), do: []
+
+  defp table(heads, rows) do
+    rule = Enum.map(heads, fn _head -> "---" end)
+    [Enum.map([heads, rule | rows], &["| ", Enum.intersperse(&1, " | "), " |\n"]), "\n"]
+  end
+
+  defp link(name), do: link(name, name)
+  defp link(text, heading), do: "[#{code(text)}](##{heading})"
+
+  defp words(words), do: Enum.map_join(words, ", ", &code/1)
+  defp code(text), do: "`#{text}`"
+
+  # Digits in groups of three.
+  defp number(number) when number < 1_000, do: to_string(number)
+
+  defp number(number) do
+    rest = number |> rem(1_000) |> to_string() |> String.pad_leading(3, "0")
+    number(div(number, 1_000)) <> "_" <> rest
+  end
+end

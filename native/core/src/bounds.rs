@@ -9,7 +9,7 @@ use crate::histogram::{Location, Precision};
 pub const MAX_BOUNDS: usize = 200;
 
 /// Upper bounds of explicit buckets in stored units; the last bucket, above all bounds, has none.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Bounds {
     bounds: Box<[u64]>,
     /// For each HDR chunk where the search begins, so that it begins where it nearly ends.

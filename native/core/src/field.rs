@@ -156,6 +156,8 @@ pub struct FlagInput {
     pub at: usize,
     /// What it is if it is not there, or what it is rejected for.
     pub absent: Result<bool, Reject>,
+    /// Whether its text is a label.
+    pub is_label: bool,
 }
 
 /// A choice among the positional fields. It has to be there.
@@ -169,8 +171,8 @@ pub struct ChoiceInput {
 
 impl Inputs {
     /// Sorts fields by kind. `unless` gives pairs of texts, of which the second makes the first
-    /// unneeded if it is there.
-    pub(crate) fn new(fields: &[FieldKind], unless: &[(usize, usize)]) -> Self {
+    /// unneeded if it is there; `labels` are the fields that stand in labels.
+    pub(crate) fn new(fields: &[FieldKind], unless: &[(usize, usize)], labels: &[usize]) -> Self {
         let needed =
             |required: &bool| if *required { Err(Reject::MissingMetadata) } else { Ok(()) };
         let mut inputs = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -190,7 +192,8 @@ impl Inputs {
                     inputs.1.push(TextInput { at, absent: needed(required), unless });
                 }
                 FieldKind::Flag { default } => {
-                    inputs.2.push(FlagInput { at, absent: default.ok_or(Reject::MissingMetadata) });
+                    let absent = default.ok_or(Reject::MissingMetadata);
+                    inputs.2.push(FlagInput { at, absent, is_label: labels.contains(&at) });
                 }
                 FieldKind::Choice { values } => {
                     inputs.3.push(ChoiceInput { at, words: values.clone() });
@@ -244,19 +247,19 @@ impl<'a> Fields<'a> {
         self.given[at] = true;
     }
 
-    /// A flag: choice 0 for `true`, 1 for `false`, and the text of the same.
+    /// A flag: choice 0 for `true`, 1 for `false`, and the text of the same if it is a label.
     #[inline]
-    pub fn set_flag(&mut self, at: usize, flag: bool) {
-        self.numbers[at] = u64::from(!flag);
-        self.texts[at] = if flag { b"true" } else { b"false" };
-        self.given[at] = true;
+    pub fn set_flag(&mut self, input: &FlagInput, flag: bool) {
+        self.numbers[input.at] = u64::from(!flag);
+        if input.is_label {
+            self.texts[input.at] = if flag { b"true" } else { b"false" };
+        }
     }
 
     /// The word of a choice that a text names, the last one if it names none.
     pub fn set_choice(&mut self, at: usize, text: &[u8], words: &[String]) {
         let named = words.iter().position(|word| word.as_bytes() == text);
         self.numbers[at] = named.unwrap_or(words.len().saturating_sub(1)) as u64;
-        self.given[at] = true;
     }
 
     /// A measurement in its stored unit.

@@ -106,7 +106,7 @@ impl Counter {
 /// Beside its HDR counters a histogram has scalars: the sum, the largest sample,
 /// the smallest sample (as its complement, so that zero means none and larger wins) and the
 /// explicit buckets.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HistogramMetric {
     /// The metric's name.
     pub name: String,

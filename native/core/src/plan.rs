@@ -14,6 +14,7 @@ use crate::field::{FieldKind, Fields, Inputs, MAX_FIELDS, Reject};
 use crate::id_set::IdSet;
 use crate::label::{self, MAX_LABELS};
 use crate::lane::Writer;
+use crate::metric::HistogramMetric;
 use crate::refs::Refs;
 use crate::series::Series;
 use crate::series_cache::{Found, Labels, SeriesCache};
@@ -133,16 +134,21 @@ pub struct PlanSpec {
     pub steps: Vec<StepSpec>,
 }
 
+/// Most dimensions of a counter that an event chooses.
+const MAX_DIMENSIONS: usize = 2;
+
 struct Count {
     /// The counter's cell where all fields are choice 0.
     first_cell: usize,
-    /// Field and stride of each dimension that is not constant.
-    dimensions: Box<[(usize, usize)]>,
+    /// Field and stride of the dimensions that are not constant; the others have stride 0.
+    dimensions: [(usize, usize); MAX_DIMENSIONS],
 }
 
 struct Observe {
     histogram: usize,
     field: usize,
+    /// A copy of the family's, one step nearer.
+    metric: HistogramMetric,
 }
 
 /// A label that may have to be looked up by reference.
@@ -214,7 +220,7 @@ impl Plan {
             id: PlanId::next(),
             steps,
             event: spec.event,
-            inputs: Inputs::new(&spec.fields, &unneeded(&spec.steps)),
+            inputs: Inputs::new(&spec.fields, &unneeded(&spec.steps), &label_fields(&spec.steps)),
             surroundings,
             rejected: Default::default(),
         })
@@ -332,15 +338,13 @@ impl Feed {
     #[inline]
     fn write(&self, writer: &impl Writer, fields: &Fields<'_>) {
         for count in &self.counts {
-            let cell = count.dimensions.iter().fold(count.first_cell, |cell, (field, stride)| {
-                cell + fields.choice(*field) * stride
-            });
+            let step = |(field, stride): (usize, usize)| fields.choice(field) * stride;
+            let cell = count.first_cell + count.dimensions.map(step).iter().sum::<usize>();
             writer.add(&writer.cells()[cell], 1);
         }
         for observe in &self.observes {
             if let Some(value) = fields.number(observe.field) {
-                let metric = &self.family.layout().histograms()[observe.histogram];
-                Series::observe(writer, observe.histogram, metric, value);
+                Series::observe(writer, observe.histogram, &observe.metric, value);
             }
         }
     }
@@ -359,6 +363,19 @@ fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
         _ => None,
     });
     pairs.collect()
+}
+
+/// The fields whose text is a label.
+fn label_fields(steps: &[StepSpec]) -> Vec<usize> {
+    let labels = steps.iter().flat_map(|step| match step {
+        StepSpec::Feed { labels, .. } => &labels[..],
+        _ => &[],
+    });
+    let fields = labels.filter_map(|label| match label {
+        LabelSource::Field(field) => Some(*field),
+        _ => None,
+    });
+    fields.collect()
 }
 
 struct Compiler<'a> {
@@ -465,7 +482,12 @@ impl Compiler<'_> {
                 DimensionSource::Field(field) => dimensions.push((*field, stride)),
             }
         }
-        Ok(Count { first_cell, dimensions: dimensions.into() })
+        let mut chosen = [(0, 0); MAX_DIMENSIONS];
+        if dimensions.len() > MAX_DIMENSIONS {
+            return Err(self.unknown(format!("a third dimension of {}", spec.counter)));
+        }
+        chosen[..dimensions.len()].copy_from_slice(&dimensions);
+        Ok(Count { first_cell, dimensions: chosen })
     }
 
     fn observe(&self, family: &Family, spec: &ObserveSpec) -> Result<Observe, DefinitionError> {
@@ -475,7 +497,8 @@ impl Compiler<'_> {
             .iter()
             .position(|metric| metric.name == spec.histogram)
             .ok_or_else(|| self.unknown(format!("histogram {}", spec.histogram)))?;
-        Ok(Observe { histogram, field: self.field(spec.field)? })
+        let metric = family.layout().histograms()[histogram].clone();
+        Ok(Observe { histogram, field: self.field(spec.field)?, metric })
     }
 
     fn field(&self, index: usize) -> Result<usize, DefinitionError> {

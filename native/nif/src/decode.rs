@@ -54,7 +54,7 @@ pub fn fields<'a>(
         } else {
             return Err(Reject::InvalidMetadata);
         };
-        fields.set_flag(input.at, flag);
+        fields.set_flag(input, flag);
     }
     for input in &inputs.choices {
         let term = term(input.at);

@@ -1,0 +1,253 @@
+//! What the integration tests share: instances from JSON, and events sent by a plan's inputs.
+#![allow(dead_code, reason = "no test binary uses all of it")]
+
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use proptest::test_runner::Config;
+use serde_json::{Value, json};
+use telemetry_core::family::Family;
+use telemetry_core::field::{Fields, Inputs, Reject};
+use telemetry_core::instance::{Definition, Instance};
+use telemetry_core::local::{Outcome, record};
+use telemetry_core::metric::Counter;
+use telemetry_core::plan::PlanId;
+use telemetry_core::series::Series;
+
+/// How often a property is tried. Failures are not written to files: cargo prints them, and the
+/// boundaries that matter are tried every time.
+pub fn cases(cases: u32) -> Config {
+    Config { cases, failure_persistence: None, ..Config::default() }
+}
+
+/// An instance with the ids of its plans, in the definition's order.
+pub struct Running {
+    pub instance: Instance,
+    pub plans: Vec<PlanId>,
+}
+
+impl Running {
+    /// Starts what a definition in JSON describes.
+    pub fn start(definition: Value) -> Self {
+        let definition: Definition = serde_json::from_value(definition).unwrap();
+        let instance = Instance::start(definition).unwrap();
+        let plans = instance.plan_ids().collect();
+        Self { instance, plans }
+    }
+
+    pub fn family(&self, name: &str) -> &Arc<Family> {
+        self.instance.family(name).unwrap()
+    }
+}
+
+/// A definition with one family, `calls`, and one plan, by which an event of a duration and a
+/// method counts in `calls_total` and in the histogram `duration`.
+pub struct Calls {
+    pub digits: u8,
+    pub series_limit: usize,
+    pub bounds: Vec<u64>,
+}
+
+impl Default for Calls {
+    fn default() -> Self {
+        Self { digits: 2, series_limit: 2_000, bounds: vec![1_000, 1_000_000] }
+    }
+}
+
+impl Calls {
+    pub fn start(self) -> RunningCalls {
+        let running = Running::start(json!({
+            "families": [{
+                "name": "calls",
+                "labels": ["method"],
+                "counters": [{"name": "calls_total", "dimensions": []}],
+                "histograms": [{"name": "duration", "unit": "nanosecond", "bounds": self.bounds}],
+                "digits": self.digits,
+                "series_limit": self.series_limit,
+            }],
+            "plans": [{
+                "event": "call.stop",
+                "fields": [measurement(true), text(true)],
+                "steps": [{"feed": {
+                    "family": "calls",
+                    "labels": [{"field": 1}],
+                    "counts": [{"counter": "calls_total", "dimensions": []}],
+                    "observes": [{"histogram": "duration", "field": 0}],
+                }}],
+            }],
+            "ref_limit": 0,
+            "worker_limit": 0,
+        }));
+        RunningCalls(running)
+    }
+}
+
+/// A running instance of [`Calls`].
+pub struct RunningCalls(Running);
+
+impl std::ops::Deref for RunningCalls {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.0
+    }
+}
+
+impl RunningCalls {
+    pub fn call(&self, method: &str, duration: u64) -> Outcome {
+        send(self.plans[0], &[Given::Number(duration), Given::Text(method)])
+    }
+
+    pub fn calls(&self) -> &Arc<Family> {
+        self.family("calls")
+    }
+
+    /// The series of a method and the place of its histogram.
+    pub fn find(&self, method: &str) -> Option<(Arc<Series>, usize)> {
+        self.instance.find_histogram("duration", &[method.as_bytes()])
+    }
+
+    /// What `calls_total` and the histogram say of a series, which is the same when nothing records.
+    pub fn count(&self, series: &Series) -> u64 {
+        let count = counted(series, &self.calls().layout().counters()[0], &[]);
+        assert_eq!(series.sample_count(0), count, "counter and histogram differ");
+        count
+    }
+
+    /// The count of a method, 0 if it has no series.
+    pub fn count_of(&self, method: &str) -> u64 {
+        self.find(method).map_or(0, |(series, _)| self.count(&series))
+    }
+
+    /// The count over all series.
+    pub fn total(&self) -> u64 {
+        self.calls().series_with_overflow().iter().map(|series| self.count(series)).sum()
+    }
+}
+
+/// An unscaled measurement among the fields of a plan.
+pub fn measurement(required: bool) -> Value {
+    json!({"measurement": {
+        "scale": {"numerator": 1, "denominator": 1},
+        "required": required,
+        "metadata": false,
+    }})
+}
+
+/// A text among the fields of a plan.
+pub fn text(required: bool) -> Value {
+    json!({"text": {"required": required}})
+}
+
+/// A field of an event as an emitter gives it.
+#[derive(Clone, Copy, Debug)]
+pub enum Given<'a> {
+    Absent,
+    Number(u64),
+    Negative,
+    Text(&'a str),
+    Bytes(&'a [u8]),
+    Flag(bool),
+}
+
+/// Sends an event, its fields decoded as the plan demands.
+pub fn send(plan: PlanId, given: &[Given<'_>]) -> Outcome {
+    record(plan, |inputs, fields| decode(given, inputs, fields))
+}
+
+fn decode<'a>(given: &[Given<'a>], inputs: &Inputs, fields: &mut Fields<'a>) -> Result<(), Reject> {
+    for input in &inputs.measurements {
+        match given[input.at] {
+            Given::Number(number) => fields.set_number(input.at, number, &input.scale)?,
+            Given::Absent => input.absent?,
+            Given::Negative => return Err(Reject::NegativeMeasurement),
+            _ => return Err(Reject::InvalidMeasurement),
+        }
+    }
+    for input in &inputs.texts {
+        if input.unless.is_some_and(|other| fields.is_given(other)) {
+            continue;
+        }
+        match given[input.at] {
+            Given::Text(text) => fields.set_text(input.at, text.as_bytes()),
+            Given::Bytes(bytes) => fields.set_text(input.at, bytes),
+            Given::Absent => input.absent?,
+            _ => return Err(Reject::InvalidMetadata),
+        }
+    }
+    for input in &inputs.flags {
+        match given[input.at] {
+            Given::Flag(flag) => fields.set_flag(input.at, flag),
+            Given::Absent => fields.set_flag(input.at, input.absent?),
+            _ => return Err(Reject::InvalidMetadata),
+        }
+    }
+    for input in &inputs.choices {
+        match given[input.at] {
+            Given::Text(text) => fields.set_choice(input.at, text.as_bytes(), &input.words),
+            Given::Absent => return Err(Reject::MissingMetadata),
+            _ => return Err(Reject::InvalidMetadata),
+        }
+    }
+    Ok(())
+}
+
+/// What a counter of a series says for one value of each of its dimensions.
+pub fn counted(series: &Series, counter: &Counter, values: &[&str]) -> u64 {
+    let mut cells: Vec<_> = counter.cells().collect();
+    for (dimension, value) in counter.dimensions.iter().zip(values) {
+        let with_value: Vec<_> = counter.cells_where(&dimension.name, value).collect();
+        cells.retain(|cell| with_value.contains(cell));
+    }
+    let [cell] = cells[..] else {
+        panic!("{values:?} select {} cells of {}", cells.len(), counter.name);
+    };
+    series.lanes().sum(cell)
+}
+
+/// The label values of a series.
+pub fn labels(series: &Series) -> Vec<String> {
+    series.labels().values().map(str::to_owned).collect()
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Threads that run what they are told to and sleep in between, their caches warm.
+pub struct Crew {
+    threads: Vec<(mpsc::Sender<Job>, JoinHandle<()>)>,
+}
+
+impl Crew {
+    pub fn new(threads: usize) -> Self {
+        let threads = (0..threads).map(|_| {
+            let (sender, jobs) = mpsc::channel::<Job>();
+            let thread = std::thread::spawn(move || jobs.into_iter().for_each(|job| job()));
+            (sender, thread)
+        });
+        Self { threads: threads.collect() }
+    }
+
+    pub fn len(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Runs a job on a thread and waits for what it returns.
+    pub fn run<R: Send + 'static>(
+        &self,
+        thread: usize,
+        job: impl FnOnce() -> R + Send + 'static,
+    ) -> R {
+        let (sender, result) = mpsc::channel();
+        let job = move || drop(sender.send(job()));
+        self.threads[thread].0.send(Box::new(job)).unwrap();
+        result.recv().unwrap()
+    }
+
+    /// Waits for the threads to end, which gives their numbers and caches back.
+    pub fn end(self) {
+        for (sender, thread) in self.threads {
+            drop(sender);
+            thread.join().unwrap();
+        }
+    }
+}

@@ -7,11 +7,10 @@ defmodule DSPexTelemetry.Application do
 
   @impl true
   def start(_type, _args) do
+    # Nothing depends on the janitor, so it comes last: its restart disturbs nobody.
     children =
-      [
-        {Registry, keys: :unique, name: Instance.registry()},
-        HandlerJanitor
-      ] ++ default_instance()
+      [{Registry, keys: :unique, name: Instance.registry()}] ++
+        default_instance() ++ [HandlerJanitor]
 
     Supervisor.start_link(children,
       strategy: :rest_for_one,

@@ -9,9 +9,12 @@ defmodule DSPexTelemetry.HandlerJanitor do
 
   def start_link(_options), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
-  @doc "Cleans up after the process of an instance, whenever it ends."
+  @doc """
+  Cleans up after the process of an instance, whenever it ends. The instance is in the registry
+  already, so a janitor that is not there at this moment finds it when it starts.
+  """
   @spec watch(pid(), Instance.handle()) :: :ok
-  def watch(owner, handle), do: GenServer.call(__MODULE__, {:watch, owner, handle})
+  def watch(owner, handle), do: GenServer.cast(__MODULE__, {:watch, owner, handle})
 
   @impl true
   def init([]) do
@@ -24,8 +27,8 @@ defmodule DSPexTelemetry.HandlerJanitor do
   end
 
   @impl true
-  def handle_call({:watch, owner, handle}, _from, handles),
-    do: {:reply, :ok, Map.put(handles, Process.monitor(owner), handle)}
+  def handle_cast({:watch, owner, handle}, handles),
+    do: {:noreply, Map.put(handles, Process.monitor(owner), handle)}
 
   @impl true
   def handle_info({:DOWN, monitor, :process, _owner, _reason}, handles) do

@@ -91,8 +91,8 @@ defmodule DSPexTelemetry.Instance do
           started_at_ms: now_ms()
         }
 
-        HandlerJanitor.watch(self(), handle)
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
+        HandlerJanitor.watch(self(), handle)
         # Their ids are those that this instance will use.
         detach_handlers_of_name(options.name)
         if options.attach, do: attach_handlers(handle)

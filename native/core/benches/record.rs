@@ -1,1 +1,234 @@
-fn main() {}
+//! What recording costs in the core, beside what a lock or a plain histogram would cost; and what
+//! reading costs. `cargo bench -p telemetry_core`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure ends the benchmark")]
+
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use hdrhistogram::Histogram;
+use serde_json::json;
+use telemetry_core::instance::{Definition, Instance};
+use telemetry_core::local;
+use telemetry_core::plan::PlanId;
+use telemetry_core::report::Report;
+
+/// The catalogue's `call_method` family, with its stop event and the binding of references.
+fn start() -> (Instance, PlanId, PlanId) {
+    let booleans = json!(["true", "false"]);
+    let measurement = |required: bool| {
+        json!({"measurement": {
+            "scale": {"numerator": 1, "denominator": 1},
+            "required": required,
+            "metadata": false,
+        }})
+    };
+    let text = |required: bool| json!({"text": {"required": required}});
+    let bounds: Vec<u64> = (0..14).map(|power| 500_000 << power).collect();
+    let definition: Definition = serde_json::from_value(json!({
+        "families": [{
+            "name": "dspex.bridge.call_method",
+            "labels": ["method", "python_class"],
+            "counters": [{"name": "total", "dimensions": [
+                {"name": "success", "values": booleans},
+                {"name": "cached", "values": booleans},
+            ]}],
+            "histograms": [
+                {"name": "duration", "unit": "nanosecond", "bounds": bounds},
+                {"name": "result_size", "unit": "byte", "bounds": [64, 256, 1_024, 4_096]},
+            ],
+            "digits": 2,
+            "series_limit": 20_000,
+        }],
+        "plans": [
+            {
+                "event": "stop",
+                "fields": [measurement(true), measurement(false), text(false), text(true),
+                    {"flag": {"default": null}}, {"flag": {"default": false}}, text(false)],
+                "steps": [{"feed": {
+                    "family": "dspex.bridge.call_method",
+                    "labels": [{"field": 3}, {"class_of": {"reference": 2, "class": 6}}],
+                    "counts": [
+                        {"counter": "total", "dimensions": [{"field": 4}, {"field": 5}]},
+                    ],
+                    "observes": [
+                        {"histogram": "duration", "field": 0},
+                        {"histogram": "result_size", "field": 1},
+                    ],
+                }}],
+            },
+            {
+                "event": "create",
+                "fields": [text(true), text(true)],
+                "steps": [{"bind": {"reference": 0, "class": 1}}],
+            },
+        ],
+        "ref_limit": 100_000,
+        "worker_limit": 1,
+    }))
+    .unwrap();
+    let instance = Instance::start(definition).unwrap();
+    let plans: Vec<_> = instance.plan_ids().collect();
+    (instance, plans[0], plans[1])
+}
+
+struct Event {
+    duration: u64,
+    size: u64,
+    reference: String,
+    method: String,
+    class: String,
+}
+
+/// Durations are log-uniform over three decades, in an order that repeats.
+fn events(series: usize) -> Vec<Event> {
+    let count = series.max(128).next_power_of_two();
+    let event = |index: usize| {
+        let number = index * 7_919 % series;
+        let decade = (index * 2_654_435_761 % 1_000) as f64 / 1_000.0;
+        Event {
+            duration: (1e6 * 1_000f64.powf(decade)) as u64,
+            size: 100 + index as u64 % 2_000,
+            reference: format!("ref-{number}"),
+            method: format!("method_{}", number % 100),
+            class: format!("Class{}", number / 100),
+        }
+    };
+    (0..count).map(event).collect()
+}
+
+#[derive(Clone, Copy)]
+enum Naming {
+    Class,
+    Reference,
+}
+
+fn record(plan: PlanId, event: &Event, naming: Naming) {
+    let outcome = local::record(plan, |inputs, fields| {
+        for input in &inputs.measurements {
+            let value = if input.at == 0 { event.duration } else { event.size };
+            fields.set_number(input.at, value, &input.scale)?;
+        }
+        for input in &inputs.texts {
+            match (input.at, naming) {
+                (3, _) => fields.set_text(3, event.method.as_bytes()),
+                (6, Naming::Class) => fields.set_text(6, event.class.as_bytes()),
+                (2, Naming::Reference) => fields.set_text(2, event.reference.as_bytes()),
+                _ => {}
+            }
+        }
+        for input in &inputs.flags {
+            fields.set_flag(input, input.at == 4);
+        }
+        Ok(())
+    });
+    black_box(outcome);
+}
+
+/// The time of `iterations` calls on each of so many threads at once.
+fn on_threads(threads: usize, iterations: u64, call: impl Fn(usize) + Sync) -> Duration {
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| (0..iterations as usize).for_each(&call));
+        }
+    });
+    started.elapsed()
+}
+
+fn recording(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("record");
+    for series in [1, 100, 10_000] {
+        for threads in [1, 2] {
+            let events = events(series);
+            let at = |index: usize| &events[index & (events.len() - 1)];
+            let (_instance, stop, create) = start();
+            for event in &events {
+                local::record(create, |_, fields| {
+                    fields.set_text(0, event.reference.as_bytes());
+                    fields.set_text(1, event.class.as_bytes());
+                    Ok(())
+                });
+                record(stop, event, Naming::Class);
+            }
+            for (name, naming) in [("class", Naming::Class), ("reference", Naming::Reference)] {
+                let id = BenchmarkId::new(format!("by_{name}/{threads}_threads"), series);
+                group.bench_function(id, |bencher| {
+                    bencher.iter_custom(|iterations| {
+                        on_threads(threads, iterations, |index| record(stop, at(index), naming))
+                    });
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+/// What the same events cost with less, or with other means.
+fn baselines(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("baseline");
+    let events = events(100);
+    let at = |index: usize| &events[index & (events.len() - 1)];
+    for threads in [1, 2] {
+        let counter = AtomicU64::new(0);
+        group.bench_function(BenchmarkId::new("atomic_fetch_add", threads), |bencher| {
+            bencher.iter_custom(|iterations| {
+                on_threads(threads, iterations, |index| {
+                    counter.fetch_add(at(index).duration, Relaxed);
+                })
+            });
+        });
+
+        let table: Mutex<HashMap<(&str, &str), Histogram<u64>>> = Mutex::default();
+        group.bench_function(BenchmarkId::new("mutex_of_hdrhistograms", threads), |bencher| {
+            bencher.iter_custom(|iterations| {
+                on_threads(threads, iterations, |index| {
+                    let event = at(index);
+                    let mut table = table.lock().unwrap();
+                    let histogram = table
+                        .entry((&event.method, &event.class))
+                        .or_insert_with(|| Histogram::new(2).unwrap());
+                    histogram.record(event.duration).unwrap();
+                })
+            });
+        });
+    }
+    let mut histogram = Histogram::<u64>::new(2).unwrap();
+    let mut index = 0;
+    group.bench_function("hdrhistogram_record", |bencher| {
+        bencher.iter(|| {
+            index += 1;
+            histogram.record(at(index).duration).unwrap();
+        });
+    });
+    group.finish();
+}
+
+fn reading(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("read");
+    group.sample_size(10);
+    for series in [100, 2_000] {
+        let (instance, stop, _create) = start();
+        for event in &events(series * 10) {
+            record(stop, event, Naming::Class);
+        }
+        group.bench_function(BenchmarkId::new("report", series), |bencher| {
+            bencher.iter(|| Report::new(&instance));
+        });
+        let family = &instance.families()[0];
+        let one = &family.series()[0];
+        group.bench_function(BenchmarkId::new("snapshot_and_quantiles", series), |bencher| {
+            bencher.iter(|| {
+                let snapshot = one.snapshot(0);
+                [0.5, 0.9, 0.95, 0.99, 0.999].map(|quantile| snapshot.value_at_quantile(quantile))
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, recording, baselines, reading);
+criterion_main!(benches);

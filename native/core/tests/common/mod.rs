@@ -177,8 +177,8 @@ fn decode<'a>(given: &[Given<'a>], inputs: &Inputs, fields: &mut Fields<'a>) -> 
     }
     for input in &inputs.flags {
         match given[input.at] {
-            Given::Flag(flag) => fields.set_flag(input.at, flag),
-            Given::Absent => fields.set_flag(input.at, input.absent?),
+            Given::Flag(flag) => fields.set_flag(input, flag),
+            Given::Absent => fields.set_flag(input, input.absent?),
             _ => return Err(Reject::InvalidMetadata),
         }
     }
@@ -237,10 +237,19 @@ impl Crew {
         thread: usize,
         job: impl FnOnce() -> R + Send + 'static,
     ) -> R {
+        self.start(thread, job).recv().unwrap()
+    }
+
+    /// Starts a job on a thread; what it returns will be in the channel.
+    pub fn start<R: Send + 'static>(
+        &self,
+        thread: usize,
+        job: impl FnOnce() -> R + Send + 'static,
+    ) -> mpsc::Receiver<R> {
         let (sender, result) = mpsc::channel();
         let job = move || drop(sender.send(job()));
         self.threads[thread].0.send(Box::new(job)).unwrap();
-        result.recv().unwrap()
+        result
     }
 
     /// Waits for the threads to end, which gives their numbers and caches back.

@@ -8,6 +8,7 @@ defmodule DSPexTelemetry.Instance do
   alias DSPexTelemetry.{Catalogue, Definition, Handler, HandlerJanitor, Native, Options}
 
   @registry DSPexTelemetry.Registry
+  @longest_atom 255
 
   @type name :: atom()
   @type handle :: %{
@@ -139,7 +140,11 @@ defmodule DSPexTelemetry.Instance do
 
   # An atom, because `:telemetry` copies the id out of its table for every event: a tuple costs a
   # tenth of the handler. Atoms are as many as names of instances, which are atoms too.
-  defp handler_id(name, event), do: :"#{inspect(name)}.#{Catalogue.function_name(event)}"
+  defp handler_id(name, event) do
+    function = Catalogue.function_name(event)
+    text = "#{inspect(name)}.#{function}"
+    if String.length(text) <= @longest_atom, do: :"#{text}", else: {name, function}
+  end
 
   defp detach_handlers_of_name(name) do
     for event <- Catalogue.events(), do: :telemetry.detach(handler_id(name, event))

@@ -2,6 +2,8 @@ defmodule DSPexTelemetry.Report.Table do
   @moduledoc false
   # The report as text of at most 120 columns.
 
+  import DSPexTelemetry.Report.Columns
+
   alias DSPexTelemetry.Report
 
   @width 120
@@ -56,7 +58,7 @@ defmodule DSPexTelemetry.Report.Table do
 
     lines =
       for row <- shown do
-        label_cells = for {_name, key} <- labels, do: left(Map.fetch!(row, key), width)
+        label_cells = for {_name, key} <- labels, do: left(printable(Map.fetch!(row, key)), width)
 
         number_cells =
           for {_name, key, type} <- @numbers,
@@ -116,10 +118,7 @@ defmodule DSPexTelemetry.Report.Table do
   end
 
   defp clip(lines) do
-    for text <- lines do
-      text = String.trim_trailing(text, "\n")
-      [if(String.length(text) > @width, do: shorten(text, @width), else: text), "\n"]
-    end
+    for text <- lines, do: [text |> String.trim_trailing("\n") |> fit(@width), "\n"]
   end
 
   defp number(:integer, value), do: integer(value)
@@ -141,16 +140,4 @@ defmodule DSPexTelemetry.Report.Table do
   defp significant(value, unit), do: "#{round(value)}#{unit}"
 
   defp decimal(value, digits), do: :erlang.float_to_binary(value * 1.0, decimals: digits)
-
-  defp left(text, width), do: text |> printable() |> fit(width) |> String.pad_trailing(width)
-  defp right(text, width), do: text |> fit(width) |> String.pad_leading(width)
-
-  defp fit(text, width) do
-    if String.length(text) > width, do: shorten(text, width), else: text
-  end
-
-  defp shorten(text, width), do: String.slice(text, 0, width - 1) <> "…"
-
-  # Control characters in a label must not reach the terminal.
-  defp printable(text), do: String.replace(text, ~r/[[:cntrl:]]/u, "?")
 end

@@ -61,7 +61,8 @@ pub fn fields<'a>(
         if nil == term {
             return Err(Reject::MissingMetadata);
         }
-        fields.set_choice(input.at, other_text(term)?, &input.words);
+        // What is no text is none of the words.
+        fields.set_choice(input.at, other_text(term).unwrap_or_default(), &input.words);
     }
     Ok(())
 }

@@ -1,9 +1,14 @@
 //! Explicit bucket bounds, inclusive at the top as Prometheus' `le` is.
+//!
+//! A bound mostly lies inside an HDR bucket, so the HDR counts alone cannot say how many samples are
+//! at or below it. They can with one more number: of the samples in the HDR bucket that holds the
+//! bound, how many are at or below it. Only that is counted when a sample is recorded, which few
+//! samples are affected by; the counts of explicit buckets follow exactly.
 
 use std::mem::size_of_val;
 
 use crate::error::DefinitionError;
-use crate::histogram::{Location, Precision};
+use crate::histogram::{Location, MAX_VALUE, Precision};
 
 /// Most bounds that one histogram may have.
 pub const MAX_BOUNDS: usize = 200;
@@ -12,22 +17,30 @@ pub const MAX_BOUNDS: usize = 200;
 #[derive(Clone, Debug)]
 pub struct Bounds {
     bounds: Box<[u64]>,
-    /// For each HDR chunk where the search begins, so that it begins where it nearly ends.
-    chunks: Box<[Start]>,
+    /// Where each bound would be counted as a value.
+    locations: Box<[Location]>,
+    /// For each HDR chunk the first bound in it.
+    chunks: Box<[First]>,
 }
 
+/// The first bound in an HDR chunk.
 #[derive(Clone, Copy, Debug)]
-struct Start {
-    /// The first bucket that any value of the chunk can be in.
-    bucket: u8,
-    /// Whether more than one bound lies in the chunk.
-    search: bool,
-    /// The bound of that bucket, or more than any value.
+struct First {
     bound: u64,
+    /// Its offset in the chunk, or one that no value has.
+    offset: u16,
+    /// Which of the bounds it is.
+    index: u8,
+    /// Whether there are more in the chunk.
+    more: bool,
+}
+
+impl First {
+    const NONE: Self = Self { bound: 0, offset: u16::MAX, index: 0, more: false };
 }
 
 impl Bounds {
-    /// Checks the bounds and prepares the search. `metric` is named in errors.
+    /// Checks the bounds and finds their HDR buckets. `metric` is named in errors.
     pub fn new(
         metric: &str,
         bounds: &[u64],
@@ -46,34 +59,72 @@ impl Bounds {
                 bounds: bounds.to_vec(),
             });
         }
-        let lowest = |chunk| precision.lowest_value(Location { chunk, offset: 0 });
-        let below = |value| bounds.partition_point(|&bound| bound < value);
-        let chunk_count = precision.chunk_count();
-        let chunks = (0..chunk_count).map(|chunk| {
-            let first = below(lowest(chunk));
-            let end = if chunk + 1 < chunk_count { below(lowest(chunk + 1)) } else { bounds.len() };
-            Start {
-                bucket: first as u8,
-                search: end - first > 1,
-                bound: bounds.get(first).copied().unwrap_or(u64::MAX),
-            }
-        });
-        Ok(Self { bounds: bounds.into(), chunks: chunks.collect() })
+        // A bound above every value is as good as the largest value.
+        let locate = |&bound: &u64| precision.locate(bound.min(MAX_VALUE));
+        let locations: Box<[_]> = bounds.iter().map(locate).collect();
+        let first = |chunk| {
+            let mut inside = (0..bounds.len()).filter(|&index| locations[index].chunk == chunk);
+            inside.next().map_or(First::NONE, |index| First {
+                bound: bounds[index],
+                offset: locations[index].offset as u16,
+                index: index as u8,
+                more: inside.next().is_some(),
+            })
+        };
+        let chunks = (0..precision.chunk_count()).map(first).collect();
+        Ok(Self { bounds: bounds.into(), locations, chunks })
     }
 
-    /// The bucket of a value, which was located at `location`: the number of bounds below it.
+    /// Calls `visit` with each bound that lies in the HDR bucket of a value and is not below it.
     #[inline]
-    pub fn bucket(&self, value: u64, location: Location) -> usize {
-        let start = self.chunks[location.chunk];
-        // Where bounds are at least a power of two apart, this comparison is the whole search, and
-        // it costs no branch that could be mispredicted.
-        let mut bucket = usize::from(start.bucket) + usize::from(value > start.bound);
-        if start.search {
-            while self.bounds.get(bucket).is_some_and(|&bound| value > bound) {
-                bucket += 1;
+    pub fn visit_covering(&self, value: u64, location: Location, mut visit: impl FnMut(usize)) {
+        let first = self.chunks[location.chunk];
+        if first.more {
+            self.visit_each(value, location, usize::from(first.index), visit);
+        } else if location.offset == usize::from(first.offset) && value <= first.bound {
+            visit(usize::from(first.index));
+        }
+    }
+
+    fn visit_each(
+        &self,
+        value: u64,
+        location: Location,
+        first: usize,
+        mut visit: impl FnMut(usize),
+    ) {
+        for index in first..self.bounds.len() {
+            if self.locations[index].chunk != location.chunk {
+                break;
+            }
+            if self.locations[index] == location && value <= self.bounds[index] {
+                visit(index);
             }
         }
-        bucket
+    }
+
+    /// The counts of the explicit buckets, not cumulated, the one above all bounds last.
+    ///
+    /// `counts` are the HDR counts in order of value, and `covered` says for each bound how many of
+    /// the samples in its HDR bucket are at or below it.
+    pub fn buckets(&self, counts: &[(Location, u64)], covered: impl Fn(usize) -> u64) -> Vec<u64> {
+        let order = |location: &Location| (location.chunk, location.offset);
+        let mut rest = counts.iter().peekable();
+        let (mut below, mut last) = (0, 0);
+        let mut buckets = Vec::with_capacity(self.bounds.len() + 1);
+        for (index, bound) in self.locations.iter().enumerate() {
+            while let Some((_, count)) = rest.next_if(|(at, _)| order(at) < order(bound)) {
+                below += count;
+            }
+            let inside = rest.peek().filter(|(at, _)| at == bound).map_or(0, |(_, count)| *count);
+            // A sample in flight may be covered already and not yet counted.
+            let cumulated = (below + covered(index).min(inside)).max(last);
+            buckets.push(cumulated - last);
+            last = cumulated;
+        }
+        let total: u64 = counts.iter().map(|(_, count)| count).sum();
+        buckets.push(total - last);
+        buckets
     }
 
     /// The bounds, ascending, in stored units.
@@ -81,14 +132,14 @@ impl Bounds {
         &self.bounds
     }
 
-    /// How many buckets there are: one more than bounds.
-    pub fn bucket_count(&self) -> usize {
-        self.bounds.len() + 1
+    /// How many bounds there are.
+    pub fn count(&self) -> usize {
+        self.bounds.len()
     }
 
     /// Bytes allocated by the bounds.
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.bounds) + size_of_val(&*self.chunks)
+        size_of_val(&*self.bounds) + size_of_val(&*self.locations) + size_of_val(&*self.chunks)
     }
 }
 
@@ -99,15 +150,20 @@ mod tests {
     #[test]
     fn a_value_equal_to_a_bound_is_inside_it() {
         let precision = Precision::Two;
+        // The last two share an HDR bucket, which is four wide here.
         let bounds = Bounds::new("m", &[0, 5, 1_000, 1_001], precision).expect("valid");
-        let bucket = |value| bounds.bucket(value, precision.locate(value));
-        assert_eq!(bucket(0), 0);
-        assert_eq!(bucket(1), 1);
-        assert_eq!(bucket(5), 1);
-        assert_eq!(bucket(6), 2);
-        assert_eq!(bucket(1_000), 2);
-        assert_eq!(bucket(1_001), 3);
-        assert_eq!(bucket(1_002), 4);
+        let bucket = |value| {
+            let location = precision.locate(value);
+            let mut covered = [0; 4];
+            bounds.visit_covering(value, location, |index| covered[index] += 1);
+            let buckets = bounds.buckets(&[(location, 1)], |index| covered[index]);
+            buckets.iter().position(|&count| count == 1)
+        };
+        for (value, expected) in
+            [(0, 0), (1, 1), (5, 1), (6, 2), (1_000, 2), (1_001, 3), (1_002, 4)]
+        {
+            assert_eq!(bucket(value), Some(expected), "{value}");
+        }
     }
 
     #[test]

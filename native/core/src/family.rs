@@ -78,12 +78,12 @@ impl Layout {
         }
         let mut histograms = Vec::new();
         for spec in histogram_specs {
-            histograms.push(HistogramMetric::new(spec, precision, cell_count)?);
+            histograms.push(HistogramMetric::new(spec, precision, histograms.len(), cell_count)?);
             cell_count += HistogramMetric::SCALARS;
         }
         for histogram in &mut histograms {
-            histogram.place_buckets(cell_count);
-            cell_count += histogram.bounds.bucket_count();
+            histogram.place_covered(cell_count);
+            cell_count += histogram.bounds.count();
         }
         Ok(Self { counters, histograms, precision, cell_count })
     }
@@ -107,18 +107,18 @@ impl Layout {
         &self.histograms
     }
 
-    /// Cells that count events.
-    pub(crate) fn counting_cells(&self) -> impl Iterator<Item = usize> {
-        let buckets = self.histograms.iter().flat_map(|metric| {
-            (0..metric.bounds.bucket_count()).map(|bucket| metric.bucket_cell(bucket))
-        });
-        self.counters.iter().flat_map(Counter::cells).chain(buckets)
+    /// Cells of counters.
+    pub(crate) fn counter_cells(&self) -> impl Iterator<Item = usize> {
+        self.counters.iter().flat_map(Counter::cells)
     }
 
     /// Cells whose total is the sum over lanes.
     pub(crate) fn adding_cells(&self) -> impl Iterator<Item = usize> {
-        let sums = self.histograms.iter().map(HistogramMetric::sum_cell);
-        self.counting_cells().chain(sums)
+        let histograms = self.histograms.iter().flat_map(|metric| {
+            let covered = (0..metric.bounds.count()).map(|bound| metric.covered_cell(bound));
+            covered.chain([metric.sum_cell()])
+        });
+        self.counter_cells().chain(histograms)
     }
 
     /// Cells whose total is the largest over lanes.

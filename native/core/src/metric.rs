@@ -104,8 +104,8 @@ impl Counter {
 /// A histogram with its place among the cells of a series.
 ///
 /// Beside its HDR counters a histogram has scalars: the sum, the largest sample,
-/// the smallest sample (as its complement, so that zero means none and larger wins) and the
-/// explicit buckets.
+/// the smallest sample (as its complement, so that zero means none and larger wins) and, for each
+/// explicit bound, what [`crate::bounds`] needs beside the HDR counts.
 #[derive(Clone, Debug)]
 pub struct HistogramMetric {
     /// The metric's name.
@@ -116,8 +116,10 @@ pub struct HistogramMetric {
     pub precision: Precision,
     /// Bounds of the explicit buckets.
     pub bounds: Bounds,
+    /// Its place among the family's histograms.
+    index: usize,
     first_scalar: usize,
-    first_bucket: usize,
+    first_covered: usize,
 }
 
 impl HistogramMetric {
@@ -129,17 +131,18 @@ impl HistogramMetric {
     pub(crate) fn new(
         spec: HistogramSpec,
         precision: Precision,
+        index: usize,
         first_scalar: usize,
     ) -> Result<Self, DefinitionError> {
         let bounds = Bounds::new(&spec.name, &spec.bounds, precision)?;
         let (name, unit) = (spec.name, spec.unit);
-        Ok(Self { name, unit, precision, bounds, first_scalar, first_bucket: 0 })
+        Ok(Self { name, unit, precision, bounds, index, first_scalar, first_covered: 0 })
     }
 
-    /// Says where its buckets are, which is behind the scalars of all histograms: what every sample
-    /// of an event writes to lies in as few cache lines as possible.
-    pub(crate) fn place_buckets(&mut self, first_bucket: usize) {
-        self.first_bucket = first_bucket;
+    /// Says where the cells of its bounds are, which is behind the scalars of all histograms: what
+    /// every sample of an event writes to lies in as few cache lines as possible.
+    pub(crate) fn place_covered(&mut self, first_covered: usize) {
+        self.first_covered = first_covered;
     }
 
     /// The cells of the sum, the largest sample and the smallest sample's complement.
@@ -148,6 +151,12 @@ impl HistogramMetric {
         cells[self.first_scalar..]
             .first_chunk()
             .unwrap_or_else(|| unreachable!("the layout has room for every histogram"))
+    }
+
+    /// Its place among the family's histograms.
+    #[inline]
+    pub fn index(&self) -> usize {
+        self.index
     }
 
     /// The cell of the sum.
@@ -165,10 +174,10 @@ impl HistogramMetric {
         self.first_scalar + Self::MIN_COMPLEMENT
     }
 
-    /// The cell of an explicit bucket.
+    /// The cell that counts the samples in a bound's HDR bucket that are at or below the bound.
     #[inline]
-    pub fn bucket_cell(&self, bucket: usize) -> usize {
-        self.first_bucket + bucket
+    pub fn covered_cell(&self, bound: usize) -> usize {
+        self.first_covered + bound
     }
 }
 

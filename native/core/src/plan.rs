@@ -145,7 +145,6 @@ struct Count {
 }
 
 struct Observe {
-    histogram: usize,
     field: usize,
     /// A copy of the family's, one step nearer.
     metric: HistogramMetric,
@@ -344,7 +343,7 @@ impl Feed {
         }
         for observe in &self.observes {
             if let Some(value) = fields.number(observe.field) {
-                Series::observe(writer, observe.histogram, &observe.metric, value);
+                Series::observe(writer, &observe.metric, value);
             }
         }
     }
@@ -491,14 +490,12 @@ impl Compiler<'_> {
     }
 
     fn observe(&self, family: &Family, spec: &ObserveSpec) -> Result<Observe, DefinitionError> {
-        let histogram = family
-            .layout()
-            .histograms()
-            .iter()
-            .position(|metric| metric.name == spec.histogram)
-            .ok_or_else(|| self.unknown(format!("histogram {}", spec.histogram)))?;
-        let metric = family.layout().histograms()[histogram].clone();
-        Ok(Observe { histogram, field: self.field(spec.field)?, metric })
+        let mut histograms = family.layout().histograms().iter();
+        let metric = histograms
+            .find(|metric| metric.name == spec.histogram)
+            .ok_or_else(|| self.unknown(format!("histogram {}", spec.histogram)))?
+            .clone();
+        Ok(Observe { field: self.field(spec.field)?, metric })
     }
 
     fn field(&self, index: usize) -> Result<usize, DefinitionError> {

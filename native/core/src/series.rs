@@ -68,22 +68,19 @@ impl Series {
         self.lanes.counts(index).iter().map(|(_, count)| count).sum()
     }
 
-    /// Records one sample into the family's n-th histogram.
+    /// Records one sample into a histogram.
     #[inline]
-    pub(crate) fn observe(
-        writer: &impl Writer,
-        index: usize,
-        metric: &HistogramMetric,
-        value: u64,
-    ) {
+    pub(crate) fn observe(writer: &impl Writer, metric: &HistogramMetric, value: u64) {
         let location = metric.precision.locate(value);
-        let counted = writer.find(index, location);
+        let counted = writer.find(metric.index(), location);
         let cells = writer.cells();
         let scalars = metric.scalars(cells);
         writer.add_saturating(&scalars[HistogramMetric::SUM], value);
         writer.raise(&scalars[HistogramMetric::MAX], value);
         writer.raise(&scalars[HistogramMetric::MIN_COMPLEMENT], !value);
-        writer.add(&cells[metric.bucket_cell(metric.bounds.bucket(value, location))], 1);
+        metric.bounds.visit_covering(value, location, |bound| {
+            writer.add(&cells[metric.covered_cell(bound)], 1);
+        });
         writer.count(counted);
     }
 
@@ -106,16 +103,19 @@ impl Series {
         self.min(metric).map(|_| self.lanes.max(metric.max_cell()))
     }
 
-    /// The counts of the explicit buckets, not cumulated.
+    /// The counts of a histogram's explicit buckets, not cumulated.
     pub fn buckets(&self, metric: &HistogramMetric) -> Vec<u64> {
-        (0..metric.bounds.bucket_count())
-            .map(|bucket| self.lanes.sum(metric.bucket_cell(bucket)))
-            .collect()
+        let covered: Vec<_> = (0..metric.bounds.count())
+            .map(|bound| self.lanes.sum(metric.covered_cell(bound)))
+            .collect();
+        metric.bounds.buckets(&self.lanes.counts(metric.index()), |bound| covered[bound])
     }
 
     /// A number that grows with every event.
     fn activity(&self, layout: &Layout) -> u64 {
-        layout.counting_cells().map(|cell| self.lanes.sum(cell)).fold(0, u64::wrapping_add)
+        let counted = layout.counter_cells().map(|cell| self.lanes.sum(cell));
+        let sampled = (0..layout.histograms().len()).map(|index| self.sample_count(index));
+        counted.chain(sampled).fold(0, u64::wrapping_add)
     }
 
     /// How long no event has come in, as far as calls of this function tell.

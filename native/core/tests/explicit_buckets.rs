@@ -79,11 +79,15 @@ proptest! {
     ) {
         for precision in PRECISIONS {
             let buckets = Bounds::new("m", &bounds, precision).unwrap();
-            prop_assert_eq!(buckets.bucket_count(), bounds.len() + 1);
             for &value in &values {
+                let location = precision.locate(value);
+                let mut covered = vec![0; bounds.len()];
+                buckets.visit_covering(value, location, |bound| covered[bound] += 1);
+                let mut expected = vec![0; bounds.len() + 1];
+                expected[first_bucket_that_holds(value, &bounds)] = 1;
                 prop_assert_eq!(
-                    buckets.bucket(value, precision.locate(value)),
-                    first_bucket_that_holds(value, &bounds),
+                    buckets.buckets(&[(location, 1)], |bound| covered[bound]),
+                    expected,
                     "{} with {:?}", value, precision
                 );
             }

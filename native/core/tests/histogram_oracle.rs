@@ -34,6 +34,15 @@ fn value() -> impl Strategy<Value = u64> {
     ]
 }
 
+/// Fewer than `most` values, in the whole range or in any shorter one.
+fn values(most: usize) -> impl Strategy<Value = Vec<u64>> {
+    let limit = prop_oneof![1 => Just(u64::MAX), 3 => value().prop_map(|value| value + 1)];
+    (limit, vec(value(), 1..most)).prop_map(|(limit, mut values)| {
+        values.iter_mut().for_each(|value| *value %= limit);
+        values
+    })
+}
+
 /// Records the values from three threads at once, of which two have lanes of their own.
 fn record(running: &RunningCalls, values: &[u64]) {
     set_exclusive_lanes(2);
@@ -69,7 +78,7 @@ proptest! {
     #![proptest_config(cases(24))]
 
     #[test]
-    fn every_bucket_counts_what_the_hdrhistogram_crate_counts(values in vec(value(), 1..300)) {
+    fn every_bucket_counts_what_the_hdrhistogram_crate_counts(values in values(300)) {
         for digits in DIGITS {
             let running = Calls { digits, ..Calls::default() }.start();
             record(&running, &values);
@@ -83,8 +92,8 @@ proptest! {
 
     #[test]
     fn quantiles_are_those_of_the_hdrhistogram_crate_but_never_above_the_maximum(
-        values in vec(value(), 1..200),
-        others in vec(value(), 1..100),
+        values in values(200),
+        others in values(100),
         quantiles in vec(0.0..=1.0, 1..20),
     ) {
         for digits in DIGITS {
@@ -110,7 +119,7 @@ proptest! {
 
     #[test]
     fn encodings_are_read_back_by_the_hdrhistogram_crate_as_the_same_histogram(
-        values in vec(value(), 1..100),
+        values in values(100),
     ) {
         for digits in DIGITS {
             let running = Calls { digits, ..Calls::default() }.start();
@@ -124,6 +133,20 @@ proptest! {
                 prop_assert_eq!(buckets(&read), buckets(&expected));
                 prop_assert_eq!((read.min(), read.max()), (expected.min(), expected.max()));
             }
+        }
+    }
+}
+
+#[test]
+fn no_quantile_is_above_the_largest_sample() {
+    for digits in DIGITS {
+        let running = Calls { digits, ..Calls::default() }.start();
+        running.call("m", 1_000_001);
+        let metric = &running.calls().layout().histograms()[0];
+        let mut samples = Samples::new(metric);
+        samples.add(&running.find("m").unwrap().0, 0, metric);
+        for quantile in [0.5, 0.9, 1.0] {
+            assert_eq!(samples.quantile(quantile), Some(1_000_001));
         }
     }
 }

@@ -53,14 +53,15 @@ impl Bridge {
                 {
                     "event": "create.stop",
                     "fields": [text(true), text(true)],
+                    // Counted first, while the reference may still have another class.
                     "steps": [
-                        {"bind": {"reference": 0, "class": 1}},
                         {"feed": {
                             "family": "instances",
-                            "labels": [{"field": 1}],
+                            "labels": [{"class_of": {"reference": 0, "class": 1}}],
                             "counts": counts("instances"),
                             "observes": [],
                         }},
+                        {"bind": {"reference": 0, "class": 1}},
                     ],
                 },
                 {

@@ -249,8 +249,8 @@ fn a_series_retires_when_its_time_without_events_is_over_and_not_before() {
 fn sweep_while_recording(spare_slots: usize) {
     const TIMEOUT: u64 = 1_000;
     const THREADS: usize = 3;
-    const METHODS: usize = 48;
-    const ROUNDS: u64 = 60;
+    const METHODS: usize = 400;
+    const ROUNDS: u64 = 30;
     set_exclusive_lanes(2);
     let crew = Crew::new(THREADS);
     let running =

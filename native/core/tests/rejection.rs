@@ -103,6 +103,20 @@ fn each_defect_is_counted_under_its_reason() {
 }
 
 #[test]
+fn the_largest_measurement_is_one_below_two_to_the_63rd_in_stored_units() {
+    let running = start();
+    let most = i64::MAX as u64;
+    for (event, outcome) in [
+        (with(1, Given::Number(most)), Outcome::Recorded),
+        (with(1, Given::Number(most + 1)), Outcome::Rejected(Reject::OversizedMeasurement)),
+        (with(0, Given::Number(most / 1_000)), Outcome::Recorded),
+        (with(0, Given::Number(most / 1_000 + 1)), Outcome::Rejected(Reject::OversizedMeasurement)),
+    ] {
+        assert_eq!(send(running.plans[0], &event), outcome, "{event:?}");
+    }
+}
+
+#[test]
 fn an_absent_optional_measurement_is_skipped() {
     let running = start();
     assert_eq!(send(running.plans[0], &with(1, Given::Absent)), Outcome::Recorded);
@@ -125,6 +139,72 @@ fn a_reset_forgets_rejections() {
     send(running.plans[0], &with(0, Given::Negative));
     running.instance.reset();
     assert_eq!(rejections(&running), []);
+}
+
+/// The bad field is the last one that is looked at, and every kind of step comes after it.
+#[test]
+fn a_rejected_event_leaves_nothing_of_itself_anywhere() {
+    let running = Running::start(json!({
+        "families": [{
+            "name": "workers",
+            "labels": ["python_class"],
+            "counters": [{"name": "total", "dimensions": [
+                {"name": "kind", "values": ["error", "other"]},
+            ]}],
+            "histograms": [{"name": "startup", "unit": "nanosecond", "bounds": []}],
+            "digits": 2,
+            "series_limit": 10,
+        }],
+        "plans": [{
+            "event": "spawned",
+            "fields": [
+                common::measurement(true),
+                common::text(true),
+                common::text(true),
+                {"choice": {"values": ["error", "other"]}},
+            ],
+            "steps": [
+                {"bind": {"reference": 1, "class": 2}},
+                {"worker_up": {"id": 1}},
+                {"feed": {
+                    "family": "workers",
+                    "labels": [{"field": 2}],
+                    "counts": [{"counter": "total", "dimensions": [{"field": 3}]}],
+                    "observes": [{"histogram": "startup", "field": 0}],
+                }},
+            ],
+        }],
+        "ref_limit": 10,
+        "worker_limit": 10,
+    }));
+    let state = || {
+        let info = running.instance.info();
+        let counts: Vec<_> = running
+            .family("workers")
+            .series()
+            .iter()
+            .map(|series| (common::labels(series), series.sample_count(0)))
+            .collect();
+        (info.refs, info.workers, info.memory_bytes, counts)
+    };
+    let event = |worker: &'static str, class: &'static str, kind| {
+        [Given::Number(1), Given::Text(worker), Given::Text(class), kind]
+    };
+    let empty = state();
+    let bad = event("w1", "A", Given::Flag(true));
+    assert_eq!(send(running.plans[0], &bad), Outcome::Rejected(Reject::InvalidMetadata));
+    assert_eq!(state(), empty);
+
+    let good = event("w1", "A", Given::Text("error"));
+    assert_eq!(send(running.plans[0], &good), Outcome::Recorded);
+    let before = state();
+    assert_eq!((before.0, before.1, before.3.len()), (1, 1, 1));
+    for bad in [event("w1", "B", Given::Absent), event("w2", "A", Given::Number(1))] {
+        assert!(matches!(send(running.plans[0], &bad), Outcome::Rejected(_)));
+        assert_eq!(state(), before);
+    }
+    let rejected: u64 = rejections(&running).iter().map(|(_, count)| count).sum();
+    assert_eq!(rejected, 3);
 }
 
 fn given() -> impl Strategy<Value = Given<'static>> {

@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use hdrhistogram::Histogram;
 use serde_json::json;
 use telemetry_core::instance::{Definition, Instance};
@@ -128,19 +129,38 @@ fn record(plan: PlanId, event: &Event, naming: Naming) {
     black_box(outcome);
 }
 
-/// The time of `iterations` calls on each of so many threads at once.
-fn on_threads(threads: usize, iterations: u64, call: impl Fn(usize) + Sync) -> Duration {
-    let started = Instant::now();
+/// The time of `iterations` calls on each of so many threads at once, all of which have made
+/// `warm_up` calls before: a thread that records for the first time fills its caches.
+fn on_threads(
+    threads: usize,
+    warm_up: usize,
+    iterations: u64,
+    call: impl Fn(usize) + Sync,
+) -> Duration {
+    let barrier = Barrier::new(threads);
+    let run = || {
+        (0..warm_up).for_each(&call);
+        barrier.wait();
+        let started = Instant::now();
+        (0..iterations as usize).for_each(&call);
+        started.elapsed()
+    };
     std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| (0..iterations as usize).for_each(&call));
-        }
-    });
-    started.elapsed()
+        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap_or_default()
+    })
+}
+
+/// A group whose benchmarks take a second and a half each.
+fn group<'c>(criterion: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(20);
+    group.warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    group
 }
 
 fn recording(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("record");
+    let mut group = group(criterion, "record");
     for series in [1, 100, 10_000] {
         for threads in [1, 2] {
             let events = events(series);
@@ -158,7 +178,9 @@ fn recording(criterion: &mut Criterion) {
                 let id = BenchmarkId::new(format!("by_{name}/{threads}_threads"), series);
                 group.bench_function(id, |bencher| {
                     bencher.iter_custom(|iterations| {
-                        on_threads(threads, iterations, |index| record(stop, at(index), naming))
+                        on_threads(threads, events.len(), iterations, |index| {
+                            record(stop, at(index), naming)
+                        })
                     });
                 });
             }
@@ -169,14 +191,14 @@ fn recording(criterion: &mut Criterion) {
 
 /// What the same events cost with less, or with other means.
 fn baselines(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("baseline");
+    let mut group = group(criterion, "baseline");
     let events = events(100);
     let at = |index: usize| &events[index & (events.len() - 1)];
     for threads in [1, 2] {
         let counter = AtomicU64::new(0);
         group.bench_function(BenchmarkId::new("atomic_fetch_add", threads), |bencher| {
             bencher.iter_custom(|iterations| {
-                on_threads(threads, iterations, |index| {
+                on_threads(threads, events.len(), iterations, |index| {
                     counter.fetch_add(at(index).duration, Relaxed);
                 })
             });
@@ -185,7 +207,7 @@ fn baselines(criterion: &mut Criterion) {
         let table: Mutex<HashMap<(&str, &str), Histogram<u64>>> = Mutex::default();
         group.bench_function(BenchmarkId::new("mutex_of_hdrhistograms", threads), |bencher| {
             bencher.iter_custom(|iterations| {
-                on_threads(threads, iterations, |index| {
+                on_threads(threads, events.len(), iterations, |index| {
                     let event = at(index);
                     let mut table = table.lock().unwrap();
                     let histogram = table
@@ -208,8 +230,7 @@ fn baselines(criterion: &mut Criterion) {
 }
 
 fn reading(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("read");
-    group.sample_size(10);
+    let mut group = group(criterion, "read");
     for series in [100, 2_000] {
         let (instance, stop, _create) = start();
         for event in &events(series * 10) {

@@ -1,0 +1,90 @@
+defmodule DSPexTelemetry.FreshProjectTest do
+  use ExUnit.Case, async: true
+
+  # The first run builds the Rust library, should it be older than its sources.
+  @moduletag timeout: 600_000
+  @moduletag :tmp_dir
+
+  @root Path.expand("..", __DIR__)
+
+  @mix_exs """
+  defmodule Fresh.MixProject do
+    use Mix.Project
+
+    def project do
+      [
+        app: :fresh,
+        version: "0.1.0",
+        deps: [{:dspex_telemetry, path: #{inspect(@root)}}]
+      ]
+    end
+
+    def application, do: [extra_applications: [:logger], mod: {Fresh.Application, []}]
+  end
+  """
+
+  @application """
+  defmodule Fresh.Application do
+    use Application
+
+    def start(_type, _args) do
+      children = [{DSPexTelemetry, name: Fresh.Telemetry, series_limit: 10}]
+      Supervisor.start_link(children, strategy: :one_for_one)
+    end
+  end
+  """
+
+  @script """
+  alias DSPexTelemetry.Emit
+
+  {:ok, ref} = Emit.create_instance(%{python_class: "Index"}, fn -> {:ok, "ref-1"} end)
+  for _ <- 1..3, do: Emit.call_method(%{ref: ref, method: "search"}, fn -> {:ok, 42} end)
+  {:error, :no} = Emit.call_method(%{ref: ref, method: "search"}, fn -> {:error, :no} end)
+  Emit.worker_spawned(%{startup_time: 1_000}, %{worker_id: "w", python_version: "3.11"})
+
+  for instance <- [DSPexTelemetry, Fresh.Telemetry] do
+    IO.inspect(instance)
+    IO.puts(DSPexTelemetry.report(instance: instance))
+    IO.puts(DSPexTelemetry.report(instance: instance, format: :json))
+  end
+  """
+
+  test "a new project that depends on this one by path compiles, records and reports",
+       %{tmp_dir: folder} do
+    File.write!(Path.join(folder, "mix.exs"), @mix_exs)
+    File.mkdir_p!(Path.join(folder, "lib"))
+    File.write!(Path.join(folder, "lib/fresh.ex"), @application)
+    File.write!(Path.join(folder, "record.exs"), @script)
+
+    mix!(folder, ["deps.get"])
+    compiled = mix!(folder, ["compile"])
+    assert compiled =~ "Generated dspex_telemetry app"
+    assert compiled =~ "Generated fresh app"
+    refute compiled =~ "warning"
+
+    # Nothing is left to do, not for cargo either.
+    assert mix!(folder, ["compile"]) == ""
+
+    output = mix!(folder, ["run", "record.exs"])
+
+    assert [_nothing, default, own] =
+             String.split(output, ~r/^(?:DSPexTelemetry|Fresh.Telemetry)$/m)
+
+    for text <- [default, own] do
+      assert text =~ ~r/^Method calls\n.*\n  search +Index +4 +1 +25\.00 /m
+      assert text =~ ~r/^Instances created\n.*\n  Index +1 +0 +0\.00 /m
+      assert text =~ ~r/^Worker pool\n  size 1, spawned 1, died 0$/m
+      assert text =~ ~r/^\{"operations":\[\{"method":"search","python_class":"Index","count":4,/m
+    end
+  end
+
+  # As in a shell of one's own: what this run has set does not count there.
+  defp mix!(folder, arguments) do
+    unset = ~w(MIX_BUILD_PATH MIX_BUILD_ROOT MIX_DEPS_PATH MIX_EXS MIX_TARGET ERL_FLAGS ERL_LIBS)
+    environment = [{"MIX_ENV", "dev"} | Enum.map(unset, &{&1, nil})]
+    options = [cd: folder, env: environment, stderr_to_stdout: true]
+    {output, status} = System.cmd("mix", arguments, options)
+    assert {status, output} == {0, output}
+    output
+  end
+end

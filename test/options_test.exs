@@ -1,0 +1,246 @@
+defmodule DSPexTelemetry.OptionsTest do
+  use ExUnit.Case, async: true
+
+  import DSPexTelemetry.TestInstance, only: [unique_name: 0]
+
+  alias DSPexTelemetry.Options
+
+  doctest DSPexTelemetry.Options
+  doctest DSPexTelemetry.Reason
+
+  @defaults %{
+    name: DSPexTelemetry,
+    attach: true,
+    duration_unit: :native,
+    series_limit: 2_000,
+    significant_digits: 2,
+    buckets: %{},
+    ref_limit: 100_000,
+    worker_limit: 10_000,
+    idle_timeout: :infinity
+  }
+
+  @histograms ~w(
+    dspex_bridge_create_instance_duration dspex_bridge_call_method_duration
+    dspex_bridge_call_method_args_size_bytes dspex_bridge_call_method_result_size_bytes
+    dspex_session_lifetime_ms dspex_session_operations dspex_session_variable_size_bytes
+    dspex_tools_call_duration snakepit_worker_startup_time snakepit_worker_lifetime_ms
+    snakepit_pool_queue_time
+  )
+
+  @accepted [
+    name: [MyApp.Telemetry, :lower, :"with space"],
+    attach: [true, false],
+    duration_unit: [:native, :nanosecond, :microsecond, :millisecond, :second],
+    series_limit: [1, 1_000_000],
+    significant_digits: [1, 2, 3],
+    ref_limit: [0, 10_000_000],
+    worker_limit: [1, 1_000_000],
+    idle_timeout: [1_000, 31_536_000_000, :infinity]
+  ]
+
+  @refused [
+    name:
+      {[nil, true, false, "name", 1, {:via, Registry, :x}], "an atom such as MyApp.Telemetry"},
+    attach: {[nil, :yes, "true", 1], "true or false"},
+    duration_unit:
+      {[nil, :microseconds, :minute, 1_000, "native"],
+       "one of :native, :nanosecond, :microsecond, :millisecond, :second"},
+    series_limit: {[nil, 0, -1, 1_000_001, 10.0, "10"], "an integer from 1 to 1000000"},
+    significant_digits: {[nil, 0, 4, 2.0], "an integer from 1 to 3"},
+    ref_limit: {[nil, -1, 10_000_001, :infinity], "an integer from 0 to 10000000"},
+    worker_limit: {[nil, 0, 1_000_001], "an integer from 1 to 1000000"},
+    idle_timeout:
+      {[nil, 0, 999, 31_536_000_001, 1_000.0, :never],
+       "an integer from 1000 to 31536000000 or :infinity"},
+    buckets: {[nil, [], [m: [1]], "m", 5], "a map from metric name to bucket bounds"}
+  ]
+
+  @refused_bounds [
+    nil,
+    5,
+    "1,2",
+    [],
+    [2, 1],
+    [1, 1],
+    [-1, 1],
+    [1, :infinity],
+    ["1"],
+    [nil],
+    [9.0e15],
+    Enum.to_list(1..201)
+  ]
+
+  test "without options every option has its documented default" do
+    assert Options.validate!([]) == @defaults
+  end
+
+  test "the documentation names every option with its default" do
+    {:docs_v1, _, _, _, %{"en" => documentation}, _, _} = Code.fetch_docs(Options)
+
+    for {name, default} <- @defaults do
+      [line] = for line <- String.split(documentation, "\n"), line =~ "* `:#{name}` - ", do: line
+      assert line =~ "Default: `#{inspect(default)}`."
+    end
+  end
+
+  for {name, values} <- @accepted do
+    test "#{inspect(name)} takes #{Enum.map_join(values, ", ", &inspect/1)}" do
+      for value <- unquote(Macro.escape(values)) do
+        expected = Map.put(@defaults, unquote(name), value)
+        assert Options.validate!([{unquote(name), value}]) == expected
+      end
+    end
+  end
+
+  for {name, {values, allowed}} <- @refused do
+    test "what #{inspect(name)} refuses is named together with what is allowed" do
+      for value <- unquote(Macro.escape(values)) do
+        message =
+          "option #{inspect(unquote(name))} must be #{unquote(allowed)}, got: #{inspect(value)}"
+
+        assert_raise ArgumentError, message, fn ->
+          Options.validate!([{unquote(name), value}])
+        end
+      end
+    end
+  end
+
+  test ":buckets takes metrics by atom or string and up to 200 increasing bounds" do
+    buckets = %{
+      :dspex_session_operations => Enum.to_list(0..199),
+      "snakepit_pool_queue_time" => [0, 0.5, 1, 1.5e3]
+    }
+
+    assert Options.validate!(buckets: buckets).buckets == %{
+             "dspex_session_operations" => Enum.to_list(0..199),
+             "snakepit_pool_queue_time" => [0, 0.5, 1, 1.5e3]
+           }
+  end
+
+  test ":buckets refuses bounds that are not increasing numbers and names the metric" do
+    for bounds <- @refused_bounds do
+      message =
+        "option :buckets must be a map from metric name to strictly increasing numbers from 0 " <>
+          "to below 9.0e15, 1 to 200 of them, got: " <>
+          inspect(%{snakepit_pool_queue_time: bounds})
+
+      assert_raise ArgumentError, message, fn ->
+        Options.validate!(buckets: %{snakepit_pool_queue_time: bounds})
+      end
+    end
+  end
+
+  test ":buckets refuses an improper list as it refuses any other bounds" do
+    assert_raise ArgumentError, ~r/^option :buckets must be .*, got: .*\[1 \| 2\]/, fn ->
+      Options.validate!(buckets: %{snakepit_pool_queue_time: [1 | 2]})
+    end
+  end
+
+  test ":buckets refuses a metric whose name is neither atom nor string" do
+    assert_raise ArgumentError, ~r/^option :buckets must be .*, got: %\{1 => \[1\]\}$/, fn ->
+      Options.validate!(buckets: %{1 => [1]})
+    end
+  end
+
+  test "buckets for a metric that is no histogram raise at start and name the histograms" do
+    # Trapping shows the difference: an exit would arrive as a message, and nothing would raise.
+    Process.flag(:trap_exit, true)
+
+    for metric <- [:no_such_metric, :dspex_bridge_call_method_total] do
+      error =
+        assert_raise ArgumentError, fn ->
+          DSPexTelemetry.start_link(name: unique_name(), buckets: %{metric => [1, 2]})
+        end
+
+      assert error.message =~ ":buckets"
+      assert error.message =~ to_string(metric)
+      for histogram <- @histograms, do: assert(error.message =~ histogram)
+    end
+  end
+
+  test "an unknown option is named together with all known ones" do
+    message =
+      "unknown option :limit, allowed are " <>
+        ":name, :attach, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
+        ":ref_limit, :worker_limit, :idle_timeout"
+
+    assert_raise ArgumentError, message, fn -> Options.validate!(limit: 5) end
+    assert_raise ArgumentError, message, fn -> DSPexTelemetry.start_link(limit: 5) end
+  end
+
+  test "options that are no keyword list are refused as a whole" do
+    for options <- [nil, :name, %{name: :a}, [:name], [{"name", :a}], [{:name, :a} | :b], 5] do
+      message = "options must be a keyword list, got: #{inspect(options)}"
+      assert_raise ArgumentError, message, fn -> Options.validate!(options) end
+      assert_raise ArgumentError, message, fn -> DSPexTelemetry.start_link(options) end
+    end
+  end
+
+  test "an instance starts under the longest name that an atom can be" do
+    name = String.to_atom(String.duplicate("n", 255))
+    start_supervised!({DSPexTelemetry, name: name})
+    assert DSPexTelemetry.attached?(instance: name)
+  end
+
+  test "every function refuses an option that it does not know" do
+    for function <- [:attach, :detach, :attached?, :reset, :report, :info] do
+      message = "unknown option :foo, see the function's documentation"
+
+      assert_raise ArgumentError, message, fn ->
+        apply(DSPexTelemetry, function, [[foo: 1]])
+      end
+    end
+  end
+
+  test "every function refuses an instance that is not running and names those that are" do
+    for function <- [:attach, :detach, :attached?, :reset, :report, :info] do
+      error =
+        assert_raise ArgumentError, fn ->
+          apply(DSPexTelemetry, function, [[instance: NoSuch.Instance]])
+        end
+
+      assert error.message =~ "no instance NoSuch.Instance is running, running are: "
+      assert error.message =~ ~r/[: ]DSPexTelemetry(,|$)/
+    end
+  end
+
+  test "the report's format is :struct or :json" do
+    message = "option :format must be :struct or :json, got: :xml"
+    assert_raise ArgumentError, message, fn -> DSPexTelemetry.report(format: :xml) end
+  end
+end
+
+defmodule DSPexTelemetry.OptionsOfTheApplicationTest do
+  # Not async: the application's environment belongs to all.
+  use ExUnit.Case, async: false
+
+  alias DSPexTelemetry.Options
+
+  setup do
+    before = Application.get_all_env(:dspex_telemetry)
+
+    on_exit(fn ->
+      for {key, _value} <- Application.get_all_env(:dspex_telemetry),
+          do: Application.delete_env(:dspex_telemetry, key)
+
+      Application.put_all_env(dspex_telemetry: before)
+    end)
+  end
+
+  test "the default instance takes its options from the application's environment" do
+    Application.put_env(:dspex_telemetry, :series_limit, 7)
+    assert {:ok, [series_limit: 7]} = Options.default_instance()
+  end
+
+  test "the default instance can be left out" do
+    Application.put_env(:dspex_telemetry, :start_default, false)
+    assert Options.default_instance() == :none
+  end
+
+  test "start_default is true or false" do
+    Application.put_env(:dspex_telemetry, :start_default, "no")
+    message = ~s(option :start_default must be true or false, got: "no")
+    assert_raise ArgumentError, message, fn -> Options.default_instance() end
+  end
+end

@@ -1,0 +1,288 @@
+defmodule DSPexTelemetry.RecoveryTest do
+  @moduledoc """
+  What is left when processes are killed and code is loaded again.
+  """
+  # Not async: kills processes that all instances use.
+  use ExUnit.Case, async: false
+
+  import DSPexTelemetry.TestInstance
+
+  alias DSPexTelemetry.{Handler, HandlerJanitor, Instance, Native}
+
+  @moduletag :capture_log
+
+  @stop [:dspex, :bridge, :call_method, :stop]
+
+  # Kills count against the application's supervisor, so every test has one of its own.
+  setup do
+    restart_application()
+    on_exit(&restart_application/0)
+    watch_handler_failures()
+  end
+
+  describe "an instance that is killed" do
+    test "and not restarted leaves no handler and no numbers behind" do
+      {name, plans} = start_temporary()
+      kill(pid(name))
+      await_gone(plans)
+      await("its plans to stop", fn -> record(plans) == :stopped end)
+    end
+
+    test "leaves the handlers of others where they are" do
+      {name, plans} = start_temporary()
+      {_name, others} = start_temporary()
+      kill(pid(name))
+      await_gone(plans)
+      assert_all_attached(others)
+      assert_all_attached(plans(DSPexTelemetry))
+    end
+
+    test "and restarted has exactly one handler for every event, however often it happens" do
+      name = unique_name()
+      start_supervisor([name])
+
+      for _ <- 1..50 do
+        pid = pid(name)
+        kill(pid)
+        await("the instance to be restarted", fn -> running?(name, pid) end)
+      end
+
+      await_settled([name])
+      assert_counts_each_event_once(name)
+    end
+
+    test "while events come in raises nothing" do
+      name = unique_name()
+      start_supervisor([name])
+      test = self()
+      emitter = start_supervised!({Task, fn -> emit_until_told(test) end})
+
+      for _ <- 1..20 do
+        pid = pid(name)
+        kill(pid)
+        await("the instance to be restarted", fn -> running?(name, pid) end)
+      end
+
+      send(emitter, :enough)
+      assert_receive {:emitted, _count}, 10_000
+      await_settled([name])
+      assert_no_handler_failed()
+      assert_counts_each_event_once(name)
+    end
+  end
+
+  describe "a supervisor that is killed" do
+    test "takes its instances and their handlers with it" do
+      names = [unique_name(), unique_name()]
+      supervisor = start_supervisor(names)
+      plans = for name <- names, do: plans(name)
+      kill(supervisor)
+      Enum.each(plans, &await_gone/1)
+    end
+
+    test "leaves nothing in the way of the next one" do
+      name = unique_name()
+      kill(start_supervisor([name]))
+      # The old instance may still be ending when the new one is started.
+      await("the name to be free", fn -> pid(name) == :undefined end)
+      start_supervisor([name])
+      await_settled([name])
+      assert_counts_each_event_once(name)
+    end
+  end
+
+  describe "a janitor that is killed" do
+    test "is replaced by one that watches the running instances" do
+      {name, plans} = start_temporary()
+      kill_janitor()
+      assert_all_attached(plans)
+      kill(pid(name))
+      await_gone(plans)
+    end
+
+    test "together with an instance leaves no stale handler" do
+      {name, plans} = start_temporary()
+      janitor = Process.whereis(HandlerJanitor)
+      pid = pid(name)
+      # Nobody is there to be told of the instance's end.
+      :erlang.suspend_process(janitor)
+      kill(pid)
+      kill(janitor)
+      await_gone(plans)
+      await("the default instance", fn -> running?(DSPexTelemetry, nil) end)
+      await_settled([DSPexTelemetry])
+      assert_all_attached(plans(DSPexTelemetry))
+    end
+
+    test "and an instance after it leave one handler for every event of a restarted instance" do
+      name = unique_name()
+      start_supervisor([name])
+      pid = pid(name)
+      kill_janitor()
+      kill(pid)
+      await("the instance to be restarted", fn -> running?(name, pid) end)
+      await_settled([name, DSPexTelemetry])
+      assert_counts_each_event_once(name)
+      assert_counts_each_event_once(DSPexTelemetry)
+    end
+  end
+
+  test "a registry that is killed leaves no instance that cannot be reached" do
+    name = unique_name()
+    start_supervisor([name])
+    [{_, partition, _, _}] = Supervisor.which_children(Instance.registry())
+    kill(partition)
+
+    for name <- [name, DSPexTelemetry] do
+      await("#{inspect(name)} to be back", fn -> running?(name, nil) end)
+    end
+
+    await_settled([name, DSPexTelemetry])
+    assert_counts_each_event_once(name)
+  end
+
+  test "an application that stops detaches the default instance, and attaches it at start" do
+    plans = plans(DSPexTelemetry)
+    :ok = Application.stop(:dspex_telemetry)
+    assert attached_events(plans) == []
+    assert record(plans) == :stopped
+    {:ok, _started} = Application.ensure_all_started(:dspex_telemetry)
+    assert_all_attached(plans(DSPexTelemetry))
+  end
+
+  describe "code that is loaded again" do
+    test "leaves handlers attached, running and recording" do
+      {name, plans} = start_temporary()
+      test = self()
+      emitter = start_supervised!({Task, fn -> emit_until_told(test) end})
+
+      for _ <- 1..20, module <- [Handler, DSPexTelemetry.Reason, DSPexTelemetry.Catalogue] do
+        await("no process to run old code", fn -> :code.soft_purge(module) end)
+        assert :code.load_file(module) == {:module, module}
+      end
+
+      send(emitter, :enough)
+      assert_receive {:emitted, count}, 10_000
+      assert_no_handler_failed()
+      assert_all_attached(plans)
+      assert counts(name)["emitted"] == count
+    end
+
+    test "leaves instances and the janitor running" do
+      {name, plans} = start_temporary()
+      {instance, janitor} = {pid(name), Process.whereis(HandlerJanitor)}
+
+      for _ <- 1..2, module <- [Instance, HandlerJanitor, DSPexTelemetry] do
+        :code.purge(module)
+        assert :code.load_file(module) == {:module, module}
+      end
+
+      :ok = DSPexTelemetry.detach(instance: name)
+      :ok = DSPexTelemetry.attach(instance: name)
+      assert {pid(name), Process.whereis(HandlerJanitor)} == {instance, janitor}
+      kill(instance)
+      await_gone(plans)
+    end
+
+    test "is refused for the module of the Rust library, which goes on recording" do
+      {name, plans} = start_temporary()
+      assert record(plans) == :ok
+
+      for _ <- 1..2 do
+        :code.purge(Native)
+        assert :code.load_file(Native) == {:error, :on_load_failure}
+      end
+
+      assert record(plans) == :ok
+      call("m")
+      assert counts(name)["m"] == 3
+      assert_all_attached(plans)
+    end
+  end
+
+  defp restart_application do
+    _ = Application.stop(:dspex_telemetry)
+    {:ok, _started} = Application.ensure_all_started(:dspex_telemetry)
+  end
+
+  defp start_temporary do
+    name = unique_name()
+    options = [name: name, duration_unit: :nanosecond]
+    start_supervised!({DSPexTelemetry, options}, restart: :temporary)
+    {name, plans(name)}
+  end
+
+  # Not linked to the test, which outlives it when it is killed.
+  defp start_supervisor(names) do
+    children = for name <- names, do: {DSPexTelemetry, name: name, duration_unit: :nanosecond}
+    options = [strategy: :one_for_one, max_restarts: 10_000]
+
+    start_supervised!(%{
+      id: make_ref(),
+      start: {Supervisor, :start_link, [children, options]},
+      type: :supervisor,
+      restart: :temporary
+    })
+  end
+
+  defp kill_janitor do
+    before = Process.whereis(HandlerJanitor)
+    kill(before)
+    await("another janitor", fn -> Process.whereis(HandlerJanitor) not in [nil, before] end)
+    await("the default instance", fn -> running?(DSPexTelemetry, nil) end)
+  end
+
+  defp running?(name, before) do
+    match?([{pid, %{}}] when pid != before, Registry.lookup(Instance.registry(), name)) and
+      DSPexTelemetry.attached?(instance: name)
+  end
+
+  defp await_gone(plans), do: await("handlers to go", fn -> attached_events(plans) == [] end)
+
+  # Whoever may still attach or detach has done so when it answers.
+  defp await_settled(names) do
+    await("the janitor", fn -> Process.whereis(HandlerJanitor) != nil end)
+    _ = :sys.get_state(HandlerJanitor)
+    for name <- names, do: :sys.get_state(pid(name))
+    _ = :sys.get_state(HandlerJanitor)
+  end
+
+  defp assert_counts_each_event_once(name) do
+    assert_all_attached(plans(name))
+
+    live = for {_pid, handle} <- Instance.running(), plan <- Map.values(handle.plans), do: plan
+
+    handlers =
+      for %{function: function} = handler <- :telemetry.list_handlers([]),
+          Function.info(function, :module) == {:module, Handler},
+          do: handler
+
+    assert for(handler <- handlers, handler.config not in live, do: handler) == []
+
+    method = label("once")
+    call(method)
+    assert counts(name)[method] == 1
+  end
+
+  defp emit_until_told(test, count \\ 0) do
+    receive do
+      :enough -> send(test, {:emitted, count})
+    after
+      0 ->
+        call("emitted")
+        emit_until_told(test, count + 1)
+    end
+  end
+
+  defp call(method) do
+    metadata = %{method: method, python_class: "C", success: true}
+    :telemetry.execute(@stop, %{duration: 1}, metadata)
+  end
+
+  defp record(plans),
+    do: handle(plans, @stop, %{duration: 1}, %{method: "m", python_class: "C", success: true})
+
+  defp counts(name) do
+    Map.new(DSPexTelemetry.report(instance: name).operations, &{&1.method, &1.count})
+  end
+end

@@ -1,0 +1,259 @@
+defmodule DSPexTelemetry.ReportTableTest do
+  use ExUnit.Case, async: true
+
+  import DSPexTelemetry.TestInstance, only: [label: 1, start!: 0]
+
+  alias DSPexTelemetry.{Report, TextColumns}
+  alias DSPexTelemetry.Report.Table
+
+  @empty [:mean, :min, :max, :p50, :p90, :p95, :p99, :p999]
+         |> Map.new(&{&1, nil})
+         |> Map.put(:count, 0)
+
+  @narrow [
+    "search",
+    "",
+    String.duplicate("m", 256),
+    "control \0 \t \b \x7F \r\n end",
+    "\e[31mred\e[0m \e]0;title\a",
+    "C1 \u0085 \u009B31m \u009D",
+    "otel_metric_overflow",
+    "Umlaut äöü ß É",
+    "combining e\u0301 a\u0308 o\u0302\u0323"
+  ]
+  @wide [
+    String.duplicate("🦀", 64),
+    String.duplicate("日本語", 28),
+    "mixed 日a本b語c 🦀🎉",
+    "ｆｕｌｌｗｉｄｔｈ ｌａｔｉｎ ｌｅｔｔｅｒｓ"
+  ]
+  @movers [
+    "right to left \u202E override",
+    "line\u2028separator",
+    "para\u2029graph",
+    "\u2066isolate"
+  ]
+
+  test "a report is laid out as documented" do
+    report = %Report{
+      empty()
+      | operations: [
+          row(%{method: "search", python_class: "Index"}, count: 12_345, errors: 12, mean: 1_500.0),
+          row(%{method: "add", python_class: "Index"}, count: 1, mean: 0.25)
+        ],
+        instances: [row(%{python_class: "Index"}, count: 3, errors: 3, mean: 2.5e6)],
+        sessions: %{
+          created: 5,
+          expired: %{"timeout" => 1, "closed" => 2},
+          lifetime_ms: %{@empty | count: 3, p50: 1_500.0, max: 60_000.0},
+          operations: %{@empty | count: 3, p50: 7.0, max: 12.0}
+        },
+        variables: %{
+          set: %{"str" => 4},
+          get_found: 8,
+          get_missed: 2,
+          set_size_bytes: @empty,
+          get_size_bytes: @empty
+        },
+        pool: %{
+          size: 2,
+          spawned: 4,
+          died: %{"exit_status" => 2},
+          startup_us: %{@empty | count: 4, p50: 80_000.0, max: 120_000.0},
+          lifetime_ms: @empty,
+          queue_wait_us: %{@empty | count: 9, p50: 10.0, p95: 20.0, p99: 999.4, max: 999.6},
+          queue_wait_us_by_command: %{}
+        }
+    }
+
+    assert to_string(report) == """
+           Method calls
+             method        class            calls   errors    err %     mean      p50      p90      p95      p99    p99.9      max
+             search        Index            12345       12     0.10   1.50ms   1.50ms   1.50ms   1.50ms   1.50ms   1.50ms   1.50ms
+             add           Index                1        0     0.00    250ns    250ns    250ns    250ns    250ns    250ns    250ns
+
+           Instances created
+             class                          calls   errors    err %     mean      p50      p90      p95      p99    p99.9      max
+             Index                              3        3   100.00    2.50s    2.50s    2.50s    2.50s    2.50s    2.50s    2.50s
+
+           Tool calls
+             none
+
+           Sessions
+             created 5, expired 3 (closed 2, timeout 1)
+             lifetime p50 1.50s, max 60.0s, operations p50 7, max 12
+             variables set 4 (str 4)
+             variables read 10, found 8, missed 2
+
+           Worker pool
+             size 2, spawned 4, died 2 (exit_status 2)
+             startup p50 80.0ms, max 120ms
+             queue wait of 9 requests: p50 10.0us, p95 20.0us, p99 999us, max 1.00ms\
+           """
+
+    assert inspect(report) == to_string(report)
+  end
+
+  test "rows stand in the order of the report" do
+    rows = for name <- ~w(second first third), do: row(%{tool_name: name}, count: 1, mean: 1.0)
+    printed = Table.render(%Report{empty() | tools: rows})
+    assert Regex.scan(~r/second|first|third/, printed) == [["second"], ["first"], ["third"]]
+  end
+
+  test "no line is longer than 120 columns, and columns are aligned, whatever the labels" do
+    assert_lines_fit(report_with(@narrow))
+  end
+
+  test "characters of two columns count as two" do
+    assert_lines_fit(report_with(@wide))
+  end
+
+  test "control characters do not reach the terminal" do
+    refute Table.render(report_with(@narrow)) =~ ~r/[\x00-\x09\x0B-\x1F\x7F\x{80}-\x{9F}]/u
+  end
+
+  test "characters that move the text around do not reach the terminal" do
+    refute Table.render(report_with(@movers)) =~
+             ~r/[\x{2028}\x{2029}\x{202A}-\x{202E}\x{2066}-\x{2069}]/u
+  end
+
+  test "hostile labels pass from the event to the table" do
+    instance = start!()
+    method = label("hostile")
+    hostile = "\e[2J\n" <> String.duplicate("x", 300)
+    # It takes long enough to be among the rows that are shown.
+    call(method, hostile, 10 ** 15)
+
+    [%{python_class: class}] =
+      Enum.filter(DSPexTelemetry.report(instance: instance).operations, &(&1.method == method))
+
+    assert class == binary_part(hostile, 0, 256)
+    printed = to_string(DSPexTelemetry.report(instance: instance))
+    assert printed =~ "?[2J?xxx"
+    refute printed =~ "\e"
+  end
+
+  test "huge and tiny numbers keep their columns" do
+    numbers = [0.0, 1.0e-3, 0.9996, 999.6, 9.995e5, 3.6e9, 9.3e15]
+    counts = [0, 9_999_999, 10_000_000, 999_949_999, 999_950_000, 2 ** 53]
+
+    rows =
+      for mean <- numbers, count <- counts do
+        row(%{method: "m", python_class: "C"}, count: count, errors: count, mean: mean)
+      end
+
+    assert_lines_fit(%Report{empty() | operations: rows})
+  end
+
+  test "durations have the unit that fits and three significant digits" do
+    for {us, text} <- [
+          {nil, "-"},
+          {0.0, "0.00ns"},
+          {0.001, "1.00ns"},
+          {0.9994, "999ns"},
+          {0.9996, "1.00us"},
+          {9.994, "9.99us"},
+          {9.996, "10.0us"},
+          {99.94, "99.9us"},
+          {99.96, "100us"},
+          {999.4, "999us"},
+          {999.6, "1.00ms"},
+          {999_400, "999ms"},
+          {999_600, "1.00s"},
+          {59_940_000, "59.9s"},
+          {999_400_000, "999s"},
+          {3_600_000_000, "1.00h"}
+        ] do
+      assert {us, Table.duration(us)} == {us, text}
+    end
+  end
+
+  test "more than 50 rows are counted and not shown" do
+    rows = for n <- 1..53, do: row(%{tool_name: "tool#{n}"}, count: 1, mean: 1.0)
+    printed = Table.render(%Report{empty() | tools: rows})
+    assert printed =~ "tool50 "
+    refute printed =~ "tool51"
+    assert printed =~ "\n  ... and 3 more\n"
+
+    printed = Table.render(%Report{empty() | tools: Enum.take(rows, 50)})
+    assert printed =~ "tool50 "
+    refute printed =~ "more"
+  end
+
+  defp assert_lines_fit(report) do
+    sections =
+      report |> Table.render() |> String.split("\n\n") |> Enum.map(&String.split(&1, "\n"))
+
+    for [title | lines] <- sections do
+      for line <- lines, do: assert({line, TextColumns.width(line) <= 120} == {line, true})
+
+      # Every line of a table ends in the same column, as its last cell is aligned to the right.
+      if title in ["Method calls", "Instances created", "Tool calls"] and lines != ["  none"] do
+        assert [_one] = lines |> Enum.map(&TextColumns.width/1) |> Enum.uniq()
+      end
+    end
+  end
+
+  defp report_with(labels) do
+    counts = Map.new(labels, &{&1, 1_000_000})
+
+    rows = fn keys ->
+      for label <- labels, do: row(Map.new(keys, &{&1, label}), count: 1, mean: 1.0)
+    end
+
+    %Report{
+      empty()
+      | operations: rows.([:method, :python_class]),
+        instances: rows.([:python_class]),
+        tools: rows.([:tool_name]),
+        sessions: %{empty().sessions | expired: counts},
+        variables: %{empty().variables | set: counts},
+        pool: %{empty().pool | died: counts}
+    }
+  end
+
+  defp empty do
+    %Report{
+      operations: [],
+      instances: [],
+      tools: [],
+      sessions: %{created: 0, expired: %{}, lifetime_ms: @empty, operations: @empty},
+      variables: %{
+        set: %{},
+        get_found: 0,
+        get_missed: 0,
+        set_size_bytes: @empty,
+        get_size_bytes: @empty
+      },
+      pool: %{
+        size: 0,
+        spawned: 0,
+        died: %{},
+        startup_us: @empty,
+        lifetime_ms: @empty,
+        queue_wait_us: @empty,
+        queue_wait_us_by_command: %{}
+      }
+    }
+  end
+
+  defp row(labels, numbers) do
+    count = numbers[:count]
+    errors = Keyword.get(numbers, :errors, 0)
+    keys = [:mean_us, :min_us, :max_us, :p50_us, :p90_us, :p95_us, :p99_us, :p999_us]
+
+    keys
+    |> Map.new(&{&1, numbers[:mean]})
+    |> Map.merge(labels)
+    |> Map.merge(%{
+      count: count,
+      errors: errors,
+      error_rate: if(count > 0, do: errors / count, else: 0.0)
+    })
+  end
+
+  defp call(method, class, duration) do
+    metadata = %{method: method, python_class: class, success: true}
+    :telemetry.execute([:dspex, :bridge, :call_method, :stop], %{duration: duration}, metadata)
+  end
+end

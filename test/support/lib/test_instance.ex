@@ -1,0 +1,113 @@
+defmodule DSPexTelemetry.TestInstance do
+  @moduledoc """
+  Instances that belong to one test, and ways to look at them.
+
+  Every instance sees every event of the VM. A test that runs beside others gives its events labels
+  that `label/1` makes, and looks only at rows that have them.
+  """
+
+  import ExUnit.Assertions
+  import ExUnit.Callbacks, only: [on_exit: 1, start_supervised!: 1]
+
+  alias DSPexTelemetry.{Catalogue, Handler, HandlerJanitor, Instance}
+
+  @patience_ms 10_000
+
+  @doc "Starts an instance for the test and returns its name. Durations are in nanoseconds."
+  def start!(options \\ []) do
+    options = Keyword.merge([name: unique_name(), duration_unit: :nanosecond], options)
+    start_supervised!({DSPexTelemetry, options})
+    options[:name]
+  end
+
+  def unique_name, do: :"test_instance_#{System.unique_integer([:positive])}"
+
+  @doc "A label value that no other test uses."
+  def label(prefix), do: "#{prefix}-#{System.unique_integer([:positive])}"
+
+  @doc "The process of a running instance."
+  def pid(name), do: Registry.whereis_name({Instance.registry(), name})
+
+  def native(name), do: Instance.fetch!(name).native
+
+  @doc "The plans of a running instance by event name."
+  def plans(name), do: Instance.fetch!(name).plans
+
+  @doc "Calls the handler of an event as `:telemetry` does, and returns what it returns."
+  def handle(plans, event_name, measurements, metadata) do
+    {:ok, event} = Catalogue.fetch(event_name)
+    plan = Map.fetch!(plans, event_name)
+    arguments = [event_name, measurements, metadata, plan]
+    apply(Handler, Catalogue.function_name(event), arguments)
+  end
+
+  @doc "The events that have a handler of these plans, each as often as it has one."
+  def attached_events(plans) do
+    plans = Map.values(plans)
+
+    for handler <- :telemetry.list_handlers([]), handler.config in plans do
+      handler.event_name
+    end
+  end
+
+  @doc "Asserts that every event of the catalogue has exactly one handler of these plans."
+  def assert_all_attached(plans),
+    do: assert(Enum.sort(attached_events(plans)) == Enum.sort(DSPexTelemetry.events()))
+
+  @doc "Has the test told of every handler that `:telemetry` removes because it raised."
+  def watch_handler_failures do
+    id = {__MODULE__, make_ref()}
+    event = [:telemetry, :handler, :failure]
+    :ok = :telemetry.attach(id, event, &__MODULE__.forward_failure/4, self())
+    on_exit(fn -> :telemetry.detach(id) end)
+  end
+
+  @doc false
+  def forward_failure(_event, _measurements, metadata, test),
+    do: send(test, {:handler_failed, metadata})
+
+  @doc "Asserts that no handler has raised since `watch_handler_failures/0`."
+  def assert_no_handler_failed, do: refute_received({:handler_failed, _metadata})
+
+  @doc "The row with these labels, or `nil`."
+  def row(rows, labels), do: Enum.find(rows, &(Map.take(&1, Map.keys(labels)) == labels))
+
+  @doc "The series that an instance has for an event or span."
+  def series(name, event) do
+    Enum.find(DSPexTelemetry.info(instance: name).series, &(&1.event == event))
+  end
+
+  @doc "Kills a process and waits until it is dead."
+  def kill(pid) do
+    monitor = Process.monitor(pid)
+    Process.exit(pid, :kill)
+
+    receive do
+      {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
+    end
+  end
+
+  @doc """
+  Waits until something becomes true that another process does at its own pace. `what` says it.
+
+  Asks again as soon as the janitor, which does most of it, has worked off its messages.
+  """
+  def await(what, condition) do
+    await(what, condition, System.monotonic_time(:millisecond) + @patience_ms)
+  end
+
+  defp await(what, condition, deadline) do
+    unless condition.() do
+      if System.monotonic_time(:millisecond) > deadline, do: flunk("in vain waited for: #{what}")
+      janitor = Process.whereis(HandlerJanitor)
+      if janitor, do: barrier(janitor), else: :erlang.yield()
+      await(what, condition, deadline)
+    end
+  end
+
+  defp barrier(pid) do
+    :sys.get_state(pid)
+  catch
+    :exit, _it_is_being_restarted -> :ok
+  end
+end

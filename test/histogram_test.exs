@@ -103,6 +103,34 @@ defmodule DSPexTelemetry.HistogramTest do
     assert DSPexTelemetry.histogram(event, labels, instance: instance) == {:error, :not_found}
   end
 
+  test "the overflow series is meant by its one label" do
+    # The limit is certainly reached, whatever other tests emit.
+    instance = start!(series_limit: 1)
+    overflow = %{otel_metric_overflow: "true"}
+    metadata = %{python_class: "C", success: true}
+
+    for _ <- 1..3 do
+      call = Map.put(metadata, :method, label("method"))
+      :telemetry.execute(@stop, %{duration: 1}, call)
+    end
+
+    assert {:ok, histogram} = DSPexTelemetry.histogram(@stop, overflow, instance: instance)
+    assert HdrEncoding.decode!(histogram.v2).counts[1] >= 2
+
+    empty = start!(attach: false)
+    assert DSPexTelemetry.histogram(@stop, overflow, instance: empty) == {:error, :not_found}
+  end
+
+  test "a label that no event could carry is named" do
+    for value <- [{}, [], %{}, 1.0, self()] do
+      message = "label :method must be a string, an atom or an integer, got: #{inspect(value)}"
+
+      assert_raise ArgumentError, message, fn ->
+        DSPexTelemetry.histogram(@stop, %{method: value, python_class: "C"})
+      end
+    end
+  end
+
   test "microseconds come in nanoseconds" do
     instance = start!()
     command = label("command")

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
@@ -129,26 +130,42 @@ fn record(plan: PlanId, event: &Event, naming: Naming) {
     black_box(outcome);
 }
 
-/// The time of `iterations` calls on each of so many threads at once, all of which have made
-/// `warm_up` calls before: a thread that records for the first time fills its caches.
-fn on_threads(
+/// Measures what a call costs on each of so many threads that call at once. All have made `warm_up`
+/// calls before, so that their caches are full.
+fn bench_on_threads(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: BenchmarkId,
     threads: usize,
     warm_up: usize,
-    iterations: u64,
     call: impl Fn(usize) + Sync,
-) -> Duration {
+) {
     let barrier = Barrier::new(threads);
-    let run = || {
+    let work = |orders: Receiver<u64>, times: Sender<Duration>| {
         (0..warm_up).for_each(&call);
-        barrier.wait();
-        let started = Instant::now();
-        (0..iterations as usize).for_each(&call);
-        started.elapsed()
+        for calls in orders {
+            barrier.wait();
+            let started = Instant::now();
+            (0..calls as usize).for_each(&call);
+            times.send(started.elapsed()).unwrap();
+        }
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).max().unwrap_or_default()
-    })
+        let work = &work;
+        let threads: Vec<_> = (0..threads)
+            .map(|_| {
+                let (order, orders) = channel();
+                let (time, times) = channel();
+                scope.spawn(move || work(orders, time));
+                (order, times)
+            })
+            .collect();
+        group.bench_function(id, |bencher| {
+            bencher.iter_custom(|calls| {
+                threads.iter().for_each(|(order, _)| order.send(calls).unwrap());
+                threads.iter().map(|(_, times)| times.recv().unwrap()).max().unwrap()
+            });
+        });
+    });
 }
 
 /// A group whose benchmarks take a second and a half each.
@@ -176,12 +193,8 @@ fn recording(criterion: &mut Criterion) {
             }
             for (name, naming) in [("class", Naming::Class), ("reference", Naming::Reference)] {
                 let id = BenchmarkId::new(format!("by_{name}/{threads}_threads"), series);
-                group.bench_function(id, |bencher| {
-                    bencher.iter_custom(|iterations| {
-                        on_threads(threads, events.len(), iterations, |index| {
-                            record(stop, at(index), naming)
-                        })
-                    });
+                bench_on_threads(&mut group, id, threads, events.len(), |index| {
+                    record(stop, at(index), naming);
                 });
             }
         }
@@ -196,26 +209,20 @@ fn baselines(criterion: &mut Criterion) {
     let at = |index: usize| &events[index & (events.len() - 1)];
     for threads in [1, 2] {
         let counter = AtomicU64::new(0);
-        group.bench_function(BenchmarkId::new("atomic_fetch_add", threads), |bencher| {
-            bencher.iter_custom(|iterations| {
-                on_threads(threads, events.len(), iterations, |index| {
-                    counter.fetch_add(at(index).duration, Relaxed);
-                })
-            });
+        let id = BenchmarkId::new("atomic_fetch_add", threads);
+        bench_on_threads(&mut group, id, threads, events.len(), |index| {
+            counter.fetch_add(at(index).duration, Relaxed);
         });
 
         let table: Mutex<HashMap<(&str, &str), Histogram<u64>>> = Mutex::default();
-        group.bench_function(BenchmarkId::new("mutex_of_hdrhistograms", threads), |bencher| {
-            bencher.iter_custom(|iterations| {
-                on_threads(threads, events.len(), iterations, |index| {
-                    let event = at(index);
-                    let mut table = table.lock().unwrap();
-                    let histogram = table
-                        .entry((&event.method, &event.class))
-                        .or_insert_with(|| Histogram::new(2).unwrap());
-                    histogram.record(event.duration).unwrap();
-                })
-            });
+        let id = BenchmarkId::new("mutex_of_hdrhistograms", threads);
+        bench_on_threads(&mut group, id, threads, events.len(), |index| {
+            let event = at(index);
+            let mut table = table.lock().unwrap();
+            let histogram = table
+                .entry((&event.method, &event.class))
+                .or_insert_with(|| Histogram::new(2).unwrap());
+            histogram.record(event.duration).unwrap();
         });
     }
     let mut histogram = Histogram::<u64>::new(2).unwrap();

@@ -49,19 +49,32 @@ impl<T> Exclusive<T> {
     /// Runs `section` with exclusive access. A panic in it leaves the value as it then was.
     #[inline]
     pub fn with<R>(&self, section: impl FnOnce(&mut T) -> R) -> R {
-        // Acquire pairs with the Release in `Leave`: this section sees all of the one before.
-        while self.busy.swap(true, Ordering::Acquire) {
+        loop {
+            if let Some(entered) = self.enter() {
+                return self.run(entered, section);
+            }
             yield_now();
         }
-        let _leave = Leave(&self.busy);
+    }
+
+    #[inline]
+    fn enter(&self) -> Option<Leave<'_>> {
+        // Acquire pairs with the Release in `Leave`: this section sees all of the one before.
+        (!self.busy.swap(true, Ordering::Acquire)).then(|| Leave(&self.busy))
+    }
+
+    #[inline]
+    fn run<R>(&self, _entered: Leave<'_>, section: impl FnOnce(&mut T) -> R) -> R {
         self.value.with_mut(|value| {
-            // SAFETY: whoever reads `false` from `busy` has set it in the same instruction, and
-            // nobody else enters until `Leave` has cleared it, so this is the only reference.
+            // SAFETY: whoever reads `false` from `busy` has set it in the same instruction and has
+            // got the only `Leave`; nobody else gets one until that has been dropped, which happens
+            // at the end of this function. So this is the only reference.
             section(unsafe { &mut *value })
         })
     }
 }
 
+/// The right to be in a section.
 struct Leave<'a>(&'a AtomicBool);
 
 impl Drop for Leave<'_> {
@@ -76,16 +89,29 @@ mod loom_tests {
     use super::*;
     use loom::{sync::Arc, thread};
 
-    /// Loom visits every interleaving and reports a data race if two sections overlap.
+    /// Loom visits every interleaving and reports a data race if two sections overlap. Each thread
+    /// tries once: a loop that waits would be endless in the interleaving where nobody else runs.
     #[test]
     fn sections_never_overlap_and_see_each_other() {
+        fn count(counter: &Exclusive<u32>) -> u32 {
+            counter.enter().map_or(0, |entered| {
+                counter.run(entered, |value| *value += 1);
+                1
+            })
+        }
+
         loom::model(|| {
             let counter = Arc::new(Exclusive::new(0));
-            let other = Arc::clone(&counter);
-            let thread = thread::spawn(move || other.with(|value| *value += 1));
-            counter.with(|value| *value += 1);
-            thread.join().expect("no panic");
-            counter.with(|value| assert_eq!(*value, 2));
+            let threads: Vec<_> = (0..2)
+                .map(|_| {
+                    let counter = Arc::clone(&counter);
+                    thread::spawn(move || count(&counter))
+                })
+                .collect();
+            let mine = count(&counter);
+            let others: u32 =
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+            counter.with(|value| assert_eq!(*value, mine + others));
         });
     }
 }

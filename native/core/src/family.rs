@@ -288,16 +288,11 @@ impl Family {
         }
         let mut retired = self.series();
         retired.retain(|series| {
-            series.idle_ms(&self.layout, now_ms) >= timeout_ms
-                && self
-                    .table
-                    .remove_if(series.labels(), |_, current| Arc::ptr_eq(current, series))
-                    .is_some()
+            series.idle_ms(&self.layout, now_ms) >= timeout_ms && self.remove(series)
         });
         if retired.is_empty() {
             return 0;
         }
-        self.slots_taken.fetch_sub(retired.len(), Relaxed);
         local::drop_caches();
         // From here no thread can reach the retired series, so what they hold is final.
         for series in &retired {
@@ -308,6 +303,17 @@ impl Family {
             }
         }
         retired.len()
+    }
+
+    /// Takes a series out of the table, if it is still there, and gives its slot back at once: its
+    /// labels may come in again any time.
+    fn remove(&self, series: &Arc<Series>) -> bool {
+        let removed =
+            self.table.remove_if(series.labels(), |_, current| Arc::ptr_eq(current, series));
+        if removed.is_some() {
+            self.slots_taken.fetch_sub(1, Relaxed);
+        }
+        removed.is_some()
     }
 
     /// Bytes allocated by the family and its series.

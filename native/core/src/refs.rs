@@ -1,7 +1,7 @@
 //! Which class an instance reference belongs to.
 //!
 //! `call_method` events carry a reference and no class; `create_instance` carries both. The map
-//! remembers as many references as it was told to and forgets the oldest first.
+//! remembers as many references as it was told to and forgets the oldest first, a 64th at a time.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem::size_of;
@@ -56,15 +56,23 @@ impl Refs {
         }
         order.text_bytes += bytes_of(&reference);
         order.oldest_first.push_back(reference);
-        while order.oldest_first.len() > self.limit {
+        if order.oldest_first.len() > self.limit {
+            self.forget_oldest(&mut order);
+        }
+    }
+
+    /// Forgets the oldest references, a few at a time, since every thread has to look up all
+    /// references anew: one that is forgotten now may be bound to another class later.
+    fn forget_oldest(&self, order: &mut Order) {
+        for _ in 0..=self.limit / 64 {
             if let Some(oldest) = order.oldest_first.pop_front() {
                 order.text_bytes -= bytes_of(&oldest);
-                let forgotten = self.classes.remove(&oldest);
-                if let Some((_, class)) = forgotten {
+                if let Some((_, class)) = self.classes.remove(&oldest) {
                     order.release_class_name(class);
                 }
             }
         }
+        self.epoch.fetch_add(1, Ordering::Release);
     }
 
     /// The class of a reference, if it is remembered.
@@ -72,8 +80,7 @@ impl Refs {
         self.classes.get(reference).map(|class| Arc::clone(&class))
     }
 
-    /// Changes whenever a known reference gets another class. Being forgotten does not count: the
-    /// old answer is still the right one.
+    /// Changes whenever a known reference gets another class or is forgotten.
     #[inline]
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)

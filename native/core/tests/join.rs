@@ -208,7 +208,6 @@ proptest! {
 
 /// A thread whose cache has the old class must not go on using it.
 #[test]
-#[ignore = "known bug: forgetting a reference does not change the epoch"]
 fn a_reference_that_was_forgotten_and_is_bound_again_has_its_new_class() {
     let bridge = Bridge::start();
     bridge.create("r", "Old");

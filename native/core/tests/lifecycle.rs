@@ -319,7 +319,6 @@ fn no_event_is_lost_to_a_sweep() {
 }
 
 #[test]
-#[ignore = "known bug: a sweep gives slots back only when it has removed all idle series"]
 fn no_event_is_counted_as_overflow_because_of_a_sweep() {
     let _alone = alone();
     sweep_while_recording(0);

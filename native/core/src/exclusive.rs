@@ -28,7 +28,7 @@ impl<T> UnsafeCell<T> {
 }
 
 /// Mutual exclusion for critical sections of nanoseconds with next to no contention: one atomic
-/// exchange to enter and a plain store to leave, half of what a mutex costs.
+/// instruction to enter and a plain store to leave, half of what a mutex costs.
 ///
 /// Not re-entrant: a section that enters the same value again never returns.
 pub struct Exclusive<T> {
@@ -60,7 +60,8 @@ impl<T> Exclusive<T> {
     #[inline]
     fn enter(&self) -> Option<Leave<'_>> {
         // Acquire pairs with the Release in `Leave`: this section sees all of the one before.
-        (!self.busy.swap(true, Ordering::Acquire)).then(|| Leave(&self.busy))
+        let entered = self.busy.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+        entered.is_ok().then(|| Leave(&self.busy))
     }
 
     #[inline]

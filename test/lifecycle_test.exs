@@ -263,14 +263,16 @@ defmodule DSPexTelemetry.LifecycleTest do
   end
 
   test "the janitor watches an instance once and forgets one that has ended" do
-    watched = fn -> :sys.get_state(HandlerJanitor) |> map_size() end
-    # Those that earlier tests have stopped are forgotten soon.
-    running = length(DSPexTelemetry.Instance.running())
-    await("the janitor to forget the others", fn -> watched.() == running end)
     name = start!()
-    assert watched.() == running + 1
+    native = native(name)
+
+    watched = fn ->
+      Enum.count(:sys.get_state(HandlerJanitor), &(elem(&1, 1).native == native))
+    end
+
+    await("the janitor to watch the instance", fn -> watched.() == 1 end)
     :ok = stop_supervised!({DSPexTelemetry, name})
-    await("the janitor to forget the instance", fn -> watched.() == running end)
+    await("the janitor to forget the instance", fn -> watched.() == 0 end)
     assert_no_handler_failed()
   end
 

@@ -52,10 +52,11 @@ defmodule DSPexTelemetry.RecoveryTest do
     test "and restarted has exactly one handler for every event on a machine that is busy" do
       name = unique_name()
       start_supervisor([name])
-      # Whoever cleans up after the old instance is held up until the new one is at work.
+      # The janitor is still cleaning up after the old instance when the new one is at work.
       for _ <- 1..(2 * System.schedulers_online()), do: start_burner()
+      :sys.replace_state(HandlerJanitor, &tap(&1, fn _ -> Process.flag(:priority, :low) end))
 
-      for _ <- 1..15 do
+      for _ <- 1..10 do
         kill_and_await_restart(name)
         assert_all_attached(plans(name))
       end

@@ -8,7 +8,6 @@ defmodule DSPexTelemetry.Instance do
   alias DSPexTelemetry.{Catalogue, Definition, Handler, HandlerJanitor, Native, Options}
 
   @registry DSPexTelemetry.Registry
-  @longest_atom 255
 
   @type name :: atom()
   @type handle :: %{
@@ -69,12 +68,11 @@ defmodule DSPexTelemetry.Instance do
   @doc "Detaches handlers whose instance is not running."
   @spec detach_stale_handlers() :: :ok
   def detach_stale_handlers do
+    # In this order: an instance is in the registry before it attaches, so whatever is attached now
+    # and not running then is stale.
+    handlers = for handler <- :telemetry.list_handlers([]), ours?(handler), do: handler
     live = for {_pid, handle} <- running(), plan <- Map.values(handle.plans), do: plan
-
-    for handler <- :telemetry.list_handlers([]), ours?(handler), handler.config not in live do
-      :telemetry.detach(handler.id)
-    end
-
+    for handler <- handlers, handler.config not in live, do: :telemetry.detach(handler.id)
     :ok
   end
 
@@ -94,8 +92,6 @@ defmodule DSPexTelemetry.Instance do
 
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
         HandlerJanitor.watch(self(), handle)
-        # Their ids are those that this instance will use.
-        detach_handlers_of_name(options.name)
         if options.attach, do: attach_handlers(handle)
         schedule_retirement(options)
         {:ok, handle}
@@ -132,22 +128,14 @@ defmodule DSPexTelemetry.Instance do
     for event <- Catalogue.events(), event.name not in attached do
       function = Function.capture(Handler, Catalogue.function_name(event), 4)
       plan = Map.fetch!(handle.plans, event.name)
-      :ok = :telemetry.attach(handler_id(handle.options.name, event), event.name, function, plan)
+
+      # The plan is the id too: no other instance ever has it, so whoever cleans up after one that was
+      # killed does not detach its successor's handlers. And it is a number, which `:telemetry` need
+      # not copy out of its table for every event.
+      :ok = :telemetry.attach(plan, event.name, function, plan)
     end
 
     :ok
-  end
-
-  # An atom, because `:telemetry` copies the id out of its table for every event: a tuple costs a
-  # tenth of the handler. Atoms are as many as names of instances, which are atoms too.
-  defp handler_id(name, event) do
-    function = Catalogue.function_name(event)
-    text = "#{inspect(name)}.#{function}"
-    if String.length(text) <= @longest_atom, do: :"#{text}", else: {name, function}
-  end
-
-  defp detach_handlers_of_name(name) do
-    for event <- Catalogue.events(), do: :telemetry.detach(handler_id(name, event))
   end
 
   defp attached_events(handle) do

@@ -5,7 +5,7 @@ defmodule DSPexTelemetry.Catalogue.Field do
     * `:key`, `:doc`
     * `:in` - `:measurements` or `:metadata`
     * `:type` - `:integer` (not negative), `:text` (binary, atom or integer), `:flag` (boolean),
-      `{:choice, words}` (text; any other text counts as the last word), `:reason` (any term,
+      `{:choice, words}` (anything else counts as the last word), `:reason` (any term,
       reduced by `DSPexTelemetry.Reason`), `:term` (anything, not used)
     * `:unit` of an integer - `:duration` (the instance's `duration_unit`), `:microsecond`,
       `:millisecond`, `:byte`, `:one`

@@ -26,7 +26,8 @@ pub struct PlanId(u64);
 
 impl PlanId {
     fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
+        // High up, because the number also is the id of a handler among those of other libraries.
+        static NEXT: AtomicU64 = AtomicU64::new(0xD5_0000_0000);
         Self(NEXT.fetch_add(1, Relaxed))
     }
 

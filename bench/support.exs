@@ -115,22 +115,25 @@ defmodule Bench.Loops do
   end
 
   # The arguments are constants: only the call itself is measured.
-  for function <- [:empty, :bare] do
+  for {function, nif} <- [empty_constants: :empty, bare_constants: :bare] do
     def unquote(function)(0, _events), do: :ok
 
     def unquote(function)(n, events) do
       event = nothing(elem(events, n &&& tuple_size(events) - 1))
-      Bench.EmptyNif.unquote(function)(event, :b, :c, :d, :e, :f, :g, :h)
+      Bench.EmptyNif.unquote(nif)(event, :b, :c, :d, :e, :f, :g, :h)
       unquote(function)(n - 1, events)
     end
   end
 
-  def record(0, _arguments), do: :ok
+  # The arguments are the event's eight values, as a handler has to get hold of them.
+  for {function, module} <- [empty: Bench.EmptyNif, record: DSPexTelemetry.Native] do
+    def unquote(function)(0, _arguments), do: :ok
 
-  def record(n, arguments) do
-    {a, b, c, d, e, f, g, h} = elem(arguments, n &&& tuple_size(arguments) - 1)
-    DSPexTelemetry.Native.record(a, b, c, d, e, f, g, h)
-    record(n - 1, arguments)
+    def unquote(function)(n, arguments) do
+      {a, b, c, d, e, f, g, h} = elem(arguments, n &&& tuple_size(arguments) - 1)
+      unquote(module).unquote(function)(a, b, c, d, e, f, g, h)
+      unquote(function)(n - 1, arguments)
+    end
   end
 
   def ets(0, _arguments, _table), do: :ok

@@ -240,9 +240,15 @@ fn reading(criterion: &mut Criterion) {
     let mut group = group(criterion, "read");
     for series in [100, 2_000] {
         let (instance, stop, _create) = start();
-        for event in &events(series * 10) {
-            record(stop, event, Naming::Class);
+        // Ten samples for each series, every one in another power of two.
+        let mut events = events(series);
+        for _ in 0..10 {
+            for event in &mut events {
+                record(stop, event, Naming::Class);
+                event.duration /= 2;
+            }
         }
+        assert_eq!(instance.families()[0].series_count(), series);
         group.bench_function(BenchmarkId::new("report", series), |bencher| {
             bencher.iter(|| Report::new(&instance));
         });

@@ -1,7 +1,6 @@
 //! An instance: the families and plans of one definition, from start to stop.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +32,9 @@ pub struct Instance {
     families: Vec<Arc<Family>>,
     plans: Vec<Arc<Plan>>,
     surroundings: Surroundings,
-    stopped: AtomicBool,
+    /// Whether the instance has stopped; held by whatever removes series, so that a sweep brings
+    /// none back that a stop or reset has just removed.
+    stopped: Mutex<bool>,
 }
 
 impl Instance {
@@ -58,7 +59,7 @@ impl Instance {
             .map(|spec| Plan::new(spec, &families, surroundings.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
         plans.iter().for_each(local::publish);
-        Ok(Self { families, plans, surroundings, stopped: AtomicBool::new(false) })
+        Ok(Self { families, plans, surroundings, stopped: Mutex::new(false) })
     }
 
     /// The id of each plan, in the definition's order.
@@ -69,7 +70,9 @@ impl Instance {
     /// Ends recording and frees the series: when it returns, nothing writes to the instance any
     /// more. Also done when the instance is dropped.
     pub fn stop(&self) {
-        if !self.stopped.swap(true, Relaxed) {
+        let mut stopped = self.stopped();
+        if !*stopped {
+            *stopped = true;
             local::withdraw(self.plans.iter());
             self.families.iter().for_each(|family| family.clear());
         }
@@ -78,6 +81,7 @@ impl Instance {
     /// Forgets all series and rejections. Classes of references and living workers stay known,
     /// since they are not counts of events.
     pub fn reset(&self) {
+        let _no_sweep = self.stopped();
         for family in &self.families {
             family.clear();
         }
@@ -90,7 +94,15 @@ impl Instance {
     /// Removes series that had no event for `timeout_ms`; returns how many. `now_ms` is the time on
     /// any clock that does not go back.
     pub fn retire_idle(&self, now_ms: u64, timeout_ms: u64) -> usize {
+        let stopped = self.stopped();
+        if *stopped {
+            return 0;
+        }
         self.families.iter().map(|family| family.retire_idle(now_ms, timeout_ms)).sum()
+    }
+
+    fn stopped(&self) -> MutexGuard<'_, bool> {
+        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The family with this name.

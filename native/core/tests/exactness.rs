@@ -369,26 +369,37 @@ fn check(running: &Running, families: &[FamilyShape], model: &Model) {
     }
 }
 
-/// All that a series has counted, in any metric.
-fn activity(running: &Running, series: &Series, family: &str) -> u64 {
+/// All counts of a series, none of which may ever go down: counters, and how many samples are at or
+/// below each bound.
+fn counts(running: &Running, series: &Series, family: &str) -> Vec<u64> {
     let layout = running.family(family).layout();
     let cells = layout.counters().iter().flat_map(|counter| counter.cells());
-    let counts: u64 = cells.map(|cell| series.lanes().sum(cell)).sum();
-    counts + (0..layout.histograms().len()).map(|at| series.sample_count(at)).sum::<u64>()
+    let mut counts: Vec<_> = cells.map(|cell| series.lanes().sum(cell)).collect();
+    for metric in layout.histograms() {
+        let cumulated = series.buckets(metric).into_iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        counts.extend(cumulated);
+    }
+    counts
 }
 
-/// Reads all there is to read until told to stop; no count of a series may ever go down.
+/// Reads all there is to read until told to stop.
 fn read(running: &Running, families: usize, done: &AtomicBool) {
-    let mut seen: HashMap<(&str, Vec<String>), u64> = HashMap::new();
+    let mut seen: HashMap<(&str, Vec<String>), Vec<u64>> = HashMap::new();
     while !done.load(SeqCst) {
         let report = Report::new(&running.instance);
         report.to_json().unwrap();
         running.instance.info();
         for &family in &FAMILIES[..families] {
             for series in running.family(family).series() {
-                let now = activity(running, &series, family);
-                let before = seen.insert((family, labels(&series)), now).unwrap_or(0);
-                assert!(now >= before, "{now} after {before}");
+                let now = counts(running, &series, family);
+                let key = (family, labels(&series));
+                if let Some(before) = seen.insert(key, now.clone()) {
+                    let gone_down = before.iter().zip(&now).any(|(before, now)| now < before);
+                    assert!(!gone_down, "{now:?} after {before:?}");
+                }
             }
         }
     }

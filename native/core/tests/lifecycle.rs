@@ -99,6 +99,7 @@ fn once_stop_has_returned_no_record_succeeds() {
                             break;
                         }
                         recorded.fetch_add(1, SeqCst);
+                        std::thread::yield_now();
                     }
                 });
             }
@@ -113,6 +114,41 @@ fn once_stop_has_returned_no_record_succeeds() {
         assert!(before >= 2, "nothing was watched");
         assert_eq!(after, 0);
         assert_eq!(running.total(), 0);
+    }
+}
+
+#[test]
+fn a_stopped_instance_has_no_series_whatever_a_sweep_does_meanwhile() {
+    let _alone = alone();
+    let methods: Vec<_> = (0..100).map(|method| format!("m{method}")).collect();
+    for _ in 0..30 {
+        let running = Calls::default().start();
+        let (events, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    while !stopped.load(SeqCst) {
+                        methods.iter().for_each(|method| {
+                            running.call(method, 1);
+                        });
+                        events.fetch_add(methods.len() as u64, SeqCst);
+                        std::thread::yield_now();
+                    }
+                });
+            }
+            scope.spawn(|| {
+                let mut now_ms = 0;
+                while !stopped.load(SeqCst) {
+                    now_ms += 1;
+                    running.instance.retire_idle(now_ms, 0);
+                }
+            });
+            wait_until(|| events.load(SeqCst) >= 1_000);
+            running.instance.stop();
+            stopped.store(true, SeqCst);
+        });
+        assert_eq!(running.calls().series_with_overflow().len(), 0);
+        assert_eq!(running.calls().series_count(), 0);
     }
 }
 
@@ -183,6 +219,7 @@ fn reset_forgets_what_came_before_and_keeps_what_comes_after() {
                         if done.load(SeqCst) {
                             break;
                         }
+                        std::thread::yield_now();
                     }
                 });
             }

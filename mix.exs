@@ -2,7 +2,6 @@ defmodule DSPexTelemetry.MixProject do
   use Mix.Project
 
   @version "0.1.0"
-  @source_url "https://github.com/dspex/dspex_telemetry"
 
   def project do
     [
@@ -16,7 +15,6 @@ defmodule DSPexTelemetry.MixProject do
       description:
         "Telemetry for DSPex/Snakepit bridges: the hot path and the histograms in Rust.",
       package: package(),
-      source_url: @source_url,
       docs: [
         main: "readme",
         extras: ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/reference.md"]
@@ -46,7 +44,6 @@ defmodule DSPexTelemetry.MixProject do
   defp package do
     [
       licenses: ["Apache-2.0"],
-      links: %{"GitHub" => @source_url},
       files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
                 native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep
                 docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)

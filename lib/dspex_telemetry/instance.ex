@@ -43,17 +43,12 @@ defmodule DSPexTelemetry.Instance do
   def detach(name), do: call(name, :detach)
 
   @spec attached?(name()) :: boolean()
-  def attached?(name), do: attached_events(fetch!(name)) != []
+  def attached?(name), do: attached_handlers(fetch!(name)) != []
 
   @doc "Detaches the handlers of an instance, running or not. Those of other instances stay."
   @spec detach_handlers(handle()) :: :ok
   def detach_handlers(handle) do
-    plans = Map.values(handle.plans)
-
-    for handler <- :telemetry.list_handlers([]), ours?(handler), handler.config in plans do
-      :telemetry.detach(handler.id)
-    end
-
+    for handler <- attached_handlers(handle), do: :telemetry.detach(handler.id)
     :ok
   end
 
@@ -70,7 +65,7 @@ defmodule DSPexTelemetry.Instance do
   def detach_stale_handlers do
     # In this order: an instance is in the registry before it attaches, so whatever is attached now
     # and not running then is stale.
-    handlers = for handler <- :telemetry.list_handlers([]), ours?(handler), do: handler
+    handlers = attached_handlers()
     live = for {_pid, handle} <- running(), plan <- Map.values(handle.plans), do: plan
     for handler <- handlers, handler.config not in live, do: :telemetry.detach(handler.id)
     :ok
@@ -123,7 +118,7 @@ defmodule DSPexTelemetry.Instance do
   end
 
   defp attach_handlers(handle) do
-    attached = attached_events(handle)
+    attached = for handler <- attached_handlers(handle), do: handler.event_name
 
     for event <- Catalogue.events(), event.name not in attached do
       function = Function.capture(Handler, Catalogue.function_name(event), 4)
@@ -138,18 +133,15 @@ defmodule DSPexTelemetry.Instance do
     :ok
   end
 
-  defp attached_events(handle) do
+  defp attached_handlers(handle) do
     plans = Map.values(handle.plans)
-
-    for handler <- :telemetry.list_handlers([]),
-        ours?(handler),
-        handler.config in plans,
-        do: handler.event_name
+    for handler <- attached_handlers(), handler.config in plans, do: handler
   end
 
-  defp ours?(%{function: function}) do
-    {:module, module} = Function.info(function, :module)
-    module == Handler
+  defp attached_handlers do
+    for %{function: function} = handler <- :telemetry.list_handlers([]),
+        Function.info(function, :module) == {:module, Handler},
+        do: handler
   end
 
   defp schedule_retirement(%{idle_timeout: :infinity}), do: :ok

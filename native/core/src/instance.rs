@@ -128,10 +128,7 @@ impl Instance {
         histogram: &str,
         labels: &[&[u8]],
     ) -> Option<(Arc<Series>, usize)> {
-        let (family, index) = self.families.iter().find_map(|family| {
-            let metrics = family.layout().histograms();
-            Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
-        })?;
+        let (family, index) = self.place_of_histogram(histogram)?;
         let normal: Vec<_> = labels.iter().map(|value| label::normalise(value)).collect();
         let series = if !normal.is_empty() && normal.iter().all(|value| value == OVERFLOW_LABEL) {
             family.existing_overflow()?
@@ -139,6 +136,14 @@ impl Instance {
             family.get(&LabelSet::new(normal.iter().map(|value| &**value)))?
         };
         Some((series, index))
+    }
+
+    /// The family that has a histogram with this name, and the place of the histogram in it.
+    pub fn place_of_histogram(&self, histogram: &str) -> Option<(&Arc<Family>, usize)> {
+        self.families.iter().find_map(|family| {
+            let metrics = family.layout().histograms();
+            Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
+        })
     }
 
     /// The instance's own state.

@@ -354,12 +354,8 @@ impl Feed {
 /// that is bound to its class is always needed.
 fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
     let bound = steps.iter().any(|step| matches!(step, StepSpec::Bind { .. }));
-    let labels = steps.iter().flat_map(|step| match step {
-        StepSpec::Feed { labels, .. } if !bound => &labels[..],
-        _ => &[],
-    });
-    let pairs = labels.filter_map(|label| match label {
-        LabelSource::ClassOf { reference, class } => Some((*reference, *class)),
+    let pairs = label_sources(steps).filter_map(|label| match label {
+        LabelSource::ClassOf { reference, class } if !bound => Some((*reference, *class)),
         _ => None,
     });
     pairs.collect()
@@ -367,15 +363,18 @@ fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
 
 /// The fields whose text is a label.
 fn label_fields(steps: &[StepSpec]) -> Vec<usize> {
-    let labels = steps.iter().flat_map(|step| match step {
-        StepSpec::Feed { labels, .. } => &labels[..],
-        _ => &[],
-    });
-    let fields = labels.filter_map(|label| match label {
+    let fields = label_sources(steps).filter_map(|label| match label {
         LabelSource::Field(field) => Some(*field),
         _ => None,
     });
     fields.collect()
+}
+
+fn label_sources(steps: &[StepSpec]) -> impl Iterator<Item = &LabelSource> {
+    steps.iter().flat_map(|step| match step {
+        StepSpec::Feed { labels, .. } => &labels[..],
+        _ => &[],
+    })
 }
 
 struct Compiler<'a> {

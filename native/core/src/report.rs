@@ -281,11 +281,7 @@ impl View<'_> {
 
     /// Statistics of a histogram over the series with this first label, or over all.
     fn distribution(&self, histogram: &str, label: Option<&str>, divisor: f64) -> Distribution {
-        let place = self.0.families().iter().find_map(|family| {
-            let metrics = family.layout().histograms();
-            Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
-        });
-        let Some((family, index)) = place else {
+        let Some((family, index)) = self.0.place_of_histogram(histogram) else {
             return Distribution::EMPTY;
         };
         let metric = &family.layout().histograms()[index];

@@ -26,7 +26,7 @@ defmodule DSPexTelemetry do
   does not know. See `DSPexTelemetry.Options` for the options of an instance.
   """
 
-  alias DSPexTelemetry.{Catalogue, Info, Instance, Native, Options, Report}
+  alias DSPexTelemetry.{Catalogue, Info, Instance, Native, Options, Report, Window}
 
   @overflow_label :otel_metric_overflow
 
@@ -113,7 +113,7 @@ defmodule DSPexTelemetry do
   """
   @spec reset(keyword()) :: :ok
   def reset(options \\ []) do
-    options |> instance!() |> Instance.fetch!() |> Map.fetch!(:native) |> Native.reset()
+    options |> native!() |> Native.reset(Instance.now_ms())
   end
 
   @doc """
@@ -126,10 +126,12 @@ defmodule DSPexTelemetry do
   def events, do: Enum.map(Catalogue.events(), & &1.name)
 
   @doc """
-  What was recorded since the start or the last reset, as a `DSPexTelemetry.Report`.
+  What was recorded, as a `DSPexTelemetry.Report`.
 
   Options, beside `:instance`:
 
+    * `:window` - which time it covers, such as `:last_minute` or `{5, :minutes}`; see
+      `DSPexTelemetry.Window`. The default is `:since_start`: since the start or the last reset.
     * `:format` - `:struct` (default) for the struct, which prints as a table of at most 120 columns,
       or `:json` for the same numbers as JSON text
 
@@ -142,6 +144,9 @@ defmodule DSPexTelemetry do
       iex> row = Enum.find(report.operations, &(&1.method == "ask"))
       iex> {row.python_class, row.count, row.errors, row.error_rate}
       {"Doc", 1, 1, 1.0}
+      iex> report = DSPexTelemetry.report(instance: MyApp.Reported, window: :previous_minute)
+      iex> {report.operations, report.interval.duration_ms}
+      {[], 0}
 
       iex> DSPexTelemetry.report(format: :xml)
       ** (ArgumentError) option :format must be :struct or :json, got: :xml
@@ -149,14 +154,16 @@ defmodule DSPexTelemetry do
   @spec report(keyword()) :: Report.t() | String.t()
   def report(options \\ []) do
     {format, options} = Keyword.pop(options, :format, :struct)
-    native = options |> instance!() |> Instance.fetch!() |> Map.fetch!(:native)
+    {window, options} = Keyword.pop(options, :window, :since_start)
+    window = Window.native!(window)
+    native = native!(options)
 
     case format do
       :struct ->
-        struct!(Report, Native.report(native))
+        struct!(Report, Native.report(native, window, Instance.now()))
 
       :json ->
-        Native.report_json(native)
+        Native.report_json(native, window, Instance.now())
 
       other ->
         raise ArgumentError, "option :format must be :struct or :json, got: #{inspect(other)}"
@@ -211,7 +218,7 @@ defmodule DSPexTelemetry do
   def histogram(event, labels, options \\ []) do
     {metric_name, options} = Keyword.pop(options, :metric)
     {family, metric} = Catalogue.histogram!(event, metric_name)
-    native = options |> instance!() |> Instance.fetch!() |> Map.fetch!(:native)
+    native = native!(options)
     values = label_values!(family, labels)
 
     with {:ok, v2, v2_compressed} <- Native.histogram(native, to_string(metric.name), values) do
@@ -239,6 +246,8 @@ defmodule DSPexTelemetry do
     raise ArgumentError,
           "label #{inspect(name)} must be a string, an atom or an integer, got: #{inspect(value)}"
   end
+
+  defp native!(options), do: options |> instance!() |> Instance.fetch!() |> Map.fetch!(:native)
 
   defp instance!(options) do
     case Keyword.pop(options, :instance, __MODULE__) do

@@ -74,7 +74,9 @@ defmodule DSPexTelemetry.FreshProjectTest do
       assert text =~ ~r/^Method calls\n.*\n  search +Index +4 +1 +25\.00 /m
       assert text =~ ~r/^Instances created\n.*\n  Index +1 +0 +0\.00 /m
       assert text =~ ~r/^Worker pool\n  size 1, spawned 1, died 0$/m
-      assert text =~ ~r/^\{"operations":\[\{"method":"search","python_class":"Index","count":4,/m
+
+      assert text =~
+               ~r/^\{"interval":\{[^}]*\},"operations":\[\{"method":"search","python_class":"Index","count":4,/m
     end
   end
 

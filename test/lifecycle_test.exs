@@ -193,9 +193,11 @@ defmodule DSPexTelemetry.LifecycleTest do
     call("m")
     :ok = stop_supervised!({DSPexTelemetry, name})
 
-    assert Native.report(native).operations == []
+    assert Native.report(native, :since_start, {0, 0}).operations == []
+    assert Native.report(native, {:last, 60_000}, {0, 0}).operations == []
+    assert Native.tick(native, 1_000_000_000) == :ok
     assert Native.stop(native) == :ok
-    assert Native.reset(native) == :ok
+    assert Native.reset(native, 0) == :ok
     assert Native.retire_idle(native, 0, 0) == 0
   end
 

@@ -17,7 +17,10 @@ defmodule DSPexTelemetry.OptionsTest do
     buckets: %{},
     ref_limit: 100_000,
     worker_limit: 10_000,
-    idle_timeout: :infinity
+    idle_timeout: :infinity,
+    slice: 10_000,
+    history: 3_600_000,
+    window_memory_limit: 67_108_864
   }
 
   @histograms ~w(
@@ -36,7 +39,10 @@ defmodule DSPexTelemetry.OptionsTest do
     significant_digits: [1, 2, 3],
     ref_limit: [0, 10_000_000],
     worker_limit: [1, 1_000_000],
-    idle_timeout: [1_000, 31_536_000_000, :infinity]
+    idle_timeout: [1_000, 31_536_000_000, :infinity],
+    slice: [10, 3_600_000],
+    history: [10_000, 604_800_000],
+    window_memory_limit: [65_536, 1_099_511_627_776]
   ]
 
   @refused [
@@ -53,6 +59,10 @@ defmodule DSPexTelemetry.OptionsTest do
     idle_timeout:
       {[nil, 0, 999, 31_536_000_001, 1_000.0, :never],
        "an integer from 1000 to 31536000000 or :infinity"},
+    slice: {[nil, 9, 3_600_001, :infinity], "an integer from 10 to 3600000"},
+    history: {[nil, 9, 604_800_001, :infinity], "an integer from 10 to 604800000"},
+    window_memory_limit:
+      {[nil, 0, 65_535, 1_099_511_627_777], "an integer from 65536 to 1099511627776"},
     buckets: {[nil, [], [m: [1]], "m", 5], "a map from metric name to bucket bounds"}
   ]
 
@@ -163,7 +173,7 @@ defmodule DSPexTelemetry.OptionsTest do
     message =
       "unknown option :limit, allowed are " <>
         ":name, :attach, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
-        ":ref_limit, :worker_limit, :idle_timeout"
+        ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit"
 
     assert_raise ArgumentError, message, fn -> Options.validate!(limit: 5) end
     assert_raise ArgumentError, message, fn -> DSPexTelemetry.start_link(limit: 5) end

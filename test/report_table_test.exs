@@ -6,6 +6,7 @@ defmodule DSPexTelemetry.ReportTableTest do
   alias DSPexTelemetry.{Report, TextColumns}
   alias DSPexTelemetry.Report.Table
 
+  @interval %{from_unix_ms: 1_700_000_000_000, to_unix_ms: 1_700_000_067_000, duration_ms: 67_000}
   @empty [:mean, :min, :max, :p50, :p90, :p95, :p99, :p999]
          |> Map.new(&{&1, nil})
          |> Map.put(:count, 0)
@@ -67,6 +68,8 @@ defmodule DSPexTelemetry.ReportTableTest do
     }
 
     assert to_string(report) == """
+           2023-11-14, 22:13:20 to 22:14:27 UTC (67.0s)
+
            Method calls
              method        class            calls   errors    err %     mean      p50      p90      p95      p99    p99.9      max
              search        Index            12345       12     0.10   1.50ms   1.50ms   1.50ms   1.50ms   1.50ms   1.50ms   1.50ms
@@ -214,6 +217,7 @@ defmodule DSPexTelemetry.ReportTableTest do
 
   defp empty do
     %Report{
+      interval: @interval,
       operations: [],
       instances: [],
       tools: [],

@@ -13,7 +13,12 @@ defmodule DSPexTelemetry.Definition do
       families: Enum.map(Catalogue.families(), &family(&1, options)),
       plans: Enum.map(Catalogue.events(), &plan(&1, options)),
       ref_limit: options.ref_limit,
-      worker_limit: options.worker_limit
+      worker_limit: options.worker_limit,
+      windows: %{
+        slice_ms: options.slice,
+        history_ms: options.history,
+        memory_limit: options.window_memory_limit
+      }
     }
   end
 

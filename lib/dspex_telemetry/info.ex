@@ -12,8 +12,11 @@ defmodule DSPexTelemetry.Info do
       reasons are explained in `docs/reference.md`.
     * `:refs` - references whose class is known
     * `:workers`, `:workers_overflow` - living workers, and those that found no room in the set
+    * `:windows` - the slices of time that reports over a window are made of: `:slice_ms`, `:slices`
+      (how many), `:covered_ms` (how far they reach back), `:memory_bytes`, `:memory_limit`, and how
+      many were `:merged` or `:dropped` because of that limit
     * `:panics` - recordings of the whole VM that ended in a panic in Rust: a bug, so always 0
-    * `:memory_bytes` - of the instance: what its series have allocated, added up, and what references
+    * `:memory_bytes` - of the instance: what its series and slices have allocated, added up, and what references
       and worker ids take by their number and length. The caches of schedulers are not in it.
   """
 
@@ -28,6 +31,7 @@ defmodule DSPexTelemetry.Info do
     :refs,
     :workers,
     :workers_overflow,
+    :windows,
     :panics,
     :memory_bytes
   ]
@@ -49,6 +53,15 @@ defmodule DSPexTelemetry.Info do
           refs: non_neg_integer(),
           workers: non_neg_integer(),
           workers_overflow: non_neg_integer(),
+          windows: %{
+            slice_ms: pos_integer(),
+            slices: non_neg_integer(),
+            covered_ms: non_neg_integer(),
+            memory_bytes: non_neg_integer(),
+            memory_limit: pos_integer(),
+            merged: non_neg_integer(),
+            dropped: non_neg_integer()
+          },
           panics: non_neg_integer(),
           memory_bytes: non_neg_integer()
         }
@@ -67,6 +80,7 @@ defmodule DSPexTelemetry.Info do
       refs: info.refs,
       workers: info.workers,
       workers_overflow: info.workers_overflow,
+      windows: info.windows,
       panics: Native.panics(),
       memory_bytes: info.memory_bytes
     )

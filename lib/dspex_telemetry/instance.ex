@@ -76,7 +76,7 @@ defmodule DSPexTelemetry.Instance do
     # `terminate/2` detaches the handlers, also when the supervisor ends us.
     Process.flag(:trap_exit, true)
 
-    case Native.start(Definition.new(options)) do
+    case Native.start(Definition.new(options), now_ms()) do
       {:ok, native, plans} ->
         handle = %{
           native: native,
@@ -88,6 +88,7 @@ defmodule DSPexTelemetry.Instance do
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
         HandlerJanitor.watch(self(), handle)
         if options.attach, do: attach_handlers(handle)
+        schedule_tick(options)
         schedule_retirement(options)
         {:ok, handle}
 
@@ -101,6 +102,12 @@ defmodule DSPexTelemetry.Instance do
   def handle_call(:detach, _from, handle), do: {:reply, detach_handlers(handle), handle}
 
   @impl true
+  def handle_info(:tick, handle) do
+    Native.tick(handle.native, now_ms())
+    schedule_tick(handle.options)
+    {:noreply, handle}
+  end
+
   def handle_info(:retire_idle, handle) do
     Native.retire_idle(handle.native, now_ms(), handle.options.idle_timeout)
     schedule_retirement(handle.options)
@@ -144,6 +151,10 @@ defmodule DSPexTelemetry.Instance do
         do: handler
   end
 
+  # More often than slices end, so that they end on time.
+  defp schedule_tick(%{slice: slice}),
+    do: Process.send_after(self(), :tick, min(div(slice, 4) + 1, 1_000))
+
   defp schedule_retirement(%{idle_timeout: :infinity}), do: :ok
 
   defp schedule_retirement(%{idle_timeout: timeout}) do
@@ -156,6 +167,10 @@ defmodule DSPexTelemetry.Instance do
     _ = fetch!(name)
     GenServer.call({:via, Registry, {@registry, name}}, request)
   end
+
+  @doc "Now, on the clock of `now_ms/0` and in milliseconds since 1970."
+  @spec now() :: Native.moment()
+  def now, do: {now_ms(), System.system_time(:millisecond)}
 
   @doc "Milliseconds since the start of the VM."
   def now_ms do

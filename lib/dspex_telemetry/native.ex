@@ -14,14 +14,20 @@ defmodule DSPexTelemetry.Native do
   @type plan :: pos_integer()
   @type outcome :: :ok | :rejected | :stopped | :panicked
 
-  @spec start(map()) :: {:ok, instance(), [plan()]} | {:error, String.t()}
-  def start(_definition), do: not_loaded()
+  @type window :: :since_start | {:last | :previous, non_neg_integer()}
+  @type moment :: {now_ms :: non_neg_integer(), unix_ms :: integer()}
+
+  @spec start(map(), non_neg_integer()) :: {:ok, instance(), [plan()]} | {:error, String.t()}
+  def start(_definition, _now_ms), do: not_loaded()
 
   @spec stop(instance()) :: :ok
   def stop(_instance), do: not_loaded()
 
-  @spec reset(instance()) :: :ok
-  def reset(_instance), do: not_loaded()
+  @spec reset(instance(), non_neg_integer()) :: :ok
+  def reset(_instance, _now_ms), do: not_loaded()
+
+  @spec tick(instance(), non_neg_integer()) :: :ok
+  def tick(_instance, _now_ms), do: not_loaded()
 
   @spec retire_idle(instance(), non_neg_integer(), non_neg_integer()) :: non_neg_integer()
   def retire_idle(_instance, _now_ms, _timeout_ms), do: not_loaded()
@@ -29,11 +35,11 @@ defmodule DSPexTelemetry.Native do
   @spec info(instance()) :: map()
   def info(_instance), do: not_loaded()
 
-  @spec report(instance()) :: map()
-  def report(_instance), do: not_loaded()
+  @spec report(instance(), window(), moment()) :: map()
+  def report(_instance, _window, _now), do: not_loaded()
 
-  @spec report_json(instance()) :: String.t()
-  def report_json(_instance), do: not_loaded()
+  @spec report_json(instance(), window(), moment()) :: String.t()
+  def report_json(_instance, _window, _now), do: not_loaded()
 
   @spec panics() :: non_neg_integer()
   def panics, do: not_loaded()

@@ -57,6 +57,23 @@ defmodule DSPexTelemetry.Options do
       doc:
         "Milliseconds after which a series without events is removed, counts included, and gives " <>
           "its slot back; `:infinity` keeps all."
+    ],
+    slice: [
+      type: {:integer, 10, 3_600_000},
+      default: 10_000,
+      doc: "Milliseconds of a slice, the unit in which windows of time are kept."
+    ],
+    history: [
+      type: {:integer, 10, 604_800_000},
+      default: 3_600_000,
+      doc: "Milliseconds for which slices are kept; at least one slice."
+    ],
+    window_memory_limit: [
+      type: {:integer, 65_536, 1_099_511_627_776},
+      default: 67_108_864,
+      doc:
+        "Bytes that slices may take. When they do not suffice, older slices are merged with " <>
+          "their neighbours, and when that does not suffice, the oldest go; `info/1` tells."
     ]
   ]
 
@@ -82,7 +99,10 @@ defmodule DSPexTelemetry.Options do
           buckets: %{optional(String.t()) => [number()]},
           ref_limit: non_neg_integer(),
           worker_limit: pos_integer(),
-          idle_timeout: pos_integer() | :infinity
+          idle_timeout: pos_integer() | :infinity,
+          slice: pos_integer(),
+          history: pos_integer(),
+          window_memory_limit: pos_integer()
         }
 
   @doc """
@@ -102,10 +122,17 @@ defmodule DSPexTelemetry.Options do
       raise ArgumentError, "options must be a keyword list, got: #{inspect(options)}"
     end
 
-    Enum.reduce(options, Map.new(@defaults), fn {name, value}, valid ->
+    options
+    |> Enum.reduce(Map.new(@defaults), fn {name, value}, valid ->
       Map.put(valid, name, check!(name, value))
     end)
+    |> check_together!()
   end
+
+  defp check_together!(%{slice: slice, history: history}) when history < slice,
+    do: refuse!(:history, history, "at least option :slice, which is #{slice}")
+
+  defp check_together!(options), do: options
 
   @doc """
   The options as data, for documentation: `:name`, `:type`, `:default`, what is `:allowed` in

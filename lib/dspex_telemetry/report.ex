@@ -6,6 +6,8 @@ defmodule DSPexTelemetry.Report do
   are the upper end of their HdrHistogram bucket, at most the exact maximum; means, minima, maxima
   and counts are exact. Rows are ordered by the time that they took in total, most first.
 
+    * `:interval` - which time the report covers: `from_unix_ms`, `to_unix_ms` (milliseconds since
+      1970, UTC) and `duration_ms`. The pool's `size` is always that of now.
     * `:operations` - a row for each `{method, python_class}`
     * `:instances` - a row for each `python_class` of which instances were created
     * `:tools` - a row for each `tool_name`
@@ -23,7 +25,7 @@ defmodule DSPexTelemetry.Report do
   instances in that row the errors are not known and counted as none.
   """
 
-  @enforce_keys [:operations, :instances, :tools, :sessions, :variables, :pool]
+  @enforce_keys [:interval, :operations, :instances, :tools, :sessions, :variables, :pool]
   defstruct @enforce_keys
 
   @typedoc "Latency and errors of one label set."
@@ -56,6 +58,7 @@ defmodule DSPexTelemetry.Report do
         }
 
   @type t :: %__MODULE__{
+          interval: DSPexTelemetry.Window.interval(),
           operations: [row()],
           instances: [row()],
           tools: [row()],

@@ -4,7 +4,7 @@ defmodule DSPexTelemetry.Report.Table do
 
   import DSPexTelemetry.Report.Columns
 
-  alias DSPexTelemetry.Report
+  alias DSPexTelemetry.{Report, Window}
 
   @width 120
   @most_rows 50
@@ -26,6 +26,7 @@ defmodule DSPexTelemetry.Report.Table do
   @spec render(Report.t()) :: String.t()
   def render(%Report{} = report) do
     [
+      interval(report.interval),
       section("Method calls", report.operations, [{"method", :method}, {"class", :python_class}]),
       section("Instances created", report.instances, [{"class", :python_class}]),
       section("Tool calls", report.tools, [{"tool", :tool_name}]),
@@ -45,6 +46,21 @@ defmodule DSPexTelemetry.Report.Table do
   def duration(us) when us < 999_500, do: significant(us / 1_000, "ms")
   def duration(us) when us < 999_500_000, do: significant(us / 1_000_000, "s")
   def duration(us), do: significant(us / 3_600_000_000, "h")
+
+  @doc "A time that a report covers, such as `10:15:00 to 10:16:07 UTC (67.0 s)`."
+  @spec interval_text(Window.interval()) :: String.t()
+  def interval_text(interval) do
+    time = fn unix_ms ->
+      unix_ms |> DateTime.from_unix!(:millisecond) |> Calendar.strftime("%H:%M:%S")
+    end
+
+    day = DateTime.from_unix!(interval.to_unix_ms, :millisecond) |> DateTime.to_date()
+
+    "#{day}, #{time.(interval.from_unix_ms)} to #{time.(interval.to_unix_ms)} UTC " <>
+      "(#{duration(interval.duration_ms * 1_000)})"
+  end
+
+  defp interval(interval), do: [interval_text(interval), "\n"]
 
   defp section(title, [], _labels), do: [title, "\n  none\n"]
 

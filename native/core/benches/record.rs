@@ -17,6 +17,7 @@ use telemetry_core::instance::{Definition, Instance};
 use telemetry_core::local;
 use telemetry_core::plan::PlanId;
 use telemetry_core::report::Report;
+use telemetry_core::window::{Moment, Window};
 
 /// The catalogue's `call_method` family, with its stop event and the binding of references.
 fn start() -> (Instance, PlanId, PlanId) {
@@ -70,9 +71,10 @@ fn start() -> (Instance, PlanId, PlanId) {
         ],
         "ref_limit": 100_000,
         "worker_limit": 1,
+        "windows": {"slice_ms": 10_000, "history_ms": 3_600_000, "memory_limit": 1 << 30},
     }))
     .unwrap();
-    let instance = Instance::start(definition).unwrap();
+    let instance = Instance::start(definition, 0).unwrap();
     let plans: Vec<_> = instance.plan_ids().collect();
     (instance, plans[0], plans[1])
 }
@@ -250,7 +252,8 @@ fn reading(criterion: &mut Criterion) {
         }
         assert_eq!(instance.families()[0].series_count(), series);
         group.bench_function(BenchmarkId::new("report", series), |bencher| {
-            bencher.iter(|| Report::new(&instance));
+            bencher
+                .iter(|| Report::new(&instance, Window::SinceStart, Moment { ms: 0, unix_ms: 0 }));
         });
         let family = &instance.families()[0];
         let one = &family.series()[0];

@@ -63,10 +63,11 @@ impl Bounds {
         let locate = |&bound: &u64| precision.locate(bound.min(MAX_VALUE));
         let locations: Box<[_]> = bounds.iter().map(locate).collect();
         let first = |chunk| {
-            let mut inside = (0..bounds.len()).filter(|&index| locations[index].chunk == chunk);
+            let mut inside =
+                (0..bounds.len()).filter(|&index| usize::from(locations[index].chunk) == chunk);
             inside.next().map_or(First::NONE, |index| First {
                 bound: bounds[index],
-                offset: locations[index].offset as u16,
+                offset: locations[index].offset,
                 index: index as u8,
                 more: inside.next().is_some(),
             })
@@ -78,10 +79,10 @@ impl Bounds {
     /// Calls `visit` with each bound that lies in the HDR bucket of a value and is not below it.
     #[inline]
     pub fn visit_covering(&self, value: u64, location: Location, mut visit: impl FnMut(usize)) {
-        let first = self.chunks[location.chunk];
+        let first = self.chunks[usize::from(location.chunk)];
         if first.more {
             self.visit_each(value, location, usize::from(first.index), visit);
-        } else if location.offset == usize::from(first.offset) && value <= first.bound {
+        } else if location.offset == first.offset && value <= first.bound {
             visit(usize::from(first.index));
         }
     }
@@ -108,12 +109,11 @@ impl Bounds {
     /// `counts` are the HDR counts in order of value, and `covered` says for each bound how many of
     /// the samples in its HDR bucket are at or below it.
     pub fn buckets(&self, counts: &[(Location, u64)], covered: impl Fn(usize) -> u64) -> Vec<u64> {
-        let order = |location: &Location| (location.chunk, location.offset);
         let mut rest = counts.iter().peekable();
         let (mut below, mut last) = (0, 0);
         let mut buckets = Vec::with_capacity(self.bounds.len() + 1);
         for (index, bound) in self.locations.iter().enumerate() {
-            while let Some((_, count)) = rest.next_if(|(at, _)| order(at) < order(bound)) {
+            while let Some((_, count)) = rest.next_if(|(at, _)| at < bound) {
                 below += count;
             }
             let inside = rest.peek().filter(|(at, _)| at == bound).map_or(0, |(_, count)| *count);

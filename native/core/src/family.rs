@@ -15,6 +15,7 @@ use crate::label::{LabelSet, MAX_LABELS};
 use crate::lane::Shape;
 use crate::local;
 use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
+use crate::point::Point;
 use crate::series::Series;
 
 /// The label that marks the series of everything over the limit, as OpenTelemetry names it.
@@ -59,7 +60,9 @@ pub struct Layout {
     counters: Vec<Counter>,
     histograms: Vec<HistogramMetric>,
     precision: Precision,
-    cell_count: usize,
+    events_cell: usize,
+    /// For each cell whether its total is the largest over lanes.
+    raising: Box<[bool]>,
 }
 
 impl Layout {
@@ -76,6 +79,8 @@ impl Layout {
             cell_count += counter.cell_count();
             counters.push(counter);
         }
+        let events_cell = cell_count;
+        cell_count += 1;
         let mut histograms = Vec::new();
         for spec in histogram_specs {
             histograms.push(HistogramMetric::new(spec, precision, histograms.len(), cell_count)?);
@@ -85,13 +90,18 @@ impl Layout {
             histogram.place_covered(cell_count);
             cell_count += histogram.bounds.count();
         }
-        Ok(Self { counters, histograms, precision, cell_count })
+        let mut raising: Box<[_]> = vec![false; cell_count].into();
+        for metric in &histograms {
+            raising[metric.max_cell()] = true;
+            raising[metric.min_complement_cell()] = true;
+        }
+        Ok(Self { counters, histograms, precision, events_cell, raising })
     }
 
     /// How many numbers a series has.
     pub fn shape(&self) -> Shape {
         Shape {
-            cells: self.cell_count,
+            cells: self.cell_count(),
             histograms: self.histograms.len(),
             precision: self.precision,
         }
@@ -107,23 +117,36 @@ impl Layout {
         &self.histograms
     }
 
-    /// Cells of counters.
-    pub(crate) fn counter_cells(&self) -> impl Iterator<Item = usize> {
-        self.counters.iter().flat_map(Counter::cells)
+    /// The cell that counts events which increment no counter.
+    pub(crate) fn events_cell(&self) -> usize {
+        self.events_cell
     }
 
-    /// Cells whose total is the sum over lanes.
-    pub(crate) fn adding_cells(&self) -> impl Iterator<Item = usize> {
-        let histograms = self.histograms.iter().flat_map(|metric| {
-            let covered = (0..metric.bounds.count()).map(|bound| metric.covered_cell(bound));
-            covered.chain([metric.sum_cell()])
-        });
-        self.counter_cells().chain(histograms)
+    /// How many cells count events. They are the first ones, and every event increments one.
+    pub(crate) fn event_cell_count(&self) -> usize {
+        self.events_cell + 1
     }
 
-    /// Cells whose total is the largest over lanes.
-    pub(crate) fn raising_cells(&self) -> impl Iterator<Item = usize> {
-        self.histograms.iter().flat_map(|metric| [metric.max_cell(), metric.min_complement_cell()])
+    /// How many cells a series has.
+    pub(crate) fn cell_count(&self) -> usize {
+        self.raising.len()
+    }
+
+    /// Whether points merge by the larger value of a cell rather than by the sum.
+    #[inline]
+    pub(crate) fn is_raising(&self, cell: usize) -> bool {
+        self.raising[cell]
+    }
+
+    /// Pairs of cells whose total is the largest over lanes: the one of all time, and the one of
+    /// the slice that is under way.
+    pub(crate) fn raising_cells(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.histograms.iter().flat_map(|metric| {
+            [
+                (metric.max_cell(), metric.slice_max_cell()),
+                (metric.min_complement_cell(), metric.slice_min_complement_cell()),
+            ]
+        })
     }
 }
 
@@ -220,7 +243,7 @@ impl Family {
             Entry::Vacant(entry) => {
                 let take = |taken| (taken < self.series_limit).then_some(taken + 1);
                 self.slots_taken.fetch_update(Relaxed, Relaxed, take).ok()?;
-                let series = Arc::new(Series::new(self.id, labels.clone(), &self.layout));
+                let series = Arc::new(Series::new(labels.clone(), &self.layout));
                 entry.insert(Arc::clone(&series));
                 Some(series)
             }
@@ -240,7 +263,7 @@ impl Family {
         let mut overflow = self.overflow.write().unwrap_or_else(PoisonError::into_inner);
         let series = overflow.get_or_insert_with(|| {
             let labels = LabelSet::new(self.label_names.iter().map(|_| OVERFLOW_LABEL));
-            Arc::new(Series::new(self.id, labels, &self.layout))
+            Arc::new(Series::new(labels, &self.layout))
         });
         Arc::clone(series)
     }
@@ -280,8 +303,14 @@ impl Family {
     }
 
     /// Removes series without an event for `timeout_ms` and gives their slots back; returns how
-    /// many. No event is lost: what arrives while a series leaves goes to its successor.
-    pub(crate) fn retire_idle(&self, now_ms: u64, timeout_ms: u64) -> usize {
+    /// many. No event is lost: what arrives while a series leaves goes to its successor. `farewell`
+    /// is given each one that leaves for good, with room for what is to be read from it.
+    pub(crate) fn retire_idle(
+        &self,
+        now_ms: u64,
+        timeout_ms: u64,
+        mut farewell: impl FnMut(&Series, &mut Point),
+    ) -> usize {
         // Without labels there is one series, whose slot nobody else can take.
         if self.label_names.is_empty() {
             return 0;
@@ -295,11 +324,14 @@ impl Family {
         }
         local::drop_caches();
         // From here no thread can reach the retired series, so what they hold is final.
+        let mut delta = Point::new(&self.layout);
         for series in &retired {
             if series.changed_since_sweep(&self.layout) {
                 let successor =
                     self.get_or_create(series.labels()).unwrap_or_else(|| self.overflow_series());
                 successor.absorb(series, &self.layout);
+            } else {
+                farewell(series, &mut delta);
             }
         }
         retired.len()

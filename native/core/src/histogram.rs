@@ -45,7 +45,7 @@ impl Precision {
 
     /// How many chunks cover 0 ..= `MAX_VALUE`.
     pub const fn chunk_count(self) -> usize {
-        self.locate(MAX_VALUE).chunk + 1
+        self.locate(MAX_VALUE).chunk as usize + 1
     }
 
     /// Where a value is counted.
@@ -60,7 +60,10 @@ impl Precision {
         let sub_bucket = (value >> shift) as usize;
         // Only shift 0 has sub-buckets in the lower half, and those form chunk 0.
         let upper_half = sub_bucket >> bits;
-        Location { chunk: shift as usize + upper_half, offset: sub_bucket & ((1 << bits) - 1) }
+        Location {
+            chunk: (shift as usize + upper_half) as u16,
+            offset: (sub_bucket & ((1 << bits) - 1)) as u16,
+        }
     }
 
     /// The smallest value that is counted at a location: the inverse of [`Self::locate`].
@@ -70,6 +73,15 @@ impl Precision {
         }
         let bits = self.chunk_bits();
         ((location.offset | (1 << bits)) as u64) << (location.chunk - 1)
+    }
+
+    /// The largest value that is counted at a location.
+    pub const fn highest_value(self, location: Location) -> u64 {
+        let width = match location.chunk {
+            0 => 1,
+            chunk => 1 << (chunk - 1),
+        };
+        self.lowest_value(location) + (width - 1)
     }
 }
 
@@ -86,14 +98,34 @@ impl TryFrom<u8> for Precision {
     }
 }
 
-/// The place of a counter: the chunk (power of two) and the offset in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The place of a counter: the chunk (power of two) and the offset in it. Places are ordered as the
+/// values are that are counted there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Location {
     /// Number of the chunk.
-    pub chunk: usize,
+    pub chunk: u16,
     /// Offset in the chunk.
-    pub offset: usize,
+    pub offset: u16,
 }
+
+impl Location {
+    const OFFSET_BITS: u32 = 10;
+
+    /// The place as one number, in the same order.
+    #[inline]
+    pub(crate) const fn number(self) -> u16 {
+        self.chunk << Self::OFFSET_BITS | self.offset
+    }
+
+    /// The place with this number.
+    #[inline]
+    pub(crate) const fn from_number(number: u16) -> Self {
+        Self { chunk: number >> Self::OFFSET_BITS, offset: number & ((1 << Self::OFFSET_BITS) - 1) }
+    }
+}
+
+/// The counters of a histogram that are not zero, in order of value.
+pub type Counts = Vec<(Location, u64)>;
 
 /// An empty snapshot that grows with what is added to it.
 pub fn empty_snapshot(precision: Precision) -> Snapshot<u64> {
@@ -134,7 +166,13 @@ mod tests {
                 let location = precision.locate(value);
                 let lowest = precision.lowest_value(location);
                 assert_eq!(precision.locate(lowest), location, "{value} at {precision:?}");
-                assert!(lowest <= value);
+                let highest = precision.highest_value(location);
+                assert!((lowest..=highest).contains(&value), "{value} at {precision:?}");
+                if highest < MAX_VALUE {
+                    let next = precision.locate(highest + 1);
+                    assert!(next > location && next.number() > location.number());
+                }
+                assert_eq!(Location::from_number(location.number()), location);
             }
         }
     }

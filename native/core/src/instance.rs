@@ -1,6 +1,6 @@
 //! An instance: the families and plans of one definition, from start to stop.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +11,10 @@ use crate::id_set::IdSet;
 use crate::label::{self, LabelSet};
 use crate::local;
 use crate::plan::{Plan, PlanId, PlanSpec, Surroundings};
+use crate::point::Point;
 use crate::refs::Refs;
 use crate::series::Series;
+use crate::window::{Interval, Moment, Window, WindowSpec, Windows, WindowsInfo};
 
 /// Everything that an instance is made from.
 #[derive(Clone, Debug, Deserialize)]
@@ -25,6 +27,8 @@ pub struct Definition {
     pub ref_limit: usize,
     /// How many workers the pool's set holds.
     pub worker_limit: usize,
+    /// How time is cut into slices.
+    pub windows: WindowSpec,
 }
 
 /// A running instance.
@@ -32,9 +36,15 @@ pub struct Instance {
     families: Vec<Arc<Family>>,
     plans: Vec<Arc<Plan>>,
     surroundings: Surroundings,
-    /// Whether the instance has stopped; held by whatever removes series, so that a sweep brings
-    /// none back that a stop or reset has just removed.
-    stopped: Mutex<bool>,
+    state: RwLock<State>,
+}
+
+/// Written by whatever ends a slice or removes series, so that a sweep brings none back that a stop
+/// or reset has just removed, and no count is in two slices. Recording does not touch it; reports
+/// read it, so that what they see of series and slices belongs together.
+struct State {
+    stopped: bool,
+    windows: Windows,
 }
 
 impl Instance {
@@ -43,7 +53,9 @@ impl Instance {
     /// # Errors
     ///
     /// [`DefinitionError`] says what in the definition is not allowed; nothing is left behind.
-    pub fn start(definition: Definition) -> Result<Self, DefinitionError> {
+    ///
+    /// `now_ms` here and elsewhere is the time in milliseconds on any clock that does not go back.
+    pub fn start(definition: Definition, now_ms: u64) -> Result<Self, DefinitionError> {
         let families: Vec<_> = definition
             .families
             .into_iter()
@@ -58,8 +70,10 @@ impl Instance {
             .into_iter()
             .map(|spec| Plan::new(spec, &families, surroundings.clone()).map(Arc::new))
             .collect::<Result<_, _>>()?;
+        let windows = Windows::new(definition.windows, families.len(), now_ms);
         plans.iter().for_each(local::publish);
-        Ok(Self { families, plans, surroundings, stopped: Mutex::new(false) })
+        let state = RwLock::new(State { stopped: false, windows });
+        Ok(Self { families, plans, surroundings, state })
     }
 
     /// The id of each plan, in the definition's order.
@@ -70,18 +84,19 @@ impl Instance {
     /// Ends recording and frees the series: when it returns, nothing writes to the instance any
     /// more. Also done when the instance is dropped.
     pub fn stop(&self) {
-        let mut stopped = self.stopped();
-        if !*stopped {
-            *stopped = true;
+        let mut state = self.write();
+        if !state.stopped {
+            state.stopped = true;
             local::withdraw(self.plans.iter());
             self.families.iter().for_each(|family| family.clear());
         }
     }
 
-    /// Forgets all series and rejections. Classes of references and living workers stay known,
-    /// since they are not counts of events.
-    pub fn reset(&self) {
-        let _no_sweep = self.stopped();
+    /// Forgets all series, slices and rejections. Classes of references and living workers stay
+    /// known, since they are not counts of events.
+    pub fn reset(&self, now_ms: u64) {
+        let mut state = self.write();
+        state.windows.clear(now_ms);
         for family in &self.families {
             family.clear();
         }
@@ -91,18 +106,53 @@ impl Instance {
         }
     }
 
-    /// Removes series that had no event for `timeout_ms`; returns how many. `now_ms` is the time on
-    /// any clock that does not go back.
+    /// Removes series that had no event for `timeout_ms`; returns how many. What they counted stays
+    /// in its slices.
     pub fn retire_idle(&self, now_ms: u64, timeout_ms: u64) -> usize {
-        let stopped = self.stopped();
-        if *stopped {
+        let mut state = self.write();
+        if state.stopped {
             return 0;
         }
-        self.families.iter().map(|family| family.retire_idle(now_ms, timeout_ms)).sum()
+        let mut retired = 0;
+        let mut collector = state.windows.collector();
+        for (index, family) in self.families.iter().enumerate() {
+            retired += family.retire_idle(now_ms, timeout_ms, |series, delta| {
+                if series.take_delta(family.layout(), delta) {
+                    collector.push(index, series.labels(), delta);
+                }
+            });
+        }
+        retired
     }
 
-    fn stopped(&self) -> MutexGuard<'_, bool> {
-        self.stopped.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ends the slice of time that is under way, if its time has come. To be called at least once
+    /// in the length of a slice, or slices get longer.
+    pub fn tick(&self, now_ms: u64) {
+        let mut state = self.write();
+        if state.stopped || !state.windows.is_due(now_ms) {
+            return;
+        }
+        let mut collector = state.windows.collector();
+        for (index, family) in self.families.iter().enumerate() {
+            let mut delta = Point::new(family.layout());
+            for series in family.series_with_overflow() {
+                if series.take_delta(family.layout(), &mut delta) {
+                    collector.push(index, series.labels(), &delta);
+                }
+            }
+        }
+        let layouts: Vec<_> = self.families.iter().map(|family| family.layout()).collect();
+        state.windows.end_slice(now_ms, &layouts);
+    }
+
+    /// A view for a report.
+    pub fn read(&self) -> Reader<'_> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Reader { instance: self, state }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The family with this name.
@@ -163,18 +213,65 @@ impl Instance {
             })
         });
         let families: Vec<_> = families.collect();
+        let windows = self.read().state.windows.info();
         let refs = &self.surroundings.refs;
         let workers = &self.surroundings.workers;
         Info {
             memory_bytes: families.iter().map(|family| family.memory_bytes).sum::<usize>()
                 + refs.memory_bytes()
-                + workers.memory_bytes(),
+                + workers.memory_bytes()
+                + windows.memory_bytes,
             series: families,
             rejected: rejected.filter(|rejected| rejected.count > 0).collect(),
             refs: refs.len(),
             workers: workers.len(),
             workers_overflow: workers.overflow_total(),
+            windows,
         }
+    }
+}
+
+/// An instance while no slice ends and no series is removed. Recording goes on.
+pub struct Reader<'a> {
+    instance: &'a Instance,
+    state: RwLockReadGuard<'a, State>,
+}
+
+impl Reader<'_> {
+    /// The instance.
+    pub fn instance(&self) -> &Instance {
+        self.instance
+    }
+
+    /// The time that a window covers.
+    pub fn interval(&self, window: Window, now: Moment) -> Interval {
+        self.state.windows.interval(window, now)
+    }
+
+    /// What the series of a family have counted in a window, in no particular order.
+    pub fn points(&self, family: &str, window: Window, now: Moment) -> Vec<(LabelSet, Point)> {
+        let mut families = self.instance.families.iter();
+        let Some(index) = families.position(|candidate| candidate.name() == family) else {
+            return Vec::new();
+        };
+        let family = &self.instance.families[index];
+        let layout = family.layout();
+        if window == Window::SinceStart {
+            let series = family.series_with_overflow().into_iter();
+            return series.map(|series| (series.labels().clone(), series.point(layout))).collect();
+        }
+        let mut points = self.state.windows.points(window, index, layout, now.ms);
+        if let Window::Last(_) = window {
+            let mut delta = Point::new(layout);
+            for series in family.series_with_overflow() {
+                if series.peek_delta(layout, &mut delta) {
+                    let sum = points.entry(series.labels().clone());
+                    sum.or_insert_with(|| Point::new(layout)).add(&delta, layout);
+                }
+            }
+        }
+        points.values_mut().for_each(Point::finish);
+        points.into_iter().collect()
     }
 }
 
@@ -197,7 +294,9 @@ pub struct Info {
     pub workers: usize,
     /// Workers that found no room in the set.
     pub workers_overflow: u64,
-    /// Bytes allocated by series and maps.
+    /// The slices of time.
+    pub windows: WindowsInfo,
+    /// Bytes allocated by series, slices and maps.
     pub memory_bytes: usize,
 }
 

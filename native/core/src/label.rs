@@ -1,6 +1,8 @@
 //! Label values: how text from events becomes a bounded, valid key.
 
 use std::borrow::Cow;
+use std::mem::size_of;
+use std::sync::Arc;
 
 /// Longest label value in bytes.
 pub const MAX_LABEL_BYTES: usize = 256;
@@ -57,9 +59,9 @@ fn equal(left: &[u8], right: &[u8]) -> bool {
     }
 }
 
-/// The label values of a series: each with its length in front, in one allocation.
+/// The label values of a series: each with its length in front, in one allocation that clones share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LabelSet(Box<[u8]>);
+pub struct LabelSet(Arc<[u8]>);
 
 const LENGTH_BYTES: usize = 2;
 
@@ -71,7 +73,7 @@ impl LabelSet {
             packed.extend_from_slice(&(value.len() as u16).to_le_bytes());
             packed.extend_from_slice(value.as_bytes());
         }
-        Self(packed.into_boxed_slice())
+        Self(packed.into())
     }
 
     /// Whether these are exactly the given values, in order.
@@ -111,9 +113,9 @@ impl LabelSet {
         })
     }
 
-    /// Bytes allocated by the set.
+    /// Bytes allocated by the set and its clones, reference counts included.
     pub fn memory_bytes(&self) -> usize {
-        self.0.len()
+        2 * size_of::<usize>() + self.0.len()
     }
 }
 

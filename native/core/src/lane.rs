@@ -12,7 +12,9 @@
 //! notice a carry that ran while they were reading, and read again.
 //!
 //! All orderings are relaxed where nothing else is said: a cell carries no other data with it, and
-//! a reader may miss what is in flight. It never sees a count go down.
+//! a reader may miss what is in flight. It never sees a count go down. The count of events is the
+//! exception: it is written last and read first, so that whoever sees an event counted sees its
+//! samples.
 
 use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed, fence};
@@ -20,7 +22,7 @@ use std::sync::{Arc, OnceLock};
 
 use once_cell::race::OnceBox;
 
-use crate::histogram::{Location, Precision};
+use crate::histogram::{Counts, Location, Precision};
 use crate::thread_number::{ThreadNumber, exclusive_lanes};
 
 /// How many threads have histogram counters of their own.
@@ -103,8 +105,8 @@ impl<C: Counter> Counters<C> {
             histogram: usize,
             location: Location,
         ) -> &C {
-            let chunk = &chunks[chunk_index(precision, histogram, location.chunk)];
-            &chunk.get_or_init(|| Box::new([const { C::ZERO }; LEN]))[location.offset]
+            let chunk = &chunks[chunk_index(precision, histogram, usize::from(location.chunk))];
+            &chunk.get_or_init(|| Box::new([const { C::ZERO }; LEN]))[usize::from(location.offset)]
         }
         match self {
             Self::One(chunks) => at(chunks, Precision::One, histogram, location),
@@ -113,18 +115,24 @@ impl<C: Counter> Counters<C> {
         }
     }
 
-    /// Adds the counts of a chunk to `totals`; says whether there were any counters.
-    fn add_to(&self, chunk: usize, totals: &mut [u64]) -> bool {
-        fn add<C: Counter>(counters: Option<&[C]>, totals: &mut [u64]) -> bool {
+    /// Adds the counts of a chunk to `totals`; says whether there are any counters. What is in
+    /// `totals` before counts for nothing if this chunk is the `first`.
+    fn add_to(&self, chunk: usize, totals: &mut [u64], first: bool) -> bool {
+        fn add<C: Counter>(counters: Option<&[C]>, totals: &mut [u64], first: bool) -> bool {
             let Some(counters) = counters else {
                 return false;
             };
-            for (total, counter) in totals.iter_mut().zip(counters) {
-                *total += counter.get();
+            let pairs = totals.iter_mut().zip(counters);
+            if first {
+                pairs.for_each(|(total, counter)| *total = counter.get());
+            } else {
+                pairs.for_each(|(total, counter)| *total += counter.get());
             }
             true
         }
-        each_precision!(self, chunks => add(chunks[chunk].get().map(|chunk| &chunk[..]), totals))
+        each_precision!(self, chunks => {
+            add(chunks[chunk].get().map(|chunk| &chunk[..]), totals, first)
+        })
     }
 
     fn memory_bytes(&self) -> usize {
@@ -140,6 +148,24 @@ impl<C: Counter> Counters<C> {
 #[inline]
 const fn chunk_index(precision: Precision, histogram: usize, chunk: usize) -> usize {
     histogram * precision.chunk_count() + chunk
+}
+
+/// The length of a chunk at the highest precision.
+const LARGEST_CHUNK: usize = 1 << Precision::Three.chunk_bits();
+
+/// Appends the totals of a chunk that are not zero.
+fn collect(chunk: u16, totals: &[u64], counts: &mut Counts) {
+    // Most of a chunk is zero, and eight numbers at a time are quickly seen to be.
+    const STRIDE: usize = 8;
+    for (block, totals) in totals.chunks(STRIDE).enumerate() {
+        if totals.iter().fold(0, |any, total| any | total) == 0 {
+            continue;
+        }
+        for (at, &total) in totals.iter().enumerate().filter(|(_, total)| **total > 0) {
+            let offset = (block * STRIDE + at) as u16;
+            counts.push((Location { chunk, offset }, total));
+        }
+    }
 }
 
 const CELLS_PER_LINE: usize = 16;
@@ -244,44 +270,69 @@ impl Lanes {
     }
 
     fn values(&self, cell: usize) -> impl Iterator<Item = u64> + '_ {
+        self.cells().map(move |cells| cells.as_slice()[cell].load(Relaxed))
+    }
+
+    /// Adds the cells from `first` on, as many as `sums` has, to `sums`. What writers have written
+    /// before a [`Writer::finish`] that is seen here is seen by what is read after this.
+    pub fn add_cells_to(&self, first: usize, sums: &mut [u64]) {
+        for cells in self.cells() {
+            let cells = &cells.as_slice()[first..];
+            for (sum, cell) in sums.iter_mut().zip(cells) {
+                // Acquire pairs with the Release in `finish`.
+                *sum = sum.saturating_add(cell.load(Ordering::Acquire));
+            }
+        }
+    }
+
+    /// The largest value of a cell over all lanes, which starts anew from zero. A value that a
+    /// writer is raising it to meanwhile is in this result or in the next.
+    pub fn take_max(&self, cell: usize) -> u64 {
+        self.cells().map(|cells| cells.as_slice()[cell].swap(0, Relaxed)).max().unwrap_or(0)
+    }
+
+    fn cells(&self) -> impl Iterator<Item = &Cells> {
         let exclusive = self.exclusive.iter().filter_map(OnceLock::get).map(|lane| &lane.cells);
-        exclusive
-            .chain(self.shared.get().map(|lane| &lane.cells))
-            .map(move |cells| cells.as_slice()[cell].load(Relaxed))
+        exclusive.chain(self.shared.get().map(|lane| &lane.cells))
     }
 
     /// The counters of a histogram that are not zero, in order of value.
-    pub fn counts(&self, histogram: usize) -> Vec<(Location, u64)> {
+    pub fn counts(&self, histogram: usize) -> Counts {
+        let mut counts = Counts::new();
+        self.read_counts(histogram, &mut counts);
+        counts
+    }
+
+    /// Replaces `counts` by the counters of a histogram that are not zero, in order of value.
+    pub fn read_counts(&self, histogram: usize, counts: &mut Counts) {
         loop {
             let ended = self.carries_ended.load(Ordering::Acquire);
-            let counts = self.read_counts(histogram);
+            counts.clear();
+            self.read_counts_once(histogram, counts);
             // Keeps the loads above before the one below. Together with the fence in `carry`: if a
             // load has seen what a carry wrote, the load below sees that the carry had begun.
             fence(Ordering::Acquire);
             if self.carries_begun.load(Relaxed) == ended {
-                return counts;
+                return;
             }
             std::hint::spin_loop();
         }
     }
 
-    fn read_counts(&self, histogram: usize) -> Vec<(Location, u64)> {
-        let mut counts = Vec::new();
-        let mut totals = vec![0; 1 << self.shape.precision.chunk_bits()];
+    fn read_counts_once(&self, histogram: usize, counts: &mut Counts) {
+        let mut totals = [0; LARGEST_CHUNK];
+        let totals = &mut totals[..1 << self.shape.precision.chunk_bits()];
         for chunk in 0..self.shape.precision.chunk_count() {
             let at = chunk_index(self.shape.precision, histogram, chunk);
-            totals.fill(0);
             let mut any = false;
             for lane in self.exclusive.iter().filter_map(OnceLock::get) {
-                any |= lane.counters.as_ref().is_some_and(|own| own.add_to(at, &mut totals));
+                any |= lane.counters.as_ref().is_some_and(|own| own.add_to(at, totals, !any));
             }
-            any |= self.shared.get().is_some_and(|lane| lane.counters.add_to(at, &mut totals));
+            any |= self.shared.get().is_some_and(|lane| lane.counters.add_to(at, totals, !any));
             if any {
-                let counted = totals.iter().enumerate().filter(|(_, count)| **count > 0);
-                counts.extend(counted.map(|(offset, &count)| (Location { chunk, offset }, count)));
+                collect(chunk as u16, totals, counts);
             }
         }
-        counts
     }
 
     /// Moves the count of a full counter to the shared lane, with the sample that found it full.
@@ -323,8 +374,12 @@ pub trait Writer {
     /// Adds to a sum, which stops at the largest value.
     fn add_saturating(&self, cell: &AtomicU64, amount: u64);
 
-    /// Raises a cell to a value that is larger.
-    fn raise(&self, cell: &AtomicU64, value: u64);
+    /// Counts an event whose other numbers have been written: who sees the count sees them.
+    fn finish(&self, cell: &AtomicU64);
+
+    /// Raises a cell to a value that is larger, and with it the cell of the largest value ever,
+    /// which is never below it, so that mostly one comparison does for both.
+    fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64);
 
     /// A histogram counter and its count.
     type Counted<'c>
@@ -369,9 +424,19 @@ impl Writer for Exclusive<'_> {
     }
 
     #[inline]
-    fn raise(&self, cell: &AtomicU64, value: u64) {
+    fn finish(&self, cell: &AtomicU64) {
+        cell.store(cell.load(Relaxed).wrapping_add(1), Ordering::Release);
+    }
+
+    #[inline]
+    fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64) {
+        // A reader may take the cell (see `Lanes::take_max`) between the load and the store. Then
+        // the value belongs to what comes after, or was not the largest before.
         if value > cell.load(Relaxed) {
             cell.store(value, Relaxed);
+            if value > ever.load(Relaxed) {
+                ever.store(value, Relaxed);
+            }
         }
     }
 
@@ -430,9 +495,14 @@ impl Writer for Shared<'_> {
         }
     }
 
-    fn raise(&self, cell: &AtomicU64, value: u64) {
+    fn finish(&self, cell: &AtomicU64) {
+        cell.fetch_add(1, Ordering::Release);
+    }
+
+    fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64) {
         if value > cell.load(Relaxed) {
             cell.fetch_max(value, Relaxed);
+            ever.fetch_max(value, Relaxed);
         }
     }
 
@@ -458,7 +528,7 @@ mod tests {
 
     fn sample(writer: &impl Writer, value: u64) {
         writer.add(&writer.cells()[17], 3);
-        writer.raise(&writer.cells()[39], value);
+        writer.raise(&writer.cells()[38], &writer.cells()[39], value);
         writer.count(writer.find(1, SHAPE.precision.locate(value)));
     }
 
@@ -490,6 +560,8 @@ mod tests {
         });
         assert_eq!(lanes.sum(17), threads * 30_000);
         assert_eq!(lanes.max(39), threads * 10_000 - 1);
+        assert_eq!(lanes.take_max(38), threads * 10_000 - 1);
+        assert_eq!((lanes.take_max(38), lanes.max(39)), (0, threads * 10_000 - 1));
         assert_eq!(total(&lanes), threads * 10_000);
         assert_eq!(lanes.sum(0), 0);
         assert!(lanes.counts(0).is_empty());

@@ -103,9 +103,10 @@ impl Counter {
 
 /// A histogram with its place among the cells of a series.
 ///
-/// Beside its HDR counters a histogram has scalars: the sum, the largest sample,
-/// the smallest sample (as its complement, so that zero means none and larger wins) and, for each
-/// explicit bound, what [`crate::bounds`] needs beside the HDR counts.
+/// Beside its HDR counters a histogram has scalars: the sum, the largest sample, the smallest sample
+/// (as its complement, so that zero means none and larger wins), both once more for the slice of
+/// time that is under way, and, for each explicit bound, what [`crate::bounds`] needs beside the
+/// HDR counts.
 #[derive(Clone, Debug)]
 pub struct HistogramMetric {
     /// The metric's name.
@@ -126,7 +127,9 @@ impl HistogramMetric {
     pub(crate) const SUM: usize = 0;
     pub(crate) const MAX: usize = 1;
     pub(crate) const MIN_COMPLEMENT: usize = 2;
-    pub(crate) const SCALARS: usize = 3;
+    pub(crate) const SLICE_MAX: usize = 3;
+    pub(crate) const SLICE_MIN_COMPLEMENT: usize = 4;
+    pub(crate) const SCALARS: usize = 5;
 
     pub(crate) fn new(
         spec: HistogramSpec,
@@ -145,7 +148,7 @@ impl HistogramMetric {
         self.first_covered = first_covered;
     }
 
-    /// The cells of the sum, the largest sample and the smallest sample's complement.
+    /// The cells of the scalars.
     #[inline]
     pub(crate) fn scalars<'a>(&self, cells: &'a [AtomicU64]) -> &'a [AtomicU64; Self::SCALARS] {
         cells[self.first_scalar..]
@@ -172,6 +175,16 @@ impl HistogramMetric {
     /// The cell of the smallest sample's complement.
     pub fn min_complement_cell(&self) -> usize {
         self.first_scalar + Self::MIN_COMPLEMENT
+    }
+
+    /// The cell of the slice's largest sample.
+    pub(crate) fn slice_max_cell(&self) -> usize {
+        self.first_scalar + Self::SLICE_MAX
+    }
+
+    /// The cell of the complement of the slice's smallest sample.
+    pub(crate) fn slice_min_complement_cell(&self) -> usize {
+        self.first_scalar + Self::SLICE_MIN_COMPLEMENT
     }
 
     /// The cell that counts the samples in a bound's HDR bucket that are at or below the bound.

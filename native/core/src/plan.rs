@@ -145,6 +145,13 @@ struct Count {
     dimensions: [(usize, usize); MAX_DIMENSIONS],
 }
 
+impl Count {
+    /// One cell whatever the fields say.
+    fn always(cell: usize) -> Self {
+        Self { first_cell: cell, dimensions: [(0, 0); MAX_DIMENSIONS] }
+    }
+}
+
 struct Observe {
     field: usize,
     /// A copy of the family's, one step nearer.
@@ -337,15 +344,15 @@ impl Join {
 impl Feed {
     #[inline]
     fn write(&self, writer: &impl Writer, fields: &Fields<'_>) {
-        for count in &self.counts {
-            let step = |(field, stride): (usize, usize)| fields.choice(field) * stride;
-            let cell = count.first_cell + count.dimensions.map(step).iter().sum::<usize>();
-            writer.add(&writer.cells()[cell], 1);
-        }
         for observe in &self.observes {
             if let Some(value) = fields.number(observe.field) {
                 Series::observe(writer, &observe.metric, value);
             }
+        }
+        for count in &self.counts {
+            let step = |(field, stride): (usize, usize)| fields.choice(field) * stride;
+            let cell = count.first_cell + count.dimensions.map(step).iter().sum::<usize>();
+            writer.finish(&writer.cells()[cell]);
         }
     }
 }
@@ -436,7 +443,12 @@ impl Compiler<'_> {
             };
             slots[label] = slot as u8;
         }
-        let counts = counts.iter().map(|count| self.count(family, count));
+        let mut counted =
+            counts.iter().map(|count| self.count(family, count)).collect::<Result<Vec<_>, _>>()?;
+        if counted.is_empty() {
+            // So that every event is counted somewhere.
+            counted.push(Count::always(family.layout().events_cell()));
+        }
         let observes = observes.iter().map(|observe| self.observe(family, observe));
         Ok(Feed {
             family: Arc::clone(family),
@@ -444,7 +456,7 @@ impl Compiler<'_> {
             slots,
             constants: constants.into(),
             join,
-            counts: counts.collect::<Result<_, _>>()?,
+            counts: counted.into(),
             observes: observes.collect::<Result<_, _>>()?,
         })
     }

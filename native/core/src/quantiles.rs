@@ -1,11 +1,10 @@
-//! Statistics over one or more series of a histogram.
+//! Statistics over one or more points of a histogram.
 
-use hdrhistogram::Histogram as Snapshot;
 use serde::Serialize;
 
-use crate::histogram::empty_snapshot;
+use crate::histogram::{Counts, Location, Precision};
 use crate::metric::HistogramMetric;
-use crate::series::Series;
+use crate::point::{Point, total};
 
 /// Merged samples of one histogram metric, with exact sum, minimum and maximum.
 ///
@@ -13,7 +12,8 @@ use crate::series::Series;
 /// series. Taken while recording goes on, the scalars may be ahead of or behind the counts by the
 /// events in flight.
 pub struct Samples {
-    counts: Snapshot<u64>,
+    precision: Precision,
+    counts: Counts,
     sum: u64,
     min: Option<u64>,
     max: Option<u64>,
@@ -22,22 +22,25 @@ pub struct Samples {
 impl Samples {
     /// No samples of a metric.
     pub fn new(metric: &HistogramMetric) -> Self {
-        Self { counts: empty_snapshot(metric.precision), sum: 0, min: None, max: None }
+        Self { precision: metric.precision, counts: Counts::new(), sum: 0, min: None, max: None }
     }
 
-    /// Adds what a series holds for the family's n-th histogram.
-    pub fn add(&mut self, series: &Series, index: usize, metric: &HistogramMetric) {
-        // Counts first: a sample reaches them last, so whatever is seen counted has, on hardware
-        // that keeps stores in order, already moved sum, minimum and maximum.
-        series.add_samples_to(&mut self.counts, index);
-        self.sum = self.sum.saturating_add(series.sum(metric));
-        self.min = self.min.into_iter().chain(series.min(metric)).min();
-        self.max = self.max.max(series.max(metric));
+    /// Adds what a point has of a metric.
+    pub fn add(&mut self, point: &Point, metric: &HistogramMetric) {
+        let counts = point.counts(metric.index());
+        if self.counts.is_empty() {
+            self.counts.extend_from_slice(counts);
+        } else {
+            self.counts = merged(&self.counts, counts);
+        }
+        self.sum = self.sum.saturating_add(point.cell(metric.sum_cell()));
+        self.min = self.min.into_iter().chain(point.min(metric)).min();
+        self.max = self.max.max(point.max(metric));
     }
 
     /// How many samples.
     pub fn count(&self) -> u64 {
-        self.counts.len()
+        total(&self.counts)
     }
 
     /// The exact sum, in stored units.
@@ -45,11 +48,22 @@ impl Samples {
         self.sum
     }
 
+    /// The largest sample, in stored units.
+    pub fn max(&self) -> Option<u64> {
+        self.max
+    }
+
     /// The value below or at which a share `quantile` of the samples lies: the upper end of the
     /// HdrHistogram bucket, never more than the exact maximum. `None` without samples.
     pub fn quantile(&self, quantile: f64) -> Option<u64> {
-        let max = self.max?;
-        (!self.counts.is_empty()).then(|| self.counts.value_at_quantile(quantile).min(max))
+        let [value] = self.quantiles([quantile]);
+        value
+    }
+
+    /// Several quantiles in one pass; they have to be in ascending order.
+    pub fn quantiles<const N: usize>(&self, quantiles: [f64; N]) -> [Option<u64>; N] {
+        let max = self.max;
+        of_counts(&self.counts, self.precision, quantiles).map(|value| value.min(max))
     }
 
     /// Statistics with every number divided by `divisor`.
@@ -57,18 +71,62 @@ impl Samples {
         let scaled = |value: Option<u64>| value.map(|value| value as f64 / divisor);
         let count = self.count();
         let mean = (count > 0).then(|| self.sum as f64 / count as f64 / divisor);
+        let [p50, p90, p95, p99, p999] = self.quantiles([0.5, 0.9, 0.95, 0.99, 0.999]).map(scaled);
         Distribution {
             count,
             mean,
             min: scaled(self.min),
             max: scaled(self.max),
-            p50: scaled(self.quantile(0.5)),
-            p90: scaled(self.quantile(0.9)),
-            p95: scaled(self.quantile(0.95)),
-            p99: scaled(self.quantile(0.99)),
-            p999: scaled(self.quantile(0.999)),
+            p50,
+            p90,
+            p95,
+            p99,
+            p999,
         }
     }
+}
+
+/// Two lists of counts, each in order of value, as one.
+fn merged(left: &[(Location, u64)], right: &[(Location, u64)]) -> Counts {
+    let mut both = Counts::with_capacity(left.len() + right.len());
+    let mut right = right.iter().copied().peekable();
+    for &(location, count) in left {
+        while let Some(before) = right.next_if(|(other, _)| *other < location) {
+            both.push(before);
+        }
+        let same = right.next_if(|(other, _)| *other == location);
+        both.push((location, count + same.map_or(0, |(_, count)| count)));
+    }
+    both.extend(right);
+    both
+}
+
+/// Quantiles, in ascending order, of counts in order of value: the upper end of the counter in
+/// which each lies, the lower one for the quantile 0, as in the `hdrhistogram` crate.
+pub fn of_counts<const N: usize>(
+    counts: &[(Location, u64)],
+    precision: Precision,
+    quantiles: [f64; N],
+) -> [Option<u64>; N] {
+    let total = total(counts);
+    let mut counts = counts.iter();
+    let mut at = None;
+    let mut seen = 0;
+    quantiles.map(|quantile| {
+        let target = ((quantile * total as f64).ceil() as u64).clamp(1, total.max(1));
+        while seen < target {
+            let (location, count) = counts.next()?;
+            seen += count;
+            at = Some(*location);
+        }
+        at.map(|location| {
+            if quantile == 0.0 {
+                precision.lowest_value(location)
+            } else {
+                precision.highest_value(location)
+            }
+        })
+    })
 }
 
 /// Statistics in the unit that the place where they stand names. Without samples all but the

@@ -8,12 +8,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::family::Family;
-use crate::instance::Instance;
+use crate::instance::{Instance, Reader};
+use crate::label::LabelSet;
 use crate::metric::HistogramMetric;
+use crate::point::Point;
 use crate::quantiles::{Distribution, Samples};
-use crate::series::Series;
+use crate::window::{Interval, Moment, Window};
 
-const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
+pub(crate) const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
 
 /// Counts by the value of a label.
 pub type CountBy = BTreeMap<String, u64>;
@@ -21,6 +23,8 @@ pub type CountBy = BTreeMap<String, u64>;
 /// Everything at a glance.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
+    /// The time that it covers. What is alive in the pool is told as it is now.
+    pub interval: Interval,
     /// Method calls, those that took most time in total first.
     pub operations: Vec<Operation>,
     /// Created instances, by class.
@@ -162,17 +166,18 @@ pub struct Pool {
 }
 
 /// Completed calls of one row: every series that shares the row's labels, merged.
-struct Calls {
-    count: u64,
-    errors: u64,
-    latency: Samples,
+pub(crate) struct Calls {
+    pub(crate) count: u64,
+    pub(crate) errors: u64,
+    pub(crate) latency: Samples,
 }
 
 impl Report {
     /// Reads an instance while it goes on recording.
-    pub fn new(instance: &Instance) -> Self {
-        let view = View(instance);
+    pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
+        let view = View { reader: instance.read(), window, now };
         Self {
+            interval: view.reader.interval(window, now),
             operations: view.calls("dspex.bridge.call_method", 2, Operation::from_calls),
             instances: view.calls("dspex.bridge.create_instance", 1, InstanceRow::from_calls),
             tools: view.calls("dspex.tools.call", 1, Tool::from_calls),
@@ -192,11 +197,20 @@ impl Report {
     }
 }
 
-struct View<'a>(&'a Instance);
+/// An instance through a window.
+pub(crate) struct View<'a> {
+    pub(crate) reader: Reader<'a>,
+    pub(crate) window: Window,
+    pub(crate) now: Moment,
+}
 
 impl View<'_> {
     fn family(&self, name: &str) -> Option<&Arc<Family>> {
-        self.0.family(name)
+        self.reader.instance().family(name)
+    }
+
+    fn points(&self, family: &str) -> Vec<(LabelSet, Point)> {
+        self.reader.points(family, self.window, self.now)
     }
 
     /// One row for each combination of the first `labels` labels of a family of calls, the most
@@ -207,12 +221,41 @@ impl View<'_> {
         labels: usize,
         row: fn(Vec<String>, &Calls) -> Option<Row>,
     ) -> Vec<Row> {
-        let Some(family) = self.family(family) else {
-            return Vec::new();
-        };
-        let mut calls: Vec<_> = merge_calls(family, labels).into_iter().collect();
+        let mut calls: Vec<_> = self.merged_calls(family, labels).into_iter().collect();
         calls.sort_by_key(|(_, calls)| std::cmp::Reverse(calls.latency.sum()));
         calls.into_iter().filter_map(|(labels, calls)| row(labels, &calls)).collect()
+    }
+
+    /// Completed calls by the first `labels` labels of their family.
+    pub(crate) fn merged_calls(&self, family: &str, labels: usize) -> BTreeMap<Vec<String>, Calls> {
+        let mut rows: BTreeMap<Vec<String>, Calls> = BTreeMap::new();
+        let Some(metric) =
+            self.family(family).and_then(|family| family.layout().histograms().first())
+        else {
+            return rows;
+        };
+        for (set, point) in self.points(family) {
+            let (count, errors) = self.completions(family, &point);
+            if count == 0 {
+                // Only started so far.
+                continue;
+            }
+            let key = set.values().take(labels).map(str::to_owned).collect();
+            let calls = rows.entry(key).or_insert_with(|| Calls::new(metric));
+            calls.count += count;
+            calls.errors += errors;
+            calls.latency.add(&point, metric);
+        }
+        rows
+    }
+
+    /// Completed calls and errors of a series, by the family's first counter.
+    fn completions(&self, family: &str, point: &Point) -> (u64, u64) {
+        let counters = self.family(family).map(|family| family.layout().counters());
+        let Some(counter) = counters.and_then(<[_]>::first) else {
+            return (0, 0);
+        };
+        (point.sum(counter.cells()), point.sum(counter.cells_where("success", "false")))
     }
 
     fn sessions(&self) -> Sessions {
@@ -241,9 +284,8 @@ impl View<'_> {
 
     fn pool(&self) -> Pool {
         let queue = "snakepit_pool_queue_time";
-        let by_command = self.family("snakepit.pool.queue_time").map(distributions_by_first_label);
         Pool {
-            size: self.0.workers().len() as u64,
+            size: self.reader.instance().workers().len() as u64,
             spawned: self.total("snakepit.worker.spawned"),
             died: self.counts("snakepit.worker.died"),
             startup_us: self.distribution(
@@ -253,7 +295,7 @@ impl View<'_> {
             ),
             lifetime_ms: self.distribution("snakepit_worker_lifetime_ms", None, 1.0),
             queue_wait_us: self.distribution(queue, None, NANOSECONDS_PER_MICROSECOND),
-            queue_wait_us_by_command: by_command.unwrap_or_default(),
+            queue_wait_us_by_command: self.distributions_by_first_label("snakepit.pool.queue_time"),
         }
     }
 
@@ -263,83 +305,50 @@ impl View<'_> {
     }
 
     /// What a family's first counter counted, by the first label.
-    fn counts(&self, family: &str) -> CountBy {
+    pub(crate) fn counts(&self, family: &str) -> CountBy {
         let mut counts = CountBy::new();
-        let Some(family) = self.family(family) else {
+        let counters = self.family(family).map(|family| family.layout().counters());
+        let Some(counter) = counters.and_then(<[_]>::first) else {
             return counts;
         };
-        let Some(counter) = family.layout().counters().first() else {
-            return counts;
-        };
-        for series in family.series_with_overflow() {
-            let count: u64 = counter.cells().map(|cell| series.lanes().sum(cell)).sum();
-            let label = series.labels().values().next().unwrap_or_default();
-            *counts.entry(label.to_owned()).or_default() += count;
+        for (labels, point) in self.points(family) {
+            let label = labels.values().next().unwrap_or_default();
+            *counts.entry(label.to_owned()).or_default() += point.sum(counter.cells());
         }
+        counts.retain(|_, count| *count > 0);
         counts
     }
 
     /// Statistics of a histogram over the series with this first label, or over all.
     fn distribution(&self, histogram: &str, label: Option<&str>, divisor: f64) -> Distribution {
-        let Some((family, index)) = self.0.place_of_histogram(histogram) else {
+        let Some((family, index)) = self.reader.instance().place_of_histogram(histogram) else {
             return Distribution::EMPTY;
         };
         let metric = &family.layout().histograms()[index];
         let mut samples = Samples::new(metric);
-        for series in family.series_with_overflow() {
-            if label.is_none() || series.labels().values().next() == label {
-                samples.add(&series, index, metric);
+        for (labels, point) in self.points(family.name()) {
+            if label.is_none() || labels.values().next() == label {
+                samples.add(&point, metric);
             }
         }
         samples.distribution(divisor)
     }
-}
 
-/// Statistics in microseconds of a family's first histogram, for each series.
-fn distributions_by_first_label(family: &Arc<Family>) -> BTreeMap<String, Distribution> {
-    let Some(metric) = family.layout().histograms().first() else {
-        return BTreeMap::new();
-    };
-    let row = |series: Arc<Series>| {
-        let label = series.labels().values().next()?.to_owned();
-        let mut samples = Samples::new(metric);
-        samples.add(&series, 0, metric);
-        Some((label, samples.distribution(NANOSECONDS_PER_MICROSECOND)))
-    };
-    family.series_with_overflow().into_iter().filter_map(row).collect()
-}
-
-fn merge_calls(family: &Family, labels: usize) -> BTreeMap<Vec<String>, Calls> {
-    let mut rows: BTreeMap<Vec<String>, Calls> = BTreeMap::new();
-    let Some(metric) = family.layout().histograms().first() else {
-        return rows;
-    };
-    for series in family.series_with_overflow() {
-        let (count, errors) = completions(family, &series);
-        if count == 0 {
-            // Only started so far.
-            continue;
-        }
-        let key = series.labels().values().take(labels).map(str::to_owned).collect();
-        let calls = rows.entry(key).or_insert_with(|| Calls::new(metric));
-        calls.count += count;
-        calls.errors += errors;
-        calls.latency.add(&series, 0, metric);
+    /// Statistics in microseconds of a family's first histogram, for each series.
+    fn distributions_by_first_label(&self, family: &str) -> BTreeMap<String, Distribution> {
+        let Some(metric) =
+            self.family(family).and_then(|family| family.layout().histograms().first())
+        else {
+            return BTreeMap::new();
+        };
+        let row = |(labels, point): (LabelSet, Point)| {
+            let label = labels.values().next()?.to_owned();
+            let mut samples = Samples::new(metric);
+            samples.add(&point, metric);
+            Some((label, samples.distribution(NANOSECONDS_PER_MICROSECOND)))
+        };
+        self.points(family).into_iter().filter_map(row).collect()
     }
-    rows
-}
-
-/// Completed calls and errors of a series, by the family's first counter.
-fn completions(family: &Family, series: &Series) -> (u64, u64) {
-    let Some(counter) = family.layout().counters().first() else {
-        return (0, 0);
-    };
-    let sum = |cells: &mut dyn Iterator<Item = usize>| -> u64 {
-        cells.map(|cell| series.lanes().sum(cell)).sum()
-    };
-    let count = sum(&mut counter.cells());
-    let errors = sum(&mut counter.cells_where("success", "false"));
-    (count, errors)
 }
 
 impl Calls {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::{Calls, Given, Running, cases, counted, labels, send, text};
+use common::{Calls, Given, NOW, Running, cases, counted, labels, send, text};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -20,6 +20,7 @@ use telemetry_core::local::Outcome;
 use telemetry_core::report::Report;
 use telemetry_core::series::Series;
 use telemetry_core::thread_number::set_exclusive_lanes;
+use telemetry_core::window::Window;
 
 /// Two of them share a lane, two have cells of their own but no histogram counters, and four have
 /// both.
@@ -356,9 +357,10 @@ fn check(running: &Running, families: &[FamilyShape], model: &Model) {
                 let metric = &layout.histograms()[at];
                 let sum = samples.iter().copied().fold(0, u64::saturating_add);
                 assert_eq!(series.sample_count(at), samples.len() as u64);
-                assert_eq!(series.sum(metric), sum);
-                assert_eq!(series.min(metric), samples.iter().copied().min());
-                assert_eq!(series.max(metric), samples.iter().copied().max());
+                let point = series.point(layout);
+                assert_eq!(point.cell(metric.sum_cell()), sum);
+                assert_eq!(point.min(metric), samples.iter().copied().min());
+                assert_eq!(point.max(metric), samples.iter().copied().max());
                 let mut buckets = vec![0; bounds.len() + 1];
                 for sample in samples {
                     buckets[bounds.partition_point(|bound| bound < sample)] += 1;
@@ -389,7 +391,7 @@ fn counts(running: &Running, series: &Series, family: &str) -> Vec<u64> {
 fn read(running: &Running, families: usize, done: &AtomicBool) {
     let mut seen: HashMap<(&str, Vec<String>), Vec<u64>> = HashMap::new();
     while !done.load(SeqCst) {
-        let report = Report::new(&running.instance);
+        let report = Report::new(&running.instance, Window::SinceStart, NOW);
         report.to_json().unwrap();
         running.instance.info();
         for &family in &FAMILIES[..families] {
@@ -473,9 +475,11 @@ fn one_series_counts_exactly_what_all_threads_record() {
     let threads = THREADS as u64;
     assert_eq!(running.count(&series), threads * EVENTS);
     let of_one = EVENTS * (EVENTS + 1) / 2;
-    assert_eq!(series.sum(metric), threads * of_one + threads * (threads - 1) / 2 * EVENTS);
-    assert_eq!(series.min(metric), Some(1));
-    assert_eq!(series.max(metric), Some(EVENTS + threads - 1));
+    let point = series.point(running.calls().layout());
+    let sum = threads * of_one + threads * (threads - 1) / 2 * EVENTS;
+    assert_eq!(point.cell(metric.sum_cell()), sum);
+    assert_eq!(point.min(metric), Some(1));
+    assert_eq!(point.max(metric), Some(EVENTS + threads - 1));
     let low = threads * (EVENTS / 2) - threads * (threads - 1) / 2;
     assert_eq!(series.buckets(metric), [low, threads * EVENTS - low]);
 }

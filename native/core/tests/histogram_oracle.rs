@@ -103,8 +103,8 @@ proptest! {
             let metric = &running.calls().layout().histograms()[0];
             let mut samples = Samples::new(metric);
             for method in ["a", "b"] {
-                let (series, index) = running.find(method).unwrap();
-                samples.add(&series, index, metric);
+                let (series, _) = running.find(method).unwrap();
+                samples.add(&series.point(running.calls().layout()), metric);
             }
             let all = [&values[..], &others].concat();
             let max = *all.iter().max().unwrap();
@@ -144,7 +144,8 @@ fn no_quantile_is_above_the_largest_sample() {
         running.call("m", 1_000_001);
         let metric = &running.calls().layout().histograms()[0];
         let mut samples = Samples::new(metric);
-        samples.add(&running.find("m").unwrap().0, 0, metric);
+        let (series, _) = running.find("m").unwrap();
+        samples.add(&series.point(running.calls().layout()), metric);
         for quantile in [0.5, 0.9, 1.0] {
             assert_eq!(samples.quantile(quantile), Some(1_000_001));
         }

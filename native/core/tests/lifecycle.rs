@@ -226,7 +226,7 @@ fn reset_forgets_what_came_before_and_keeps_what_comes_after() {
             wait_until(|| before.load(SeqCst) >= EVENTS);
             let series = watch(&running);
             resetting.store(true, SeqCst);
-            running.instance.reset();
+            running.instance.reset(0);
             let left = alive(&series);
             reset.store(true, SeqCst);
             wait_until(|| after.load(SeqCst) >= EVENTS);

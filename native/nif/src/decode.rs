@@ -3,12 +3,34 @@
 use std::mem::MaybeUninit;
 
 use rustler::sys::{ErlNifBinary, enif_inspect_binary};
-use rustler::{Binary, Encoder, Env, NewBinary, Term, TermType};
+use rustler::{Atom, Binary, Encoder, Env, Error, NewBinary, NifResult, Term, TermType};
 use serde_json::{Map, Value};
 use telemetry_core::field::{Fields, Inputs, Reject};
+use telemetry_core::window::{Moment, Window};
 
 mod atoms {
-    rustler::atoms! { nil, true_ = "true", false_ = "false" }
+    rustler::atoms! { nil, true_ = "true", false_ = "false", since_start, last, previous }
+}
+
+/// `{Ms, UnixMs}`.
+pub fn moment(term: Term<'_>) -> NifResult<Moment> {
+    let (ms, unix_ms) = term.decode()?;
+    Ok(Moment { ms, unix_ms })
+}
+
+/// `since_start`, `{last, Ms}` or `{previous, Ms}`.
+pub fn window(term: Term<'_>) -> NifResult<Window> {
+    if atoms::since_start() == term {
+        return Ok(Window::SinceStart);
+    }
+    let (which, ms): (Atom, u64) = term.decode()?;
+    if which == atoms::last() {
+        Ok(Window::Last(ms))
+    } else if which == atoms::previous() {
+        Ok(Window::Previous(ms))
+    } else {
+        Err(Error::BadArg)
+    }
 }
 
 /// Stores the positional fields of an event, of which `term` gives one at a time; one that was not

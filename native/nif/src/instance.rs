@@ -32,12 +32,14 @@ pub fn load(_env: Env, schedulers: Term) -> bool {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
+fn start<'a>(env: Env<'a>, definition: Term<'a>, now_ms: u64) -> Term<'a> {
     let started = decode::value(definition)
         .and_then(|value| {
             serde_json::from_value::<Definition>(value).map_err(|error| error.to_string())
         })
-        .and_then(|definition| Instance::start(definition).map_err(|error| error.to_string()));
+        .and_then(|definition| {
+            Instance::start(definition, now_ms).map_err(|error| error.to_string())
+        });
     match started {
         Ok(instance) => {
             let plans: Vec<u64> = instance.plan_ids().map(|id| id.get()).collect();
@@ -55,8 +57,14 @@ fn stop(instance: &InstanceResource) -> rustler::Atom {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn reset(instance: &InstanceResource) -> rustler::Atom {
-    instance.0.reset();
+fn reset(instance: &InstanceResource, now_ms: u64) -> rustler::Atom {
+    instance.0.reset(now_ms);
+    atoms::ok()
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn tick(instance: &InstanceResource, now_ms: u64) -> rustler::Atom {
+    instance.0.tick(now_ms);
     atoms::ok()
 }
 
@@ -71,13 +79,20 @@ fn info<'a>(env: Env<'a>, instance: &InstanceResource) -> NifResult<Term<'a>> {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn report<'a>(env: Env<'a>, instance: &InstanceResource) -> NifResult<Term<'a>> {
-    encode::term(env, &Report::new(&instance.0)).map_err(raise)
+fn report<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    window: Term<'a>,
+    now: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let report = Report::new(&instance.0, decode::window(window)?, decode::moment(now)?);
+    encode::term(env, &report).map_err(raise)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn report_json(instance: &InstanceResource) -> NifResult<String> {
-    Report::new(&instance.0).to_json().map_err(raise)
+fn report_json(instance: &InstanceResource, window: Term, now: Term) -> NifResult<String> {
+    let report = Report::new(&instance.0, decode::window(window)?, decode::moment(now)?);
+    report.to_json().map_err(raise)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

@@ -13,12 +13,16 @@ use telemetry_core::local::{Outcome, record};
 use telemetry_core::metric::Counter;
 use telemetry_core::plan::PlanId;
 use telemetry_core::series::Series;
+use telemetry_core::window::Moment;
 
 /// How often a property is tried. Failures are not written to files: cargo prints them, and the
 /// boundaries that matter are tried every time.
 pub fn cases(cases: u32) -> Config {
     Config { cases, failure_persistence: None, ..Config::default() }
 }
+
+/// The time in tests to which time does not matter.
+pub const NOW: Moment = Moment { ms: 0, unix_ms: 0 };
 
 /// An instance with the ids of its plans, in the definition's order.
 pub struct Running {
@@ -27,10 +31,15 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts what a definition in JSON describes.
-    pub fn start(definition: Value) -> Self {
+    /// Starts what a definition in JSON describes, at time 0. What it does not say of windows is
+    /// that they are slices of 10 s for an hour.
+    pub fn start(mut definition: Value) -> Self {
+        let windows =
+            json!({"slice_ms": 10_000, "history_ms": 3_600_000, "memory_limit": 64 << 20});
+        let fields = definition.as_object_mut().unwrap();
+        fields.entry("windows").or_insert(windows);
         let definition: Definition = serde_json::from_value(definition).unwrap();
-        let instance = Instance::start(definition).unwrap();
+        let instance = Instance::start(definition, NOW.ms).unwrap();
         let plans = instance.plan_ids().collect();
         Self { instance, plans }
     }

@@ -1,0 +1,78 @@
+defmodule DSPexTelemetry.Window do
+  @moduledoc """
+  Which time a report is about, for the option `:window` of every report.
+
+    * `:since_start` - all since the instance started or was last reset
+    * `:last_minute`, `:last_hour` - up to now
+    * `{5, :minutes}`, `{30, :seconds}`, `{1, :hour}` - up to now
+    * `:previous_minute`, `:previous_hour` - the minute or hour before the last
+
+  Time is kept in slices of ten seconds for an hour (options `:slice` and `:history` of an instance).
+  A window up to now begins where a slice begins, so it covers at least the time that was asked for,
+  and less than a slice more; the previous window ends there. Where the kept time does not reach
+  back as far, the window is shorter. Every report says in `:interval` which time it covers.
+  """
+
+  alias DSPexTelemetry.Native
+
+  @second 1_000
+  @minute 60 * @second
+  @hour 60 * @minute
+  @units [
+    second: @second,
+    seconds: @second,
+    minute: @minute,
+    minutes: @minute,
+    hour: @hour,
+    hours: @hour
+  ]
+  # The longest that the core's clock can go back, in any unit: a million years.
+  @most 31_557_600_000_000_000
+
+  @type t ::
+          :since_start
+          | :last_minute
+          | :last_hour
+          | :previous_minute
+          | :previous_hour
+          | {pos_integer(), :second | :seconds | :minute | :minutes | :hour | :hours}
+
+  @typedoc "The time that a report covers: milliseconds since 1970 (UTC), and its length."
+  @type interval :: %{
+          from_unix_ms: integer(),
+          to_unix_ms: integer(),
+          duration_ms: non_neg_integer()
+        }
+
+  @doc """
+  The window as the core takes it. Raises `ArgumentError` for one that does not exist.
+
+      iex> DSPexTelemetry.Window.native!({5, :minutes})
+      {:last, 300_000}
+
+      iex> DSPexTelemetry.Window.native!({0, :minutes})
+      ** (ArgumentError) option :window must be :since_start, :last_minute, :last_hour, :previous_minute, :previous_hour or a tuple such as {5, :minutes} with a positive number and :seconds, :minutes or :hours, got: {0, :minutes}
+  """
+  @spec native!(t()) :: Native.window()
+  def native!(:since_start), do: :since_start
+  def native!(:last_minute), do: {:last, @minute}
+  def native!(:last_hour), do: {:last, @hour}
+  def native!(:previous_minute), do: {:previous, @minute}
+  def native!(:previous_hour), do: {:previous, @hour}
+
+  def native!({number, unit} = window) when is_integer(number) and number > 0 and is_atom(unit) do
+    case Keyword.fetch(@units, unit) do
+      {:ok, factor} when number * factor <= @most -> {:last, number * factor}
+      _unknown_or_too_long -> refuse!(window)
+    end
+  end
+
+  def native!(other), do: refuse!(other)
+
+  defp refuse!(window) do
+    raise ArgumentError,
+          "option :window must be :since_start, :last_minute, :last_hour, :previous_minute, " <>
+            ":previous_hour or a tuple such as {5, :minutes} with a positive number and " <>
+            ":seconds, :minutes or :hours, got: #{inspect(window)}"
+  end
+end

@@ -26,7 +26,8 @@ defmodule DSPexTelemetry do
   does not know. See `DSPexTelemetry.Options` for the options of an instance.
   """
 
-  alias DSPexTelemetry.{Catalogue, Info, Instance, Native, Options, Report, Window}
+  alias DSPexTelemetry.{Catalogue, Info, Instance, InstanceSupervisor, Native, Options}
+  alias DSPexTelemetry.{Report, Window}
 
   @overflow_label :otel_metric_overflow
 
@@ -44,7 +45,7 @@ defmodule DSPexTelemetry do
     %{
       id: {__MODULE__, Keyword.get(options, :name, __MODULE__)},
       start: {__MODULE__, :start_link, [options]},
-      type: :worker
+      type: :supervisor
     }
   end
 
@@ -59,11 +60,12 @@ defmodule DSPexTelemetry do
       ** (ArgumentError) option :series_limit must be an integer from 1 to 1000000, got: 0
 
   Returns `{:error, {:already_started, pid}}` if one of that name is running. Raises `ArgumentError`
-  for an option that is not allowed.
+  for an option that is not allowed. As with every supervisor, the caller gets an exit signal too if
+  the instance cannot start, say because another one writes to its `:usage_path`.
   """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(options \\ []) do
-    options |> Options.validate!() |> Instance.start_link()
+    options |> Options.validate!() |> InstanceSupervisor.start_link()
   end
 
   @doc """
@@ -113,7 +115,7 @@ defmodule DSPexTelemetry do
   """
   @spec reset(keyword()) :: :ok
   def reset(options \\ []) do
-    options |> native!() |> Native.reset(Instance.now_ms())
+    options |> native!() |> Native.reset(Instance.now())
   end
 
   @doc """
@@ -247,9 +249,12 @@ defmodule DSPexTelemetry do
           "label #{inspect(name)} must be a string, an atom or an integer, got: #{inspect(value)}"
   end
 
-  defp native!(options), do: options |> instance!() |> Instance.fetch!() |> Map.fetch!(:native)
+  defp native!(options), do: options |> instance!() |> Instance.native!()
 
-  defp instance!(options) do
+  @doc false
+  # The name in the options that are left when a function has taken its own.
+  @spec instance!(keyword()) :: atom()
+  def instance!(options) do
     case Keyword.pop(options, :instance, __MODULE__) do
       {name, []} ->
         name

@@ -81,7 +81,7 @@ defmodule DSPexTelemetry.ConcurrencyTest do
        %{instance: instance} do
     producers = for _ <- 1..@producers, do: start_producer()
     # After no time at all every series is idle.
-    read_while(producers, 200_000, fn -> Native.retire_idle(native(instance), 1_000, 0) end)
+    read_while(producers, 200_000, fn -> Native.retire_idle(native(instance), {1_000, 0}, 0) end)
     before = total(instance)
     assert before <= 200_000
     assert_undisturbed(instance)

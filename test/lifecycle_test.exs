@@ -21,7 +21,7 @@ defmodule DSPexTelemetry.LifecycleTest do
       assert DSPexTelemetry.child_spec(name: MyApp.Telemetry, series_limit: 5) == %{
                id: {DSPexTelemetry, MyApp.Telemetry},
                start: {DSPexTelemetry, :start_link, [[name: MyApp.Telemetry, series_limit: 5]]},
-               type: :worker
+               type: :supervisor
              }
 
       assert %{id: {DSPexTelemetry, DSPexTelemetry}} = DSPexTelemetry.child_spec([])
@@ -55,7 +55,7 @@ defmodule DSPexTelemetry.LifecycleTest do
     call("m")
 
     assert DSPexTelemetry.start_link(name: name, attach: false) ==
-             {:error, {:already_started, pid}}
+             {:error, {:already_started, supervisor_of(name)}}
 
     call("m")
     assert counts(name) == %{"m" => 2}
@@ -142,7 +142,9 @@ defmodule DSPexTelemetry.LifecycleTest do
       assert bytes > 0
     end
 
-    assert empty.memory_bytes == empty.series |> Enum.map(& &1.memory_bytes) |> Enum.sum()
+    # And a little for windows, alerts and usage, of which there is nothing yet.
+    series_bytes = empty.series |> Enum.map(& &1.memory_bytes) |> Enum.sum()
+    assert empty.memory_bytes in series_bytes..(series_bytes + 1_000)
 
     for method <- ~w(a b c), do: call(method)
     :ok = DSPexTelemetry.detach(instance: name)
@@ -195,10 +197,10 @@ defmodule DSPexTelemetry.LifecycleTest do
 
     assert Native.report(native, :since_start, {0, 0}).operations == []
     assert Native.report(native, {:last, 60_000}, {0, 0}).operations == []
-    assert Native.tick(native, 1_000_000_000) == :ok
+    assert Native.tick(native, {1_000_000_000, 0}) == :ok
     assert Native.stop(native) == :ok
-    assert Native.reset(native, 0) == :ok
-    assert Native.retire_idle(native, 0, 0) == 0
+    assert Native.reset(native, {0, 0}) == :ok
+    assert Native.retire_idle(native, {0, 0}, 0) == 0
   end
 
   test "a name can be used again, and starts from zero" do
@@ -221,17 +223,17 @@ defmodule DSPexTelemetry.LifecycleTest do
       for method <- ~w(a b c), do: call(method)
       assert %{series: 2, overflow: 1} = series(name, "dspex.bridge.call_method")
 
-      assert Native.retire_idle(native(name), 1_000, 500) == 0
-      assert Native.retire_idle(native(name), 1_499, 500) == 0
+      assert Native.retire_idle(native(name), {1_000, 0}, 500) == 0
+      assert Native.retire_idle(native(name), {1_499, 0}, 500) == 0
       call("b")
-      assert Native.retire_idle(native(name), 1_500, 500) == 1
+      assert Native.retire_idle(native(name), {1_500, 0}, 500) == 1
       assert %{series: 1} = series(name, "dspex.bridge.call_method")
 
       call("c")
       call("b")
       assert counts(name) == %{"b" => 3, "c" => 1, "otel_metric_overflow" => 1}
-      assert Native.retire_idle(native(name), 1_999, 500) == 0
-      assert Native.retire_idle(native(name), 2_500, 500) == 2
+      assert Native.retire_idle(native(name), {1_999, 0}, 500) == 0
+      assert Native.retire_idle(native(name), {2_500, 0}, 500) == 2
       call("b")
       assert counts(name) == %{"b" => 1, "otel_metric_overflow" => 1}
     end
@@ -248,8 +250,8 @@ defmodule DSPexTelemetry.LifecycleTest do
       assert unlabelled == ["dspex.session.created", "snakepit.worker"]
       held = DSPexTelemetry.info(instance: name).series |> Enum.map(& &1.series) |> Enum.sum()
       assert held > length(Catalogue.families())
-      assert Native.retire_idle(native(name), 1, 1) == 0
-      assert Native.retire_idle(native(name), 2, 1) == held - length(unlabelled)
+      assert Native.retire_idle(native(name), {1, 0}, 1) == 0
+      assert Native.retire_idle(native(name), {2, 0}, 1) == held - length(unlabelled)
 
       for %{event: event, series: series} <- DSPexTelemetry.info(instance: name).series,
           do: assert({event, series} == {event, if(event in unlabelled, do: 1, else: 0)})
@@ -269,7 +271,9 @@ defmodule DSPexTelemetry.LifecycleTest do
     native = native(name)
 
     watched = fn ->
-      Enum.count(:sys.get_state(HandlerJanitor), &(elem(&1, 1).native == native))
+      Enum.count(:sys.get_state(HandlerJanitor), fn {_monitor, {_owner, handle}} ->
+        handle.native == native
+      end)
     end
 
     await("the janitor to watch the instance", fn -> watched.() == 1 end)

@@ -20,7 +20,19 @@ defmodule DSPexTelemetry.OptionsTest do
     idle_timeout: :infinity,
     slice: 10_000,
     history: 3_600_000,
-    window_memory_limit: 67_108_864
+    window_memory_limit: 67_108_864,
+    summary_interval: 60_000,
+    count_unsuccessful: true,
+    error_spike_threshold: 5,
+    error_spike_window: 10_000,
+    anomaly_deviations: 5,
+    anomaly_min_calls: 20,
+    anomaly_min_slices: 12,
+    queue_wait_threshold: 5_000,
+    signal_limit: 1_000,
+    usage_capacity: 10_000,
+    usage_path: nil,
+    usage_save_interval: 30_000
   }
 
   @histograms ~w(
@@ -42,7 +54,19 @@ defmodule DSPexTelemetry.OptionsTest do
     idle_timeout: [1_000, 31_536_000_000, :infinity],
     slice: [10, 3_600_000],
     history: [10_000, 604_800_000],
-    window_memory_limit: [65_536, 1_099_511_627_776]
+    window_memory_limit: [65_536, 1_099_511_627_776],
+    summary_interval: [100, 86_400_000, :infinity],
+    count_unsuccessful: [true, false],
+    error_spike_threshold: [1, 1_000],
+    error_spike_window: [10, 3_600_000],
+    anomaly_deviations: [1, 1_000, :infinity],
+    anomaly_min_calls: [1, 1_000_000],
+    anomaly_min_slices: [2, 100_000],
+    queue_wait_threshold: [0, 86_400_000, :infinity],
+    signal_limit: [1, 1_000_000],
+    usage_capacity: [1, 1_000_000],
+    usage_path: [nil, "usage", "/var/lib/app/usage é"],
+    usage_save_interval: [10, 86_400_000]
   ]
 
   @refused [
@@ -63,6 +87,19 @@ defmodule DSPexTelemetry.OptionsTest do
     history: {[nil, 9, 604_800_001, :infinity], "an integer from 10 to 604800000"},
     window_memory_limit:
       {[nil, 0, 65_535, 1_099_511_627_777], "an integer from 65536 to 1099511627776"},
+    summary_interval: {[nil, 99, 86_400_001], "an integer from 100 to 86400000 or :infinity"},
+    count_unsuccessful: {[nil, 1, "true"], "true or false"},
+    error_spike_threshold: {[nil, 0, 1_001, :infinity], "an integer from 1 to 1000"},
+    error_spike_window: {[nil, 9, 3_600_001], "an integer from 10 to 3600000"},
+    anomaly_deviations: {[nil, 0, 1_001, 2.5], "an integer from 1 to 1000 or :infinity"},
+    anomaly_min_calls: {[nil, 0, 1_000_001], "an integer from 1 to 1000000"},
+    anomaly_min_slices: {[nil, 1, 100_001], "an integer from 2 to 100000"},
+    queue_wait_threshold: {[nil, -1, 86_400_001], "an integer from 0 to 86400000 or :infinity"},
+    signal_limit: {[nil, 0, 1_000_001], "an integer from 1 to 1000000"},
+    usage_capacity: {[nil, 0, 1_000_001], "an integer from 1 to 1000000"},
+    usage_path:
+      {["", :path, ~c"usage", "a\0b", <<255>>], "a path as a string without zero bytes, or nil"},
+    usage_save_interval: {[nil, 9, 86_400_001], "an integer from 10 to 86400000"},
     buckets: {[nil, [], [m: [1]], "m", 5], "a map from metric name to bucket bounds"}
   ]
 
@@ -173,7 +210,10 @@ defmodule DSPexTelemetry.OptionsTest do
     message =
       "unknown option :limit, allowed are " <>
         ":name, :attach, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
-        ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit"
+        ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
+        ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
+        ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
+        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval"
 
     assert_raise ArgumentError, message, fn -> Options.validate!(limit: 5) end
     assert_raise ArgumentError, message, fn -> DSPexTelemetry.start_link(limit: 5) end

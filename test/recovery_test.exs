@@ -91,7 +91,10 @@ defmodule DSPexTelemetry.RecoveryTest do
       name = unique_name()
       kill(start_supervisor([name]))
       # The old instance may still be ending when the new one is started.
-      await("the name to be free", fn -> pid(name) == :undefined end)
+      await("the name to be free", fn ->
+        {pid(name), supervisor_of(name)} == {:undefined, :undefined}
+      end)
+
       start_supervisor([name])
       await_settled([name])
       assert_counts_each_event_once(name)

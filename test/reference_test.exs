@@ -52,7 +52,7 @@ defmodule DSPexTelemetry.ReferenceTest do
         assert section =~ "| `#{field.key}` |", "#{inspect(event.name)} lacks #{field.key}"
       end
 
-      for {:feed, _family, _labels, counts, observes} <- event.steps,
+      for {:feed, _family, _labels, counts, observes} <- Catalogue.steps(event),
           {metric, _source} <- counts ++ observes do
         assert section =~ "[`#{metric}`]", "#{inspect(event.name)} lacks #{metric}"
       end

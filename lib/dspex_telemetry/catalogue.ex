@@ -54,7 +54,7 @@ defmodule DSPexTelemetry.Catalogue do
       end
 
     fed =
-      for {:feed, family, _labels, _counts, observes} <- event.steps, {name, _key} <- observes do
+      for {:feed, family, _labels, _counts, observes} <- steps(event), {name, _key} <- observes do
         family = family!(family)
         {family, Enum.find(family.histograms, &(&1.name == name))}
       end
@@ -74,6 +74,19 @@ defmodule DSPexTelemetry.Catalogue do
                 "option :metric must be one of #{inspect(names)}, got: #{inspect(name)}"
     end
   end
+
+  @doc "The steps of an event, those that a flag may keep from being taken included."
+  @spec steps(Event.t()) :: [Event.step()]
+  def steps(%Event{steps: steps}) do
+    Enum.map(steps, fn
+      {:unless, _flag, step} -> step
+      step -> step
+    end)
+  end
+
+  @doc "The family of completed method calls."
+  @spec calls_family() :: String.t()
+  def calls_family, do: "dspex.bridge.call_method"
 
   @doc "The names of all histograms."
   @spec histogram_names() :: [String.t()]

@@ -18,8 +18,48 @@ defmodule DSPexTelemetry.Definition do
         slice_ms: options.slice,
         history_ms: options.history,
         memory_limit: options.window_memory_limit
-      }
+      },
+      alerts: alerts(options),
+      usage_capacity: options.usage_capacity
     }
+  end
+
+  # Waits for the same command are told at most once a second, of so many commands.
+  @queue_wait_interval 1_000
+  @queue_wait_commands 1_000
+  # Slices without calls after which an unusual latency is over.
+  @silent_slices 6
+
+  defp alerts(options) do
+    %{
+      signal_limit: options.signal_limit,
+      spikes: %{
+        threshold: options.error_spike_threshold,
+        window_ms: options.error_spike_window,
+        key_limit: options.series_limit
+      },
+      anomalies: anomalies(options),
+      anomaly_silence_ms: @silent_slices * options.slice,
+      anomaly_forget_ms: options.history,
+      queue_wait_interval_ms: @queue_wait_interval,
+      queue_wait_commands: @queue_wait_commands
+    }
+  end
+
+  defp anomalies(%{anomaly_deviations: :infinity}), do: nil
+
+  defp anomalies(options) do
+    [
+      Catalogue.calls_family(),
+      %{
+        deviations: options.anomaly_deviations / 1,
+        min_samples: options.anomaly_min_calls,
+        min_history: options.anomaly_min_slices,
+        history: max(div(options.history, options.slice), options.anomaly_min_slices),
+        # And the overflow series.
+        key_limit: options.series_limit + 1
+      }
+    ]
   end
 
   defp family(family, options) do
@@ -28,10 +68,18 @@ defmodule DSPexTelemetry.Definition do
       labels: family.labels,
       digits: options.significant_digits,
       series_limit: options.series_limit,
+      usage: usage(family),
       counters: Enum.map(family.counters, &counter/1),
       histograms: Enum.map(family.histograms, &histogram(&1, options))
     }
   end
+
+  defp usage(%{usage: {kind, counter, labels}} = family) do
+    index = family.labels |> Enum.with_index() |> Map.new()
+    %{kind: kind, counter: counter, labels: Enum.map(labels, &Map.fetch!(index, &1))}
+  end
+
+  defp usage(_family_of_which_no_uses_are_counted), do: nil
 
   defp counter(counter) do
     dimensions = for {name, values} <- counter.dimensions, do: %{name: name, values: values}
@@ -61,9 +109,16 @@ defmodule DSPexTelemetry.Definition do
     %{
       event: Enum.map_join(event.name, ".", &to_string/1),
       fields: Enum.map(fields, &field(&1, options)),
-      steps: Enum.map(event.steps, &step(&1, index))
+      steps: for(step <- event.steps, applies?(step, options), do: step(step, index, options))
     }
   end
+
+  defp applies?({:unless, :success, _step}, options), do: options.count_unsuccessful
+
+  defp applies?({:wait, _wait, _worker, _command}, options),
+    do: options.queue_wait_threshold != :infinity
+
+  defp applies?(_step, _options), do: true
 
   defp field(%Field{type: :integer} = field, options) do
     {numerator, denominator} = scale(field.unit, options.duration_unit)
@@ -91,7 +146,32 @@ defmodule DSPexTelemetry.Definition do
   defp scale(:microsecond, _unit), do: {1_000, 1}
   defp scale(_stored_as_it_comes, _unit), do: {1, 1}
 
-  defp step({:feed, family_name, labels, counts, observes}, index) do
+  defp step({:unless, flag, step}, index, options) do
+    {kind, step} = step(step, index, options)
+    {kind, Map.put(step, :unless, Map.fetch!(index, flag))}
+  end
+
+  defp step({:failure, spikes, labels, kind, reason}, index, _options) do
+    {:failure,
+     %{
+       spikes: spikes,
+       labels: Enum.map(labels, &label(&1, index)),
+       kind: label(kind, index),
+       reason: label(reason, index)
+     }}
+  end
+
+  defp step({:wait, wait, worker, command}, index, options) do
+    {:wait,
+     %{
+       field: Map.fetch!(index, wait),
+       above: options.queue_wait_threshold * 1_000_000,
+       worker: Map.fetch!(index, worker),
+       command: Map.fetch!(index, command)
+     }}
+  end
+
+  defp step({:feed, family_name, labels, counts, observes}, index, _options) do
     family = Catalogue.family!(family_name)
 
     {:feed,
@@ -106,10 +186,10 @@ defmodule DSPexTelemetry.Definition do
      }}
   end
 
-  defp step({:bind, reference, class}, index),
+  defp step({:bind, reference, class}, index, _options),
     do: {:bind, %{reference: Map.fetch!(index, reference), class: Map.fetch!(index, class)}}
 
-  defp step({worker_step, id}, index), do: {worker_step, %{id: Map.fetch!(index, id)}}
+  defp step({worker_step, id}, index, _options), do: {worker_step, %{id: Map.fetch!(index, id)}}
 
   defp label({:constant, value}, _index), do: {:constant, value}
 

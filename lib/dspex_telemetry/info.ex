@@ -15,6 +15,8 @@ defmodule DSPexTelemetry.Info do
     * `:windows` - the slices of time that reports over a window are made of: `:slice_ms`, `:slices`
       (how many), `:covered_ms` (how far they reach back), `:memory_bytes`, `:memory_limit`, and how
       many were `:merged` or `:dropped` because of that limit
+    * `:signals_dropped` - alerts for which there was no room; see `DSPexTelemetry.Alert`
+    * `:spikes_untracked` - errors of methods for which there was no room when spikes were looked for
     * `:panics` - recordings of the whole VM that ended in a panic in Rust: a bug, so always 0
     * `:memory_bytes` - of the instance: what its series and slices have allocated, added up, and what references
       and worker ids take by their number and length. The caches of schedulers are not in it.
@@ -32,6 +34,8 @@ defmodule DSPexTelemetry.Info do
     :workers,
     :workers_overflow,
     :windows,
+    :signals_dropped,
+    :spikes_untracked,
     :panics,
     :memory_bytes
   ]
@@ -62,6 +66,8 @@ defmodule DSPexTelemetry.Info do
             merged: non_neg_integer(),
             dropped: non_neg_integer()
           },
+          signals_dropped: non_neg_integer(),
+          spikes_untracked: non_neg_integer(),
           panics: non_neg_integer(),
           memory_bytes: non_neg_integer()
         }
@@ -81,6 +87,8 @@ defmodule DSPexTelemetry.Info do
       workers: info.workers,
       workers_overflow: info.workers_overflow,
       windows: info.windows,
+      signals_dropped: info.signals_dropped,
+      spikes_untracked: info.spikes_untracked,
       panics: Native.panics(),
       memory_bytes: info.memory_bytes
     )

@@ -5,6 +5,8 @@ defmodule DSPexTelemetry.Instance do
 
   use GenServer
 
+  require Logger
+
   alias DSPexTelemetry.{Catalogue, Definition, Handler, HandlerJanitor, Native, Options}
 
   @registry DSPexTelemetry.Registry
@@ -35,6 +37,10 @@ defmodule DSPexTelemetry.Instance do
       _none_or_not_ready -> raise ArgumentError, not_running(name)
     end
   end
+
+  @doc "The native instance of a running instance."
+  @spec native!(name()) :: Native.instance()
+  def native!(name), do: fetch!(name).native
 
   @spec attach(name()) :: :ok
   def attach(name), do: call(name, :attach)
@@ -76,7 +82,9 @@ defmodule DSPexTelemetry.Instance do
     # `terminate/2` detaches the handlers, also when the supervisor ends us.
     Process.flag(:trap_exit, true)
 
-    case Native.start(Definition.new(options), now_ms()) do
+    HandlerJanitor.await_clean_up(options.name)
+
+    case start_native(options) do
       {:ok, native, plans} ->
         handle = %{
           native: native,
@@ -93,7 +101,29 @@ defmodule DSPexTelemetry.Instance do
         {:ok, handle}
 
       {:error, message} ->
-        {:stop, {:invalid_definition, message}}
+        {:stop, message}
+    end
+  end
+
+  defp start_native(options) do
+    with {:ok, native, plans} <- Native.start(Definition.new(options)),
+         :ok <- restore_usage(native, options),
+         do: {:ok, native, plans}
+  end
+
+  defp restore_usage(_native, %{usage_path: nil}), do: :ok
+
+  defp restore_usage(native, options) do
+    case Native.usage_open(native, options.usage_path, inspect(options.name)) do
+      {:ok, nil} ->
+        :ok
+
+      {:ok, %{path: path, why: why}} ->
+        Logger.error("Usage file #{options.usage_path} is #{why} and was moved to #{path}")
+
+      {:error, message} ->
+        Native.stop(native)
+        {:error, message}
     end
   end
 
@@ -103,13 +133,13 @@ defmodule DSPexTelemetry.Instance do
 
   @impl true
   def handle_info(:tick, handle) do
-    Native.tick(handle.native, now_ms())
+    Native.tick(handle.native, now())
     schedule_tick(handle.options)
     {:noreply, handle}
   end
 
   def handle_info(:retire_idle, handle) do
-    Native.retire_idle(handle.native, now_ms(), handle.options.idle_timeout)
+    Native.retire_idle(handle.native, now(), handle.options.idle_timeout)
     schedule_retirement(handle.options)
     {:noreply, handle}
   end
@@ -121,7 +151,18 @@ defmodule DSPexTelemetry.Instance do
   @impl true
   def terminate(_reason, handle) do
     detach_handlers(handle)
+    stop_native(handle)
+  end
+
+  @doc "Ends recording and saves what is to be kept. Done once; after that it does nothing."
+  @spec stop_native(handle()) :: :ok
+  def stop_native(handle) do
     Native.stop(handle.native)
+
+    case Native.usage_close(handle.native, now()) do
+      :ok -> :ok
+      {:error, message} -> Logger.error("Usage counts could not be saved: #{message}")
+    end
   end
 
   defp attach_handlers(handle) do
@@ -180,7 +221,7 @@ defmodule DSPexTelemetry.Instance do
   end
 
   defp not_running(name) do
-    running = Registry.select(@registry, [{{:"$1", :_, :_}, [], [:"$1"]}])
+    running = for {_pid, handle} <- running(), do: handle.options.name
 
     "no instance #{inspect(name)} is running, running are: " <>
       Enum.map_join(running, ", ", &inspect/1)

@@ -74,6 +74,80 @@ defmodule DSPexTelemetry.Options do
       doc:
         "Bytes that slices may take. When they do not suffice, older slices are merged with " <>
           "their neighbours, and when that does not suffice, the oldest go; `info/1` tells."
+    ],
+    summary_interval: [
+      type: {:or_infinity, 100, 86_400_000},
+      default: 60_000,
+      doc:
+        "Milliseconds between two performance summaries: a `[:dspex, :performance, :summary]` event " <>
+          "for each method that was called, and a line in the log. `:infinity` for none."
+    ],
+    count_unsuccessful: [
+      type: :boolean,
+      default: true,
+      doc:
+        "Whether a call that returned with `success: false` counts as an error for spikes and in " <>
+          "`DSPexTelemetry.ErrorAnalyzer.report/1`, as exceptions do."
+    ],
+    error_spike_threshold: [
+      type: {:integer, 1, 1_000},
+      default: 5,
+      doc: "How many errors of one method and class within the window are a spike."
+    ],
+    error_spike_window: [
+      type: {:integer, 10, 3_600_000},
+      default: 10_000,
+      doc: "Milliseconds of the sliding window in which errors are counted for spikes."
+    ],
+    anomaly_deviations: [
+      type: {:or_infinity, 1, 1_000},
+      default: 5,
+      doc:
+        "How many robust standard deviations the 0.95 quantile of a method may be off its median over " <>
+          "the kept slices before that is an anomaly. `:infinity` looks for none."
+    ],
+    anomaly_min_calls: [
+      type: {:integer, 1, 1_000_000},
+      default: 20,
+      doc: "How many calls a slice must have to be judged, or to be part of the usual range."
+    ],
+    anomaly_min_slices: [
+      type: {:integer, 2, 100_000},
+      default: 12,
+      doc: "How many slices there must be before one is judged by them."
+    ],
+    queue_wait_threshold: [
+      type: {:or_infinity, 0, 86_400_000},
+      default: 5_000,
+      doc:
+        "Milliseconds that a request may wait for a worker before a warning is logged, at most " <>
+          "one per second and command. `:infinity` for none."
+    ],
+    signal_limit: [
+      type: {:integer, 1, 1_000_000},
+      default: 1_000,
+      doc:
+        "How many alerts may wait to be logged and emitted; those beyond are dropped and counted " <>
+          "as `:signals_dropped`."
+    ],
+    usage_capacity: [
+      type: {:integer, 1, 1_000_000},
+      default: 10_000,
+      doc:
+        "How many names of classes, methods, tools and variables, each, are counted one by one. " <>
+          "Counts are exact up to that many, and estimates with a known error beyond."
+    ],
+    usage_path: [
+      type: :path,
+      default: nil,
+      doc:
+        "File in which usage counts survive restarts; `nil` keeps them in memory only. Its folder " <>
+          "must exist. Two instances cannot share one."
+    ],
+    usage_save_interval: [
+      type: {:integer, 10, 86_400_000},
+      default: 30_000,
+      doc: "Milliseconds after which changed usage counts are written to the file."
     ]
   ]
 
@@ -102,7 +176,19 @@ defmodule DSPexTelemetry.Options do
           idle_timeout: pos_integer() | :infinity,
           slice: pos_integer(),
           history: pos_integer(),
-          window_memory_limit: pos_integer()
+          window_memory_limit: pos_integer(),
+          summary_interval: pos_integer() | :infinity,
+          count_unsuccessful: boolean(),
+          error_spike_threshold: pos_integer(),
+          error_spike_window: pos_integer(),
+          anomaly_deviations: pos_integer() | :infinity,
+          anomaly_min_calls: pos_integer(),
+          anomaly_min_slices: pos_integer(),
+          queue_wait_threshold: non_neg_integer() | :infinity,
+          signal_limit: pos_integer(),
+          usage_capacity: pos_integer(),
+          usage_path: String.t() | nil,
+          usage_save_interval: pos_integer()
         }
 
   @doc """
@@ -167,10 +253,12 @@ defmodule DSPexTelemetry.Options do
   defp type({:or_infinity, _low, _high}), do: "integer or atom"
   defp type(:buckets), do: "map"
   defp type(:name), do: "atom"
+  defp type(:path), do: "string"
   defp type({:in, _atoms}), do: "atom"
 
   defp allowed(:name), do: "an atom such as MyApp.Telemetry"
   defp allowed(:boolean), do: "true or false"
+  defp allowed(:path), do: "a path as a string without zero bytes, or nil"
   defp allowed({:in, atoms}), do: "one of #{Enum.map_join(atoms, ", ", &inspect/1)}"
   defp allowed({:integer, low, high}), do: "an integer from #{low} to #{high}"
   defp allowed({:or_infinity, low, high}), do: allowed({:integer, low, high}) <> " or :infinity"
@@ -228,6 +316,11 @@ defmodule DSPexTelemetry.Options do
 
   defp valid?(:name, value), do: is_atom(value) and value not in [nil, true, false]
   defp valid?(:boolean, value), do: is_boolean(value)
+  defp valid?(:path, nil), do: true
+
+  defp valid?(:path, value),
+    do: is_binary(value) and value != "" and String.valid?(value) and not (value =~ <<0>>)
+
   defp valid?({:in, atoms}, value), do: value in atoms
   defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high
   defp valid?({:or_infinity, _low, _high}, :infinity), do: true

@@ -52,11 +52,39 @@ defmodule DSPexTelemetry.Reference do
   and an exact count for each of its buckets. Bounds of buckets are inclusive and in the metric's
   unit; a last bucket takes what is above all of them. Option `buckets` replaces them.
 
-  What can be read: `DSPexTelemetry.report/1` has the statistics of method calls, instances, tools,
+  What can be read, over any [window](#windows): `DSPexTelemetry.report/1` has the statistics of method calls, instances, tools,
   sessions, variables and the pool; `DSPexTelemetry.histogram/3` has the HdrHistogram of a series;
+  `DSPexTelemetry.PerformanceMonitor.report/1` has method calls and their trend,
+  `DSPexTelemetry.ErrorAnalyzer.report/1` errors and spikes, and
+  `DSPexTelemetry.UsageAnalytics.get_usage_report/1` what is used how often;
   `DSPexTelemetry.info/1` has series, overflow and rejections. The counts of buckets, of starts, of
   cached calls and of exceptions by kind are kept under the names below, but no function returns
   them yet.
+
+  """
+
+  @emitted """
+  ## Events that the library emits
+
+  Attach to them as to any other event. They come from processes of the instance whose name is in
+  the metadata as `instance`.
+
+  | event | measurements | metadata | when |
+  | --- | --- | --- | --- |
+  | `[:dspex, :performance, :summary]` | `avg_duration_us`, `max_duration_us`, `error_rate`, `count`, `p50_us`, `p95_us`, `p99_us` | `method`, `python_class`, `interval` | every `summary_interval`, for each method that completed a call in it |
+  | `[:dspex, :alerts, :error_spike]` | `error_count` | `method`, `python_class`, `causes`, `first_unix_ms`, `last_unix_ms` | `error_spike_threshold` errors within `error_spike_window`, once for each spike |
+  | `[:dspex, :alerts, :error_spike_over]` | `duration`, `total` | as above | fewer than half as many errors are within the window |
+  | `[:dspex, :alerts, :latency_anomaly]` | `p95_us`, `median_us`, `mad_us`, `lower_us`, `upper_us`, `count`, and `duration` when it is over | `method`, `python_class`, `state`, `direction`, `started_unix_ms`, and `reason` when it is over | the 0.95 quantile of a slice leaves its usual range, and when it is back |
+
+  `DSPexTelemetry.Alert` and `DSPexTelemetry.PerformanceMonitor` say more. `duration` is in native time
+  units, `causes` is a list of `%{kind, reason, count}`, the most frequent first.
+
+  ## Windows
+
+  Every report takes `window:`, such as `:last_minute` or `{5, :minutes}`; see
+  `DSPexTelemetry.Window`. Time is kept in slices (option `slice`) for an hour (option `history`), in
+  at most `window_memory_limit` bytes. Counts, sums, minima and maxima of a window are exact; its
+  quantiles are those of a histogram as everywhere else.
 
   """
 
@@ -147,6 +175,7 @@ defmodule DSPexTelemetry.Reference do
       "## Metrics\n\n",
       for(family <- tables.families, do: family(family, tables)),
       Enum.map(tables.gauges, &gauge(&1, tables)),
+      @emitted,
       @label_values,
       @rejected_events,
       @overflow,
@@ -211,9 +240,27 @@ defmodule DSPexTelemetry.Reference do
     counted ++ for {name, key} <- observes, do: [link(name), code(key), sources(labels)]
   end
 
+  defp fed({:failure, family, sources, _kind, _reason}, tables) do
+    family = Enum.find(tables.families, &(&1.name == family))
+    labels = family.labels |> Enum.zip(sources) |> sources()
+    for counter <- family.counters, do: [link(counter.name), "1, for a spike", labels]
+  end
+
+  defp fed({:unless, flag, step}, tables) do
+    for [metric, taken, labels] <- fed(step, tables),
+        do: [metric, taken <> ", unless `#{flag}`", labels]
+  end
+
   defp fed(_feeds_no_metric, _tables), do: []
 
   defp also({:feed, _family, _labels, _counts, _observes}), do: []
+  defp also({:failure, _family, _labels, _kind, _reason}), do: []
+  defp also({:unless, _flag, step}), do: also(step)
+
+  defp also({:wait, wait, worker, command}) do
+    "A `#{wait}` above option `queue_wait_threshold` is logged as a warning with `#{worker}` and " <>
+      "`#{command}`.\n\n"
+  end
 
   defp also({:bind, reference, class}) do
     "Remembers that `#{reference}` belongs to `#{class}`, for events that carry the reference " <>
@@ -292,6 +339,10 @@ defmodule DSPexTelemetry.Reference do
   defp feeds?({:feed, _family, _labels, counts, observes}, metric),
     do: List.keymember?(counts ++ observes, metric, 0)
 
+  defp feeds?({:failure, family, _labels, _kind, _reason}, metric),
+    do: Enum.any?(Catalogue.family!(family).counters, &(&1.name == metric))
+
+  defp feeds?({:unless, _flag, step}, metric), do: feeds?(step, metric)
   defp feeds?(_step, _metric), do: false
 
   defp events(verb, events),

@@ -7,6 +7,10 @@ defmodule DSPexTelemetry.Catalogue.Event do
     * `{:feed, family, labels, counts, observes}` - records into one series of the family: `labels`
       gives the source of each label, `counts` the counters with the source of each dimension,
       `observes` the histograms with the field whose value they take
+    * `{:failure, family, labels, kind, reason}` - looks for a spike of errors with these labels, which
+      are those of the family whose counter counts spikes
+    * `{:wait, measurement, worker, command}` - signals a wait that is too long
+    * `{:unless, flag, step}` - the step, unless the flag is `true`
     * `{:bind, reference, class}` - remembers the class of a reference
     * `{:worker_up, id}`, `{:worker_down, id}` - adds to or takes from the workers that are alive
 
@@ -21,6 +25,9 @@ defmodule DSPexTelemetry.Catalogue.Event do
   @type source :: atom() | {:constant, term()} | {:class_of, atom(), atom()}
   @type step ::
           {:feed, String.t(), [source()], [{atom(), [source()]}], [{atom(), atom()}]}
+          | {:failure, String.t(), [source()], source(), source()}
+          | {:wait, atom(), atom(), atom()}
+          | {:unless, atom(), step()}
           | {:bind, atom(), atom()}
           | {:worker_up | :worker_down, atom()}
   @type t :: %__MODULE__{

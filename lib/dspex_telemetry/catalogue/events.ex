@@ -44,10 +44,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
     doc: "Kind of the exception."
   }
 
-  exception_details = [
-    unused.(:reason, "What was raised, exited with or thrown."),
-    unused.(:stacktrace, "Where.")
-  ]
+  stacktrace = unused.(:stacktrace, "Where.")
+  exception_details = [unused.(:reason, "What was raised, exited with or thrown."), stacktrace]
 
   python_class = text.(:python_class, "The Python class.")
   method = text.(:method, "The method's name.")
@@ -71,6 +69,22 @@ defmodule DSPexTelemetry.Catalogue.Events do
 
   calls = "dspex.bridge.call_method"
   call_labels = [:method, {:class_of, :ref, :python_class}]
+  unsuccessful = {:constant, Metrics.unsuccessful()}
+
+  failed = fn kind, reason ->
+    [
+      {:feed, "dspex.bridge.error", [reason], [dspex_bridge_error_total: [kind]], []},
+      {:failure, "dspex.alerts.error_spike", call_labels, kind, reason}
+    ]
+  end
+
+  var_name = %Field{
+    key: :var_name,
+    in: :metadata,
+    type: :text,
+    required: false,
+    doc: "The variable."
+  }
 
   @events [
     %Event{
@@ -162,18 +176,28 @@ defmodule DSPexTelemetry.Catalogue.Events do
            dspex_bridge_call_method_duration: :duration,
            dspex_bridge_call_method_result_size_bytes: :result_size
          ]}
+        | Enum.map(failed.(unsuccessful, unsuccessful), &{:unless, :success, &1})
       ]
     },
     %Event{
       name: [:dspex, :bridge, :call_method, :exception],
       doc: "A method call raised.",
-      fields: [duration, ref, method, kind] ++ exception_details ++ [class_of_call],
+      fields: [
+        duration,
+        ref,
+        method,
+        kind,
+        %Field{reason.("What was raised, exited with or thrown.") | required: false},
+        stacktrace,
+        class_of_call
+      ],
       steps: [
         {:feed, calls, call_labels,
          [
            dspex_bridge_call_method_total: [{:constant, "false"}, {:constant, "false"}],
            dspex_bridge_call_method_exception_total: [:kind]
          ], [dspex_bridge_call_method_duration: :duration]}
+        | failed.(:kind, :reason)
       ]
     },
     %Event{
@@ -192,14 +216,15 @@ defmodule DSPexTelemetry.Catalogue.Events do
       fields: [
         integer.(:size, :byte, "Size of the value."),
         unused.(:session_id, "The session."),
-        unused.(:var_name, "The variable."),
+        var_name,
         text.(:var_type, "Type of the value.")
       ],
       steps: [
         {:feed, "dspex.session.variable.set", [:var_type], [dspex_session_variable_set_total: []],
          []},
         {:feed, "dspex.session.variable.size", [{:constant, "set"}], [],
-         [dspex_session_variable_size_bytes: :size]}
+         [dspex_session_variable_size_bytes: :size]},
+        {:feed, "dspex.session.variable", [:var_name], [dspex_session_variable_use_total: []], []}
       ]
     },
     %Event{
@@ -211,14 +236,15 @@ defmodule DSPexTelemetry.Catalogue.Events do
           | required: false
         },
         unused.(:session_id, "The session."),
-        unused.(:var_name, "The variable."),
+        var_name,
         %Field{key: :found, in: :metadata, type: :flag, doc: "Whether there was a value."}
       ],
       steps: [
         {:feed, "dspex.session.variable.get", [:found], [dspex_session_variable_get_total: []],
          []},
         {:feed, "dspex.session.variable.size", [{:constant, "get"}], [],
-         [dspex_session_variable_size_bytes: :size]}
+         [dspex_session_variable_size_bytes: :size]},
+        {:feed, "dspex.session.variable", [:var_name], [dspex_session_variable_use_total: []], []}
       ]
     },
     %Event{
@@ -324,12 +350,13 @@ defmodule DSPexTelemetry.Catalogue.Events do
       doc: "A request got a worker.",
       fields: [
         integer.(:wait_time_us, :microsecond, "How long it waited."),
-        unused.(:worker_id, "The worker."),
+        %Field{worker_id | required: false, doc: "The worker that it got."},
         text.(:command, "What the request was for.")
       ],
       steps: [
         {:feed, "snakepit.pool.queue_time", [:command], [],
-         [snakepit_pool_queue_time: :wait_time_us]}
+         [snakepit_pool_queue_time: :wait_time_us]},
+        {:wait, :wait_time_us, :worker_id, :command}
       ]
     }
   ]

@@ -5,6 +5,8 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
   @booleans ["true", "false"]
   @kinds ["error", "exit", "throw", "other"]
   @callers ["python", "elixir", "other"]
+  # What an error without an exception is counted as.
+  @unsuccessful "unsuccessful"
 
   @duration_buckets [
     500,
@@ -40,6 +42,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     %{
       name: "dspex.bridge.create_instance",
       labels: [:python_class, :success],
+      usage: {:class, :dspex_bridge_create_instance_total, [:python_class]},
       counters: [
         %{
           name: :dspex_bridge_create_instance_total,
@@ -78,6 +81,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     %{
       name: "dspex.bridge.call_method",
       labels: [:method, :python_class],
+      usage: {:method, :dspex_bridge_call_method_total, [:python_class, :method]},
       counters: [
         %{
           name: :dspex_bridge_call_method_total,
@@ -115,6 +119,32 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
           doc: "Size of the results of method calls."
         }
       ]
+    },
+    %{
+      name: "dspex.bridge.error",
+      labels: [:reason],
+      counters: [
+        %{
+          name: :dspex_bridge_error_total,
+          dimensions: [kind: @kinds ++ [@unsuccessful]],
+          doc:
+            "Failed method calls by kind and reason: exceptions, and as `#{@unsuccessful}` calls that " <>
+              "reported no success, if option `:count_unsuccessful` says so."
+        }
+      ],
+      histograms: []
+    },
+    %{
+      name: "dspex.alerts.error_spike",
+      labels: [:method, :python_class],
+      counters: [
+        %{
+          name: :dspex_alerts_error_spike_total,
+          dimensions: [],
+          doc: "Spikes of failed method calls."
+        }
+      ],
+      histograms: []
     },
     %{
       name: "dspex.session.created",
@@ -170,6 +200,19 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
       histograms: []
     },
     %{
+      name: "dspex.session.variable",
+      labels: [:var_name],
+      usage: {:variable, :dspex_session_variable_use_total, [:var_name]},
+      counters: [
+        %{
+          name: :dspex_session_variable_use_total,
+          dimensions: [],
+          doc: "Session variables that were set or read, by name."
+        }
+      ],
+      histograms: []
+    },
+    %{
       name: "dspex.session.variable.size",
       labels: [:op],
       counters: [],
@@ -185,6 +228,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     %{
       name: "dspex.tools.call",
       labels: [:tool_name],
+      usage: {:tool, :dspex_tools_call_total, [:tool_name]},
       counters: [
         %{
           name: :dspex_tools_call_total,
@@ -269,6 +313,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
   ]
 
   def kinds, do: @kinds
+  def unsuccessful, do: @unsuccessful
   def callers, do: @callers
   def families, do: @families
   def gauges, do: @gauges

@@ -71,10 +71,20 @@ fn start() -> (Instance, PlanId, PlanId) {
         ],
         "ref_limit": 100_000,
         "worker_limit": 1,
+        "usage_capacity": 1_000,
+        "alerts": {
+            "signal_limit": 10,
+            "spikes": {"threshold": 5, "window_ms": 10_000, "key_limit": 2_000},
+            "anomalies": null,
+            "queue_wait_interval_ms": 1_000,
+            "queue_wait_commands": 1_000,
+            "anomaly_silence_ms": 60_000,
+            "anomaly_forget_ms": 3_600_000,
+        },
         "windows": {"slice_ms": 10_000, "history_ms": 3_600_000, "memory_limit": 1 << 30},
     }))
     .unwrap();
-    let instance = Instance::start(definition, 0).unwrap();
+    let instance = Instance::start(definition, Box::new(|| Moment { ms: 0, unix_ms: 0 })).unwrap();
     let plans: Vec<_> = instance.plan_ids().collect();
     (instance, plans[0], plans[1])
 }

@@ -1,7 +1,7 @@
 //! A family: series that share label names and metrics, bounded in number.
 
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
@@ -17,6 +17,7 @@ use crate::local;
 use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
 use crate::point::Point;
 use crate::series::Series;
+use crate::usage::Kind;
 
 /// The label that marks the series of everything over the limit, as OpenTelemetry names it.
 pub const OVERFLOW_LABEL: &str = "otel_metric_overflow";
@@ -36,6 +37,36 @@ pub struct FamilySpec {
     pub digits: u8,
     /// How many series it may have before the rest goes to the overflow series.
     pub series_limit: usize,
+    /// Of what its series count uses.
+    #[serde(default)]
+    pub usage: Option<Usage>,
+}
+
+/// How the uses of something are read from a family.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Usage {
+    kind: Kind,
+    counter: String,
+    labels: Vec<usize>,
+}
+
+impl Usage {
+    /// Of what.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Name of the counter that counts uses.
+    pub fn counter(&self) -> &str {
+        &self.counter
+    }
+
+    /// The name of what a series counts uses of: some of its labels, joined by dots.
+    pub fn name(&self, labels: &LabelSet) -> String {
+        let labels: Vec<_> = labels.values().collect();
+        let parts = self.labels.iter().filter_map(|&label| labels.get(label).copied());
+        parts.collect::<Vec<_>>().join(".")
+    }
 }
 
 /// Process-wide identity of a family; never used twice.
@@ -157,12 +188,14 @@ pub struct Family {
     label_names: Vec<String>,
     layout: Layout,
     series_limit: usize,
+    usage: Option<Usage>,
     table: DashMap<LabelSet, Arc<Series>, RandomState>,
     /// How many series are in the table or about to be: taken before inserting, so that the limit
     /// holds whatever threads do at once.
     slots_taken: AtomicUsize,
     overflow: RwLock<Option<Arc<Series>>>,
     overflow_total: AtomicU64,
+    overflow_signalled: AtomicBool,
 }
 
 impl Family {
@@ -188,6 +221,8 @@ impl Family {
             name: spec.name,
             label_names: spec.labels,
             series_limit: spec.series_limit,
+            usage: spec.usage,
+            overflow_signalled: AtomicBool::new(false),
             table: DashMap::with_hasher(RandomState::default()),
             slots_taken: AtomicUsize::new(0),
             overflow: RwLock::new(None),
@@ -250,6 +285,16 @@ impl Family {
         }
     }
 
+    /// Of what its series count uses.
+    pub fn usage(&self) -> Option<&Usage> {
+        self.usage.as_ref()
+    }
+
+    /// Whether this is asked for the first time since the start or a reset.
+    pub(crate) fn is_first_overflow(&self) -> bool {
+        !self.overflow_signalled.load(Relaxed) && !self.overflow_signalled.swap(true, Relaxed)
+    }
+
     /// The overflow series, for one event that counts as overflowed.
     pub fn overflow_for_event(&self) -> Arc<Series> {
         self.overflow_total.fetch_add(1, Relaxed);
@@ -300,6 +345,7 @@ impl Family {
         });
         *self.overflow.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.overflow_total.store(0, Relaxed);
+        self.overflow_signalled.store(false, Relaxed);
     }
 
     /// Removes series without an event for `timeout_ms` and gives their slots back; returns how

@@ -2,18 +2,26 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crossbeam_channel::Receiver;
 use serde::{Deserialize, Serialize};
 
+use crate::alert::{AlertSpec, Alerts};
+use crate::anomaly::CurrentAnomaly;
 use crate::error::DefinitionError;
 use crate::family::{Family, FamilySpec, OVERFLOW_LABEL};
 use crate::field::Reject;
 use crate::id_set::IdSet;
 use crate::label::{self, LabelSet};
 use crate::local;
-use crate::plan::{Plan, PlanId, PlanSpec, Surroundings};
+use crate::plan::{Plan, PlanId};
+use crate::plan_spec::PlanSpec;
 use crate::point::Point;
 use crate::refs::Refs;
 use crate::series::Series;
+use crate::signal::{Signal, Signals};
+use crate::spike::Spikes;
+use crate::surroundings::{Clock, Surroundings};
+use crate::usage::{Kind, Usage, UsageError};
 use crate::window::{Interval, Moment, Window, WindowSpec, Windows, WindowsInfo};
 
 /// Everything that an instance is made from.
@@ -29,13 +37,18 @@ pub struct Definition {
     pub worker_limit: usize,
     /// How time is cut into slices.
     pub windows: WindowSpec,
+    /// What is signalled.
+    pub alerts: AlertSpec,
+    /// How many names of each kind of thing that is used are counted one by one.
+    pub usage_capacity: usize,
 }
 
 /// A running instance.
 pub struct Instance {
     families: Vec<Arc<Family>>,
     plans: Vec<Arc<Plan>>,
-    surroundings: Surroundings,
+    surroundings: Arc<Surroundings>,
+    alerts: Alerts,
     state: RwLock<State>,
 }
 
@@ -54,26 +67,33 @@ impl Instance {
     ///
     /// [`DefinitionError`] says what in the definition is not allowed; nothing is left behind.
     ///
-    /// `now_ms` here and elsewhere is the time in milliseconds on any clock that does not go back.
-    pub fn start(definition: Definition, now_ms: u64) -> Result<Self, DefinitionError> {
+    /// `clock` is asked for the time of an error, and tells the time that other calls give as `now`.
+    pub fn start(definition: Definition, clock: Clock) -> Result<Self, DefinitionError> {
         let families: Vec<_> = definition
             .families
             .into_iter()
             .map(|spec| Family::new(spec).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        let surroundings = Surroundings {
-            refs: Arc::new(Refs::new(definition.ref_limit)),
-            workers: Arc::new(IdSet::new(definition.worker_limit)),
-        };
+        let now_ms = clock().ms;
+        let surroundings = Arc::new(Surroundings {
+            refs: Refs::new(definition.ref_limit),
+            workers: IdSet::new(definition.worker_limit),
+            clock,
+            signals: Signals::new(definition.alerts.signal_limit),
+            spikes: Spikes::new(definition.alerts.spikes.clone()),
+            queue_waits: definition.alerts.queue_waits(),
+            usage: Usage::new(definition.usage_capacity),
+        });
+        let alerts = Alerts::new(definition.alerts, &families);
         let plans: Vec<_> = definition
             .plans
             .into_iter()
-            .map(|spec| Plan::new(spec, &families, surroundings.clone()).map(Arc::new))
+            .map(|spec| Plan::new(spec, &families, Arc::clone(&surroundings)).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let windows = Windows::new(definition.windows, families.len(), now_ms);
         plans.iter().for_each(local::publish);
         let state = RwLock::new(State { stopped: false, windows });
-        Ok(Self { families, plans, surroundings, state })
+        Ok(Self { families, plans, surroundings, alerts, state })
     }
 
     /// The id of each plan, in the definition's order.
@@ -88,15 +108,22 @@ impl Instance {
         if !state.stopped {
             state.stopped = true;
             local::withdraw(self.plans.iter());
+            self.count_uses((self.surroundings.clock)());
             self.families.iter().for_each(|family| family.clear());
         }
     }
 
     /// Forgets all series, slices and rejections. Classes of references and living workers stay
     /// known, since they are not counts of events.
-    pub fn reset(&self, now_ms: u64) {
+    pub fn reset(&self, now: Moment) {
         let mut state = self.write();
-        state.windows.clear(now_ms);
+        if state.stopped {
+            return;
+        }
+        self.count_uses(now);
+        state.windows.clear(now.ms);
+        self.alerts.clear();
+        self.surroundings.spikes.clear();
         for family in &self.families {
             family.clear();
         }
@@ -108,7 +135,7 @@ impl Instance {
 
     /// Removes series that had no event for `timeout_ms`; returns how many. What they counted stays
     /// in its slices.
-    pub fn retire_idle(&self, now_ms: u64, timeout_ms: u64) -> usize {
+    pub fn retire_idle(&self, now: Moment, timeout_ms: u64) -> usize {
         let mut state = self.write();
         if state.stopped {
             return 0;
@@ -116,7 +143,8 @@ impl Instance {
         let mut retired = 0;
         let mut collector = state.windows.collector();
         for (index, family) in self.families.iter().enumerate() {
-            retired += family.retire_idle(now_ms, timeout_ms, |series, delta| {
+            retired += family.retire_idle(now.ms, timeout_ms, |series, delta| {
+                self.count_uses_of(family, series, now);
                 if series.take_delta(family.layout(), delta) {
                     collector.push(index, series.labels(), delta);
                 }
@@ -125,24 +153,101 @@ impl Instance {
         retired
     }
 
-    /// Ends the slice of time that is under way, if its time has come. To be called at least once
-    /// in the length of a slice, or slices get longer.
-    pub fn tick(&self, now_ms: u64) {
-        let mut state = self.write();
-        if state.stopped || !state.windows.is_due(now_ms) {
+    /// Does what time brings: ends the slice that is under way if its time has come, and signals
+    /// what is over. To be called at least once in the length of a slice, or slices get longer.
+    pub fn tick(&self, now: Moment) {
+        self.alerts.tick(now.ms, &self.surroundings);
+        let state = self.write();
+        if state.windows.is_due(now.ms) {
+            self.end_slice_of(state, now);
+        }
+    }
+
+    /// Ends the slice of time that is under way.
+    pub fn end_slice(&self, now: Moment) {
+        self.end_slice_of(self.write(), now);
+    }
+
+    fn end_slice_of(&self, mut state: RwLockWriteGuard<'_, State>, now: Moment) {
+        if state.stopped {
             return;
         }
+        self.count_uses(now);
         let mut collector = state.windows.collector();
         for (index, family) in self.families.iter().enumerate() {
             let mut delta = Point::new(family.layout());
             for series in family.series_with_overflow() {
                 if series.take_delta(family.layout(), &mut delta) {
                     collector.push(index, series.labels(), &delta);
+                    self.alerts.slice(index, series.labels(), &delta, now.ms, &self.surroundings);
                 }
             }
         }
+        self.alerts.end_slice(now.ms, &self.surroundings);
         let layouts: Vec<_> = self.families.iter().map(|family| family.layout()).collect();
-        state.windows.end_slice(now_ms, &layouts);
+        state.windows.end_slice(now.ms, &layouts);
+    }
+
+    /// Spikes of errors.
+    pub fn spikes(&self) -> &Spikes {
+        &self.surroundings.spikes
+    }
+
+    /// Unusual latencies that go on.
+    pub fn anomalies(&self) -> Vec<CurrentAnomaly> {
+        self.alerts.current()
+    }
+
+    /// Where signals come out.
+    pub fn signals(&self) -> Receiver<Signal> {
+        self.surroundings.signals.receiver()
+    }
+
+    /// Who was used how often, as it stands now.
+    pub fn usage(&self, now: Moment) -> &Usage {
+        let _nobody_else_counts = self.write();
+        // A stop or a reset has counted them for the last time before it let series go.
+        self.count_uses(now);
+        &self.surroundings.usage
+    }
+
+    /// Who was used how often, as far as it has been told.
+    pub fn usage_so_far(&self) -> &Usage {
+        &self.surroundings.usage
+    }
+
+    /// Says what there is of a kind, so that reports can tell what of it was never used.
+    ///
+    /// # Errors
+    ///
+    /// [`UsageError`] if there is more than fits.
+    pub fn declare(&self, kind: Kind, names: &[&str]) -> Result<(), UsageError> {
+        self.surroundings.usage.declare(kind, names.iter().copied())
+    }
+
+    /// Adds to the usage what series have counted since the last time. One caller at a time.
+    fn count_uses(&self, now: Moment) {
+        for family in self.families.iter().filter(|family| family.usage().is_some()) {
+            // Events of the overflow series have been told as they came.
+            for series in family.series() {
+                self.count_uses_of(family, &series, now);
+            }
+        }
+    }
+
+    fn count_uses_of(&self, family: &Family, series: &Series, now: Moment) {
+        let Some(usage) = family.usage() else {
+            return;
+        };
+        let mut counters = family.layout().counters().iter();
+        let Some(counter) = counters.find(|counter| counter.name == usage.counter()) else {
+            return;
+        };
+        let uses = series.take_uses(counter.cells());
+        if uses > 0 {
+            let name = usage.name(series.labels());
+            self.surroundings.usage.add(usage.kind(), &name, uses, now.unix_ms_u64());
+        }
     }
 
     /// A view for a report.
@@ -220,13 +325,18 @@ impl Instance {
             memory_bytes: families.iter().map(|family| family.memory_bytes).sum::<usize>()
                 + refs.memory_bytes()
                 + workers.memory_bytes()
-                + windows.memory_bytes,
+                + windows.memory_bytes
+                + self.alerts.memory_bytes()
+                + self.surroundings.spikes.memory_bytes()
+                + self.surroundings.usage.memory_bytes(),
             series: families,
             rejected: rejected.filter(|rejected| rejected.count > 0).collect(),
             refs: refs.len(),
             workers: workers.len(),
             workers_overflow: workers.overflow_total(),
             windows,
+            signals_dropped: self.surroundings.signals.dropped_total(),
+            spikes_untracked: self.surroundings.spikes.untracked(),
         }
     }
 }
@@ -296,6 +406,10 @@ pub struct Info {
     pub workers_overflow: u64,
     /// The slices of time.
     pub windows: WindowsInfo,
+    /// Signals for which there was no room.
+    pub signals_dropped: u64,
+    /// Errors of keys for which there was no room when spikes were looked for.
+    pub spikes_untracked: u64,
     /// Bytes allocated by series, slices and maps.
     pub memory_bytes: usize,
 }

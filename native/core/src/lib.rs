@@ -5,9 +5,13 @@
 //! allocating once the series exists; reports and snapshots read while recording goes on.
 #![warn(missing_docs)]
 
+pub mod alert;
+pub mod anomaly;
 pub mod bounds;
+mod compile;
 pub mod encoding;
 pub mod error;
+pub mod errors;
 pub mod exclusive;
 pub mod family;
 pub mod field;
@@ -18,12 +22,21 @@ pub mod label;
 pub mod lane;
 pub mod local;
 pub mod metric;
+pub mod performance;
 pub mod plan;
+pub mod plan_spec;
 pub mod point;
 pub mod quantiles;
 pub mod refs;
 pub mod report;
 pub mod series;
 mod series_cache;
+pub mod signal;
+pub mod space_saving;
+pub mod spike;
+pub mod surroundings;
 pub mod thread_number;
+pub mod throttle;
+pub mod usage;
+pub mod usage_file;
 pub mod window;

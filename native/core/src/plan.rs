@@ -3,21 +3,23 @@
 //! A plan describes the positional fields that the handler passes and the steps that use them.
 //! An event is recorded wholly or not at all: every field is checked before the first step.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use serde::Deserialize;
-
+use crate::compile::{self, Compiler};
 use crate::error::DefinitionError;
 use crate::family::Family;
-use crate::field::{FieldKind, Fields, Inputs, MAX_FIELDS, Reject};
-use crate::id_set::IdSet;
-use crate::label::{self, MAX_LABELS};
+use crate::field::{Fields, Inputs, MAX_FIELDS, Reject};
+use crate::label::{self, LabelSet, MAX_LABELS, UNKNOWN};
 use crate::lane::Writer;
 use crate::metric::HistogramMetric;
+use crate::plan_spec::PlanSpec;
 use crate::refs::Refs;
 use crate::series::Series;
 use crate::series_cache::{Found, Labels, SeriesCache};
+use crate::signal::{Overflow, QueueWait, Signal};
+use crate::surroundings::Surroundings;
 use crate::thread_number::ThreadNumber;
 
 /// Process-wide identity of a plan; never used twice. What a handler holds.
@@ -45,152 +47,95 @@ impl From<u64> for PlanId {
     }
 }
 
-/// Where a label's value comes from.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LabelSource {
-    /// A text or flag field.
-    Field(usize),
-    /// Always the same.
-    Constant(String),
-    /// The class field where it is there, else the class of the reference, else `unknown`.
-    ClassOf {
-        /// The field with the reference.
-        reference: usize,
-        /// The field with the class.
-        class: usize,
-    },
-}
-
-/// Where the index into a dimension comes from.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DimensionSource {
-    /// A flag (`true` is index 0, `false` is 1) or choice field.
-    Field(usize),
-    /// Always the same index.
-    Constant(usize),
-}
-
-/// A counter that a step increments.
-#[derive(Clone, Debug, Deserialize)]
-pub struct CountSpec {
-    /// Name of the counter in the step's family.
-    pub counter: String,
-    /// One source for each of its dimensions.
-    pub dimensions: Vec<DimensionSource>,
-}
-
-/// A histogram that a step records into.
-#[derive(Clone, Debug, Deserialize)]
-pub struct ObserveSpec {
-    /// Name of the histogram in the step's family.
-    pub histogram: String,
-    /// The field with the value; an absent optional one is skipped.
-    pub field: usize,
-}
-
-/// One thing that an event does.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepSpec {
-    /// Feeds the metrics of one series.
-    Feed {
-        /// Name of the family.
-        family: String,
-        /// One source for each of its labels.
-        labels: Vec<LabelSource>,
-        /// The counters to increment.
-        counts: Vec<CountSpec>,
-        /// The histograms to record into.
-        observes: Vec<ObserveSpec>,
-    },
-    /// Remembers the class of a reference, if the event carries one.
-    Bind {
-        /// The field with the reference.
-        reference: usize,
-        /// The field with the class.
-        class: usize,
-    },
-    /// Adds an id to the set of workers.
-    WorkerUp {
-        /// The field with the id.
-        id: usize,
-    },
-    /// Takes an id out of the set of workers.
-    WorkerDown {
-        /// The field with the id.
-        id: usize,
-    },
-}
-
-/// A plan as a definition declares it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct PlanSpec {
-    /// The event's name, its segments joined by dots.
-    pub event: String,
-    /// The positional fields.
-    pub fields: Vec<FieldKind>,
-    /// What the event does.
-    pub steps: Vec<StepSpec>,
-}
-
 /// Most dimensions of a counter that an event chooses.
-const MAX_DIMENSIONS: usize = 2;
+pub(crate) const MAX_DIMENSIONS: usize = 2;
 
-struct Count {
+pub(crate) struct Count {
     /// The counter's cell where all fields are choice 0.
-    first_cell: usize,
+    pub(crate) first_cell: usize,
     /// Field and stride of the dimensions that are not constant; the others have stride 0.
-    dimensions: [(usize, usize); MAX_DIMENSIONS],
+    pub(crate) dimensions: [(usize, usize); MAX_DIMENSIONS],
 }
 
 impl Count {
     /// One cell whatever the fields say.
-    fn always(cell: usize) -> Self {
+    pub(crate) fn always(cell: usize) -> Self {
         Self { first_cell: cell, dimensions: [(0, 0); MAX_DIMENSIONS] }
     }
 }
 
-struct Observe {
-    field: usize,
+pub(crate) struct Observe {
+    pub(crate) field: usize,
     /// A copy of the family's, one step nearer.
-    metric: HistogramMetric,
+    pub(crate) metric: HistogramMetric,
 }
 
 /// A label that may have to be looked up by reference.
-struct Join {
-    label: usize,
-    reference: usize,
-    class: usize,
+pub(crate) struct Join {
+    pub(crate) label: usize,
+    pub(crate) reference: usize,
+    pub(crate) class: usize,
 }
 
-struct Feed {
-    family: Arc<Family>,
-    label_count: usize,
+/// Where the labels of a series come from.
+pub(crate) struct LabelSlots {
+    pub(crate) count: usize,
     /// For each label the field that it comes from or, from [`MAX_FIELDS`] on, the constant.
-    slots: [u8; MAX_LABELS],
+    pub(crate) slots: [u8; MAX_LABELS],
     /// Labels that are always the same.
-    constants: Box<[Box<str>]>,
-    join: Option<Join>,
-    counts: Box<[Count]>,
-    observes: Box<[Observe]>,
+    pub(crate) constants: Box<[Box<str>]>,
+    pub(crate) join: Option<Join>,
 }
 
-enum Step {
+/// A flag that, where it is set, makes a step not apply.
+#[derive(Clone, Copy)]
+pub(crate) struct Unless(pub(crate) Option<usize>);
+
+pub(crate) struct Feed {
+    pub(crate) unless: Unless,
+    pub(crate) family: Arc<Family>,
+    pub(crate) labels: LabelSlots,
+    pub(crate) counts: Box<[Count]>,
+    pub(crate) observes: Box<[Observe]>,
+    /// Whether an event is a use of what the family's labels name.
+    pub(crate) is_use: bool,
+}
+
+/// An error of a key.
+pub(crate) struct Failure {
+    pub(crate) unless: Unless,
+    pub(crate) key: LabelSlots,
+    pub(crate) kind: Word,
+    pub(crate) reason: Word,
+    /// Where spikes are counted.
+    pub(crate) spikes: (Arc<Family>, usize),
+}
+
+/// A word for a signal.
+pub(crate) enum Word {
+    Always(Box<str>),
+    /// A text field.
+    Text(usize),
+    /// A choice field and its words.
+    Choice(usize, Box<[String]>),
+}
+
+/// A wait for a worker that may be too long.
+pub(crate) struct Wait {
+    pub(crate) field: usize,
+    /// In the stored unit.
+    pub(crate) above: u64,
+    pub(crate) worker: usize,
+    pub(crate) command: usize,
+}
+
+pub(crate) enum Step {
     Feed(Feed),
+    Failure(Failure),
+    Wait(Wait),
     Bind { reference: usize, class: usize },
     WorkerUp { id: usize },
     WorkerDown { id: usize },
-}
-
-/// What the steps of a plan may use beside the families.
-#[derive(Clone)]
-pub struct Surroundings {
-    /// Classes of references.
-    pub refs: Arc<Refs>,
-    /// The workers that are alive.
-    pub workers: Arc<IdSet>,
 }
 
 /// A compiled plan.
@@ -199,7 +144,7 @@ pub struct Plan {
     event: String,
     inputs: Inputs,
     steps: Box<[Step]>,
-    surroundings: Surroundings,
+    surroundings: Arc<Surroundings>,
     rejected: [AtomicU64; Reject::ALL.len()],
 }
 
@@ -212,7 +157,7 @@ impl Plan {
     pub fn new(
         spec: PlanSpec,
         families: &[Arc<Family>],
-        surroundings: Surroundings,
+        surroundings: Arc<Surroundings>,
     ) -> Result<Self, DefinitionError> {
         if spec.fields.len() > MAX_FIELDS {
             return Err(DefinitionError::TooManyFields {
@@ -221,13 +166,17 @@ impl Plan {
                 allowed: MAX_FIELDS,
             });
         }
-        let compiler = Compiler { event: &spec.event, fields: &spec.fields, families };
+        let compiler = Compiler::new(&spec.event, &spec.fields, families);
         let steps = spec.steps.iter().map(|step| compiler.step(step)).collect::<Result<_, _>>()?;
         Ok(Self {
             id: PlanId::next(),
             steps,
             event: spec.event,
-            inputs: Inputs::new(&spec.fields, &unneeded(&spec.steps), &label_fields(&spec.steps)),
+            inputs: Inputs::new(
+                &spec.fields,
+                &compile::unneeded(&spec.steps),
+                &compile::label_fields(&spec.steps),
+            ),
             surroundings,
             rejected: Default::default(),
         })
@@ -278,6 +227,8 @@ impl Plan {
         for step in &self.steps {
             match step {
                 Step::Feed(feed) => self.feed(feed, fields, number, cache),
+                Step::Failure(failure) => self.failure(failure, fields),
+                Step::Wait(wait) => self.wait(wait, fields),
                 Step::Bind { reference, class } => self.bind(fields, *reference, *class),
                 Step::WorkerUp { id } => {
                     self.surroundings.workers.insert(&label::normalise(fields.text(*id)));
@@ -306,19 +257,23 @@ impl Plan {
         number: &ThreadNumber,
         cache: &mut SeriesCache,
     ) {
-        let join = feed.join.as_ref().filter(|join| join.is_needed(fields));
-        let mut slots = feed.slots;
+        if feed.unless.is_set(fields) {
+            return;
+        }
+        let LabelSlots { count, constants, .. } = &feed.labels;
+        let mut slots = feed.labels.slots;
+        let join = feed.labels.needed_join(fields);
         if let Some(join) = join {
             slots[join.label] = join.reference as u8;
         }
-        let labels = Labels::new(feed.label_count, |index| match usize::from(slots[index]) {
+        let labels = Labels::new(*count, |index| match usize::from(slots[index]) {
             field if field < MAX_FIELDS => fields.text(field),
-            constant => feed.constants[constant - MAX_FIELDS].as_bytes(),
+            constant => constants[constant - MAX_FIELDS].as_bytes(),
         });
         let series = match join {
             None => cache.series(&feed.family, labels, number),
             Some(join) => {
-                let refs = &*self.surroundings.refs;
+                let refs = &self.surroundings.refs;
                 cache.joined_series(&feed.family, labels, join.label, refs, number)
             }
         };
@@ -328,8 +283,115 @@ impl Plan {
                 Some((series, None)) => feed.write(&series.lanes().shared(), fields),
                 None => {}
             },
-            Found::Overflow(series) => feed.write(&series.lanes().shared(), fields),
+            Found::Overflow(series) => {
+                feed.write(&series.lanes().shared(), fields);
+                self.overflowed(feed, fields);
+            }
         }
+    }
+
+    /// What else has to be done for an event that went to the overflow series.
+    #[cold]
+    fn overflowed(&self, feed: &Feed, fields: &Fields<'_>) {
+        let Surroundings { signals, usage, clock, refs, .. } = &*self.surroundings;
+        if feed.family.is_first_overflow() {
+            let event = feed.family.name().to_owned();
+            signals.send(Signal::Overflow(Overflow { event, limit: feed.family.series_limit() }));
+        }
+        // Of a series it would be read now and then; here the name is lost unless it is told at once.
+        if feed.is_use
+            && let Some(names) = feed.family.usage()
+        {
+            let name = names.name(&feed.labels.resolve(fields, refs));
+            usage.add(names.kind(), &name, 1, clock().unix_ms_u64());
+        }
+    }
+
+    #[inline]
+    fn failure(&self, failure: &Failure, fields: &Fields<'_>) {
+        if !failure.unless.is_set(fields) {
+            self.failed(failure, fields);
+        }
+    }
+
+    #[cold]
+    fn failed(&self, failure: &Failure, fields: &Fields<'_>) {
+        let Surroundings { signals, spikes, clock, refs, .. } = &*self.surroundings;
+        let key = failure.key.resolve(fields, refs);
+        let kind = failure.kind.resolve(fields);
+        let reason = failure.reason.resolve(fields);
+        let change = spikes.record(&key, &kind, &reason, clock().ms);
+        if let Some(over) = change.over {
+            signals.send(Signal::ErrorSpikeOver(over));
+        }
+        if let Some(spike) = change.spike {
+            let (family, cell) = &failure.spikes;
+            let series = family.get_or_create(&key).unwrap_or_else(|| family.overflow_for_event());
+            let shared = series.lanes().shared();
+            shared.finish(&shared.cells()[*cell]);
+            signals.send(Signal::ErrorSpike(spike));
+        }
+    }
+
+    #[inline]
+    fn wait(&self, wait: &Wait, fields: &Fields<'_>) {
+        if let Some(waited) = fields.number(wait.field).filter(|waited| *waited > wait.above) {
+            self.waited(wait, waited, fields);
+        }
+    }
+
+    #[cold]
+    fn waited(&self, wait: &Wait, waited: u64, fields: &Fields<'_>) {
+        let Surroundings { signals, queue_waits, clock, .. } = &*self.surroundings;
+        let command = label::normalise(fields.text(wait.command));
+        if let Some(suppressed) = queue_waits.admit(&command, clock().ms) {
+            let worker_id = label::normalise(fields.text(wait.worker)).into_owned();
+            let command = command.into_owned();
+            let wait_us = waited as f64 / 1e3;
+            signals.send(Signal::QueueWait(QueueWait { worker_id, command, wait_us, suppressed }));
+        }
+    }
+}
+
+impl Unless {
+    #[inline]
+    fn is_set(self, fields: &Fields<'_>) -> bool {
+        self.0.is_some_and(|flag| fields.choice(flag) == 0)
+    }
+}
+
+impl Word {
+    fn resolve<'f>(&'f self, fields: &Fields<'f>) -> Cow<'f, str> {
+        match self {
+            Self::Always(word) => Cow::Borrowed(word),
+            Self::Text(field) => label::normalise(fields.text(*field)),
+            Self::Choice(field, words) => {
+                Cow::Borrowed(words.get(fields.choice(*field)).map_or("", String::as_str))
+            }
+        }
+    }
+}
+
+impl LabelSlots {
+    #[inline]
+    fn needed_join(&self, fields: &Fields<'_>) -> Option<&Join> {
+        self.join.as_ref().filter(|join| join.is_needed(fields))
+    }
+
+    /// The label values of an event as they are in a series.
+    fn resolve(&self, fields: &Fields<'_>, refs: &Refs) -> LabelSet {
+        let join = self.needed_join(fields);
+        let value = |label: usize| match (join, usize::from(self.slots[label])) {
+            (Some(join), _) if join.label == label => {
+                let class = refs.class_of(&label::normalise(fields.text(join.reference)));
+                let class = class.as_ref().map_or(UNKNOWN, |class| class.as_bytes());
+                label::normalise(class).into_owned()
+            }
+            (_, field) if field < MAX_FIELDS => label::normalise(fields.text(field)).into_owned(),
+            (_, constant) => (*self.constants[constant - MAX_FIELDS]).to_owned(),
+        };
+        let values: Vec<_> = (0..self.count).map(value).collect();
+        LabelSet::new(values.iter().map(String::as_str))
     }
 }
 
@@ -354,171 +416,5 @@ impl Feed {
             let cell = count.first_cell + count.dimensions.map(step).iter().sum::<usize>();
             writer.finish(&writer.cells()[cell]);
         }
-    }
-}
-
-/// References that need not be looked at where the class is given, with the field of the class. One
-/// that is bound to its class is always needed.
-fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
-    let bound = steps.iter().any(|step| matches!(step, StepSpec::Bind { .. }));
-    let pairs = label_sources(steps).filter_map(|label| match label {
-        LabelSource::ClassOf { reference, class } if !bound => Some((*reference, *class)),
-        _ => None,
-    });
-    pairs.collect()
-}
-
-/// The fields whose text is a label.
-fn label_fields(steps: &[StepSpec]) -> Vec<usize> {
-    let fields = label_sources(steps).filter_map(|label| match label {
-        LabelSource::Field(field) => Some(*field),
-        _ => None,
-    });
-    fields.collect()
-}
-
-fn label_sources(steps: &[StepSpec]) -> impl Iterator<Item = &LabelSource> {
-    steps.iter().flat_map(|step| match step {
-        StepSpec::Feed { labels, .. } => &labels[..],
-        _ => &[],
-    })
-}
-
-struct Compiler<'a> {
-    event: &'a str,
-    fields: &'a [FieldKind],
-    families: &'a [Arc<Family>],
-}
-
-impl Compiler<'_> {
-    fn step(&self, spec: &StepSpec) -> Result<Step, DefinitionError> {
-        Ok(match spec {
-            StepSpec::Feed { family, labels, counts, observes } => {
-                Step::Feed(self.feed(family, labels, counts, observes)?)
-            }
-            StepSpec::Bind { reference, class } => {
-                Step::Bind { reference: self.field(*reference)?, class: self.field(*class)? }
-            }
-            StepSpec::WorkerUp { id } => Step::WorkerUp { id: self.field(*id)? },
-            StepSpec::WorkerDown { id } => Step::WorkerDown { id: self.field(*id)? },
-        })
-    }
-
-    fn feed(
-        &self,
-        family: &str,
-        labels: &[LabelSource],
-        counts: &[CountSpec],
-        observes: &[ObserveSpec],
-    ) -> Result<Feed, DefinitionError> {
-        let family = self
-            .families
-            .iter()
-            .find(|candidate| candidate.name() == family)
-            .ok_or_else(|| self.unknown(format!("family {family}")))?;
-        if labels.len() != family.label_names().len() {
-            return Err(DefinitionError::Labels {
-                event: self.event.to_owned(),
-                family: family.name().to_owned(),
-                given: labels.len(),
-                expected: family.label_names().len(),
-                allowed: MAX_LABELS,
-            });
-        }
-        let mut slots = [0; MAX_LABELS];
-        let mut constants = Vec::new();
-        let mut join = None;
-        for (label, source) in labels.iter().enumerate() {
-            let slot = match source {
-                LabelSource::Field(field) => self.field(*field)?,
-                LabelSource::Constant(value) => {
-                    constants.push(value.as_str().into());
-                    MAX_FIELDS + constants.len() - 1
-                }
-                LabelSource::ClassOf { reference, class } => {
-                    let (reference, class) = (self.field(*reference)?, self.field(*class)?);
-                    join = Some(Join { label, reference, class });
-                    class
-                }
-            };
-            slots[label] = slot as u8;
-        }
-        let mut counted =
-            counts.iter().map(|count| self.count(family, count)).collect::<Result<Vec<_>, _>>()?;
-        if counted.is_empty() {
-            // So that every event is counted somewhere.
-            counted.push(Count::always(family.layout().events_cell()));
-        }
-        let observes = observes.iter().map(|observe| self.observe(family, observe));
-        Ok(Feed {
-            family: Arc::clone(family),
-            label_count: labels.len(),
-            slots,
-            constants: constants.into(),
-            join,
-            counts: counted.into(),
-            observes: observes.collect::<Result<_, _>>()?,
-        })
-    }
-
-    fn count(&self, family: &Family, spec: &CountSpec) -> Result<Count, DefinitionError> {
-        let counter = family
-            .layout()
-            .counters()
-            .iter()
-            .find(|counter| counter.name == spec.counter)
-            .ok_or_else(|| self.unknown(format!("counter {}", spec.counter)))?;
-        if counter.dimensions.len() != spec.dimensions.len() {
-            return Err(self.unknown(format!("a dimension of {}", spec.counter)));
-        }
-        let mut stride = counter.cell_count();
-        let mut first_cell = counter.cell(0);
-        let mut dimensions = Vec::new();
-        for (dimension, source) in counter.dimensions.iter().zip(&spec.dimensions) {
-            stride /= dimension.values.len();
-            let choices = match source {
-                DimensionSource::Constant(index) => index + 1,
-                DimensionSource::Field(field) => match &self.fields[self.field(*field)?] {
-                    FieldKind::Choice { values } => values.len(),
-                    FieldKind::Flag { .. } => 2,
-                    _ => usize::MAX,
-                },
-            };
-            // Checked here so that the hot path never leaves the counter's cells.
-            if choices > dimension.values.len() {
-                return Err(self.unknown(format!("a value of {}", dimension.name)));
-            }
-            match source {
-                DimensionSource::Constant(index) => first_cell += index * stride,
-                DimensionSource::Field(field) => dimensions.push((*field, stride)),
-            }
-        }
-        let mut chosen = [(0, 0); MAX_DIMENSIONS];
-        if dimensions.len() > MAX_DIMENSIONS {
-            return Err(self.unknown(format!("a third dimension of {}", spec.counter)));
-        }
-        chosen[..dimensions.len()].copy_from_slice(&dimensions);
-        Ok(Count { first_cell, dimensions: chosen })
-    }
-
-    fn observe(&self, family: &Family, spec: &ObserveSpec) -> Result<Observe, DefinitionError> {
-        let mut histograms = family.layout().histograms().iter();
-        let metric = histograms
-            .find(|metric| metric.name == spec.histogram)
-            .ok_or_else(|| self.unknown(format!("histogram {}", spec.histogram)))?
-            .clone();
-        Ok(Observe { field: self.field(spec.field)?, metric })
-    }
-
-    fn field(&self, index: usize) -> Result<usize, DefinitionError> {
-        if index < self.fields.len() {
-            Ok(index)
-        } else {
-            Err(self.unknown(format!("field {index}")))
-        }
-    }
-
-    fn unknown(&self, what: String) -> DefinitionError {
-        DefinitionError::Unknown { event: self.event.to_owned(), what }
     }
 }

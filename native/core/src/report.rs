@@ -319,6 +319,25 @@ impl View<'_> {
         counts
     }
 
+    /// What a family's first counter counted, by its first dimension.
+    pub(crate) fn counts_by_dimension(&self, family: &str) -> CountBy {
+        let mut counts = CountBy::new();
+        let counters = self.family(family).map(|family| family.layout().counters());
+        let Some((counter, dimension)) = counters
+            .and_then(<[_]>::first)
+            .and_then(|counter| Some((counter, counter.dimensions.first()?)))
+        else {
+            return counts;
+        };
+        let points = self.points(family);
+        for value in &dimension.values {
+            let cells = || counter.cells_where(&dimension.name, value);
+            counts.insert(value.clone(), points.iter().map(|(_, point)| point.sum(cells())).sum());
+        }
+        counts.retain(|_, count| *count > 0);
+        counts
+    }
+
     /// Statistics of a histogram over the series with this first label, or over all.
     fn distribution(&self, histogram: &str, label: Option<&str>, divisor: f64) -> Distribution {
         let Some((family, index)) = self.reader.instance().place_of_histogram(histogram) else {

@@ -19,6 +19,8 @@ pub struct Series {
     lanes: Lanes,
     /// What had been counted when the last slice of time ended.
     baseline: Mutex<Baseline>,
+    /// How many uses have been told; see [`Self::take_uses`].
+    uses_told: AtomicU64,
     /// What [`Series::events`] was when a sweep last saw it change, and when that was.
     seen_events: AtomicU64,
     active_at_ms: AtomicU64,
@@ -30,6 +32,7 @@ impl Series {
             labels,
             lanes: Lanes::new(layout.shape()),
             baseline: Mutex::default(),
+            uses_told: AtomicU64::new(0),
             seen_events: AtomicU64::new(0),
             active_at_ms: AtomicU64::new(0),
         }
@@ -78,6 +81,12 @@ impl Series {
         }
         delta.settle(layout);
         true
+    }
+
+    /// How often the cells of a counter were incremented since the last call. One caller at a time.
+    pub(crate) fn take_uses(&self, cells: impl Iterator<Item = usize>) -> u64 {
+        let uses = cells.map(|cell| self.lanes.sum(cell)).sum::<u64>();
+        uses - self.uses_told.swap(uses, Relaxed).min(uses)
     }
 
     /// The samples of the family's n-th histogram as a snapshot for quantiles and encoding.
@@ -141,6 +150,7 @@ impl Series {
         let cells = shared.cells();
         // First, so that whoever looks meanwhile does not take the old counts for new ones.
         self.baseline().absorb(&other.baseline(), layout);
+        self.uses_told.fetch_add(other.uses_told.load(Relaxed), Relaxed);
         let mut point = other.point(layout);
         for (ever, slice) in layout.raising_cells() {
             shared.raise(&cells[slice], &cells[ever], other.lanes.max(slice));

@@ -40,6 +40,11 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// The calendar's time as a number that is not negative; before 1970 it is zero.
+    pub fn unix_ms_u64(&self) -> u64 {
+        self.unix_ms.max(0) as u64
+    }
+
     /// What the calendar said when the other clock said `ms`.
     pub fn unix_ms_at(&self, ms: u64) -> i64 {
         self.unix_ms.saturating_add(ms as i64).saturating_sub(self.ms as i64)
@@ -56,6 +61,8 @@ pub enum Window {
     Last(u64),
     /// As many milliseconds before the window `Last` of the same length.
     Previous(u64),
+    /// From one time to another, each moved back to where a slice began.
+    Between(u64, u64),
 }
 
 impl Window {
@@ -63,6 +70,9 @@ impl Window {
     pub fn before(self) -> Option<Self> {
         match self {
             Self::Last(ms) => Some(Self::Previous(ms)),
+            Self::Between(from, to) => {
+                Some(Self::Between(from.saturating_sub(to.saturating_sub(from)), from))
+            }
             Self::SinceStart | Self::Previous(_) => None,
         }
     }
@@ -313,18 +323,25 @@ impl Windows {
     /// in a slice yet.
     fn cover(&self, window: Window, now_ms: u64) -> (Range<usize>, u64, u64) {
         let now_ms = now_ms.max(self.from_ms);
-        let begin = |back: u64| self.slice_beginning_at(now_ms.saturating_sub(back));
+        let ago = |back: u64| now_ms.saturating_sub(back);
+        let slices = |from_ms: u64, to_ms: u64| {
+            let to = self.slice_beginning_at(to_ms);
+            self.slice_beginning_at(from_ms).min(to)..to
+        };
         let time = |at: usize| self.slices.get(at).map_or(self.from_ms, |slice| slice.from_ms);
         match window {
             Window::SinceStart => (0..0, self.start_ms, now_ms),
             Window::Last(back) => {
-                let from = begin(back);
+                let from = self.slice_beginning_at(ago(back));
                 (from..self.slices.len(), time(from), now_ms)
             }
             Window::Previous(back) => {
-                let to = begin(back);
-                let from = begin(back.saturating_mul(2)).min(to);
-                (from..to, time(from), time(to))
+                let slices = slices(ago(back.saturating_mul(2)), ago(back));
+                (slices.clone(), time(slices.start), time(slices.end))
+            }
+            Window::Between(from_ms, to_ms) => {
+                let slices = slices(from_ms, to_ms);
+                (slices.clone(), time(slices.start), time(slices.end))
             }
         }
     }

@@ -140,7 +140,7 @@ fn a_stopped_instance_has_no_series_whatever_a_sweep_does_meanwhile() {
                 let mut now_ms = 0;
                 while !stopped.load(SeqCst) {
                     now_ms += 1;
-                    running.instance.retire_idle(now_ms, 0);
+                    running.instance.retire_idle(common::moment(now_ms), 0);
                 }
             });
             wait_until(|| events.load(SeqCst) >= 1_000);
@@ -226,7 +226,7 @@ fn reset_forgets_what_came_before_and_keeps_what_comes_after() {
             wait_until(|| before.load(SeqCst) >= EVENTS);
             let series = watch(&running);
             resetting.store(true, SeqCst);
-            running.instance.reset(0);
+            running.instance.reset(common::NOW);
             let left = alive(&series);
             reset.store(true, SeqCst);
             wait_until(|| after.load(SeqCst) >= EVENTS);
@@ -250,7 +250,7 @@ fn a_series_retires_when_its_time_without_events_is_over_and_not_before() {
     const TIMEOUT: u64 = 1_000;
     let crew = Crew::new(3);
     let running = Arc::new(Calls { series_limit: 2, ..Calls::default() }.start());
-    let retire = |now_ms| running.instance.retire_idle(now_ms, TIMEOUT);
+    let retire = |now_ms| running.instance.retire_idle(common::moment(now_ms), TIMEOUT);
     warm_up(&crew, &running);
     let series = watch(&running);
     let live = running.find("b").unwrap().0;
@@ -301,7 +301,7 @@ fn sweep_while_recording(spare_slots: usize) {
     let mut live_count = 1;
     for round in 0..ROUNDS {
         now_ms += 1;
-        assert_eq!(running.instance.retire_idle(now_ms, TIMEOUT), 0);
+        assert_eq!(running.instance.retire_idle(common::moment(now_ms), TIMEOUT), 0);
         now_ms += TIMEOUT;
         running.call("live", 1);
 
@@ -325,7 +325,7 @@ fn sweep_while_recording(spare_slots: usize) {
             })
             .collect();
         barrier.wait();
-        let retired = running.instance.retire_idle(now_ms, TIMEOUT);
+        let retired = running.instance.retire_idle(common::moment(now_ms), TIMEOUT);
         events.into_iter().for_each(|events| events.recv().unwrap());
 
         let new = THREADS as u64 * passes;

@@ -137,7 +137,7 @@ fn an_unknown_word_counts_as_the_last() {
 fn a_reset_forgets_rejections() {
     let running = start();
     send(running.plans[0], &with(0, Given::Negative));
-    running.instance.reset(0);
+    running.instance.reset(common::NOW);
     assert_eq!(rejections(&running), []);
 }
 

@@ -9,7 +9,7 @@ use telemetry_core::field::{Fields, Inputs, Reject};
 use telemetry_core::window::{Moment, Window};
 
 mod atoms {
-    rustler::atoms! { nil, true_ = "true", false_ = "false", since_start, last, previous }
+    rustler::atoms! { nil, true_ = "true", false_ = "false", since_start, last, previous, between }
 }
 
 /// `{Ms, UnixMs}`.
@@ -18,10 +18,17 @@ pub fn moment(term: Term<'_>) -> NifResult<Moment> {
     Ok(Moment { ms, unix_ms })
 }
 
-/// `since_start`, `{last, Ms}` or `{previous, Ms}`.
+/// `since_start`, `{last, Ms}`, `{previous, Ms}` or `{between, FromMs, ToMs}`.
 pub fn window(term: Term<'_>) -> NifResult<Window> {
     if atoms::since_start() == term {
         return Ok(Window::SinceStart);
+    }
+    if let Ok((which, from_ms, to_ms)) = term.decode::<(Atom, u64, u64)>() {
+        return if which == atoms::between() {
+            Ok(Window::Between(from_ms, to_ms))
+        } else {
+            Err(Error::BadArg)
+        };
     }
     let (which, ms): (Atom, u64) = term.decode()?;
     if which == atoms::last() {
@@ -167,6 +174,7 @@ pub fn value(term: Term<'_>) -> Result<Value, String> {
         TermType::Atom => term.atom_to_string().map(Value::String).map_err(|_| refused()),
         TermType::Binary => term.decode().map(Value::String).map_err(|_| refused()),
         TermType::Integer => term.decode::<u64>().map(Value::from).map_err(|_| refused()),
+        TermType::Float => term.decode::<f64>().map(Value::from).map_err(|_| refused()),
         TermType::List => {
             let items: Vec<Term> = term.decode().map_err(|_| refused())?;
             items.into_iter().map(value).collect::<Result<_, _>>().map(Value::Array)

@@ -1,30 +1,44 @@
 //! Instances as resources, and everything that is not the hot path.
 
-use rustler::{Binary, Encoder, Env, Error, NifResult, Resource, ResourceArc, Term};
+use std::sync::Mutex;
+
+use rustler::{
+    Atom, Binary, Encoder, Env, Error, LocalPid, NifResult, Resource, ResourceArc, Term,
+};
 use telemetry_core::encoding;
+use telemetry_core::errors::Errors;
 use telemetry_core::instance::{Definition, Instance};
+use telemetry_core::performance::Performance;
 use telemetry_core::report::Report;
 use telemetry_core::thread_number;
 
-use crate::{decode, encode};
+use crate::forwarder::Forwarder;
+use crate::usage::File;
+use crate::{clock, decode, encode};
 
 mod atoms {
     rustler::atoms! { ok, error, not_found }
 }
 
-/// An instance that lives as long as a term refers to it.
-struct InstanceResource(Instance);
+/// An instance that lives as long as a term refers to it, and what the BEAM's side of it needs.
+pub struct InstanceResource {
+    pub instance: Instance,
+    pub file: Mutex<File>,
+    forwarder: Forwarder,
+}
 
 impl std::panic::RefUnwindSafe for InstanceResource {}
 
 #[rustler::resource_impl]
 impl Resource for InstanceResource {}
 
-/// The library is loaded with the number of schedulers: the threads that record.
-pub fn load(_env: Env, schedulers: Term) -> bool {
-    match schedulers.decode() {
-        Ok(count) => {
-            thread_number::set_exclusive_lanes(count);
+/// The library is loaded with the number of schedulers, which are the threads that record, and the
+/// time at which the VM started.
+pub fn load(_env: Env, schedulers_and_start: Term) -> bool {
+    match schedulers_and_start.decode() {
+        Ok((schedulers, start)) => {
+            thread_number::set_exclusive_lanes(schedulers);
+            clock::start(start);
             true
         }
         Err(_) => false,
@@ -32,18 +46,20 @@ pub fn load(_env: Env, schedulers: Term) -> bool {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn start<'a>(env: Env<'a>, definition: Term<'a>, now_ms: u64) -> Term<'a> {
+fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
     let started = decode::value(definition)
         .and_then(|value| {
             serde_json::from_value::<Definition>(value).map_err(|error| error.to_string())
         })
         .and_then(|definition| {
-            Instance::start(definition, now_ms).map_err(|error| error.to_string())
+            Instance::start(definition, Box::new(clock::now)).map_err(|error| error.to_string())
         });
     match started {
         Ok(instance) => {
             let plans: Vec<u64> = instance.plan_ids().map(|id| id.get()).collect();
-            let resource = ResourceArc::new(InstanceResource(instance));
+            let file = Mutex::default();
+            let forwarder = Forwarder::default();
+            let resource = ResourceArc::new(InstanceResource { instance, file, forwarder });
             (atoms::ok(), resource, plans).encode(env)
         }
         Err(message) => (atoms::error(), message).encode(env),
@@ -51,31 +67,44 @@ fn start<'a>(env: Env<'a>, definition: Term<'a>, now_ms: u64) -> Term<'a> {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn stop(instance: &InstanceResource) -> rustler::Atom {
-    instance.0.stop();
+fn stop(instance: &InstanceResource) -> Atom {
+    instance.forwarder.stop();
+    instance.instance.stop();
     atoms::ok()
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn reset(instance: &InstanceResource, now_ms: u64) -> rustler::Atom {
-    instance.0.reset(now_ms);
+fn reset(instance: &InstanceResource, now: Term) -> NifResult<Atom> {
+    instance.instance.reset(decode::moment(now)?);
+    Ok(atoms::ok())
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn tick(instance: &InstanceResource, now: Term) -> NifResult<Atom> {
+    instance.instance.tick(decode::moment(now)?);
+    Ok(atoms::ok())
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn end_slice(instance: &InstanceResource, now: Term) -> NifResult<Atom> {
+    instance.instance.end_slice(decode::moment(now)?);
+    Ok(atoms::ok())
+}
+
+#[rustler::nif]
+fn demand_signals(instance: &InstanceResource, pid: LocalPid) -> Atom {
+    instance.forwarder.demand(&instance.instance, pid);
     atoms::ok()
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn tick(instance: &InstanceResource, now_ms: u64) -> rustler::Atom {
-    instance.0.tick(now_ms);
-    atoms::ok()
-}
-
-#[rustler::nif(schedule = "DirtyCpu")]
-fn retire_idle(instance: &InstanceResource, now_ms: u64, timeout_ms: u64) -> u64 {
-    instance.0.retire_idle(now_ms, timeout_ms) as u64
+fn retire_idle(instance: &InstanceResource, now: Term, timeout_ms: u64) -> NifResult<u64> {
+    Ok(instance.instance.retire_idle(decode::moment(now)?, timeout_ms) as u64)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn info<'a>(env: Env<'a>, instance: &InstanceResource) -> NifResult<Term<'a>> {
-    encode::term(env, &instance.0.info()).map_err(raise)
+    encode::term(env, &instance.instance.info()).map_err(raise)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -85,13 +114,35 @@ fn report<'a>(
     window: Term<'a>,
     now: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let report = Report::new(&instance.0, decode::window(window)?, decode::moment(now)?);
-    encode::term(env, &report).map_err(raise)
+    let (window, now) = (decode::window(window)?, decode::moment(now)?);
+    encode::term(env, &Report::new(&instance.instance, window, now)).map_err(raise)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn performance<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    window: Term<'a>,
+    now: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let (window, now) = (decode::window(window)?, decode::moment(now)?);
+    encode::term(env, &Performance::new(&instance.instance, window, now)).map_err(raise)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn errors<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    window: Term<'a>,
+    now: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let (window, now) = (decode::window(window)?, decode::moment(now)?);
+    encode::term(env, &Errors::new(&instance.instance, window, now)).map_err(raise)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn report_json(instance: &InstanceResource, window: Term, now: Term) -> NifResult<String> {
-    let report = Report::new(&instance.0, decode::window(window)?, decode::moment(now)?);
+    let report = Report::new(&instance.instance, decode::window(window)?, decode::moment(now)?);
     report.to_json().map_err(raise)
 }
 
@@ -103,7 +154,7 @@ fn histogram<'a>(
     labels: Vec<Binary<'a>>,
 ) -> NifResult<Term<'a>> {
     let labels: Vec<_> = labels.iter().map(|label| label.as_slice()).collect();
-    let Some((series, index)) = instance.0.find_histogram(metric, &labels) else {
+    let Some((series, index)) = instance.instance.find_histogram(metric, &labels) else {
         return Ok((atoms::error(), atoms::not_found()).encode(env));
     };
     let encoded = encoding::encode(&series, index).map_err(raise)?;
@@ -112,6 +163,6 @@ fn histogram<'a>(
     Ok((atoms::ok(), v2, v2_compressed).encode(env))
 }
 
-fn raise(error: impl ToString) -> Error {
+pub fn raise(error: impl ToString) -> Error {
     Error::RaiseTerm(Box::new(error.to_string()))
 }

@@ -1,8 +1,11 @@
 //! The library that the BEAM loads: decodes terms, calls `telemetry_core`, encodes what it says.
 
+mod clock;
 mod decode;
 mod encode;
+mod forwarder;
 mod instance;
 mod record;
+mod usage;
 
 rustler::init!("Elixir.DSPexTelemetry.Native", load = instance::load);

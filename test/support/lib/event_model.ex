@@ -6,6 +6,7 @@ defmodule DSPexTelemetry.EventModel do
 
   import Bitwise
 
+  alias DSPexTelemetry.Catalogue
   alias DSPexTelemetry.Catalogue.{Event, Field}
 
   @largest (1 <<< 63) - 1
@@ -24,7 +25,7 @@ defmodule DSPexTelemetry.EventModel do
   # Where the class is given nobody asks for the class of the reference.
   defp reject_unneeded(event, metadata) do
     joined? =
-      Enum.any?(event.steps, fn
+      Enum.any?(Catalogue.steps(event), fn
         {:feed, _family, labels, _counts, _observes} ->
           {:class_of, :ref, :python_class} in labels
 

@@ -28,6 +28,10 @@ defmodule DSPexTelemetry.TestInstance do
   @doc "The process of a running instance."
   def pid(name), do: Registry.whereis_name({Instance.registry(), name})
 
+  @doc "The supervisor of a running instance."
+  def supervisor_of(name),
+    do: Registry.whereis_name({Instance.registry(), {:supervisor, name}})
+
   def native(name), do: Instance.fetch!(name).native
 
   @doc "The plans of a running instance by event name."

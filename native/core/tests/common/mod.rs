@@ -1,6 +1,7 @@
 //! What the integration tests share: instances from JSON, and events sent by a plan's inputs.
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -28,20 +29,45 @@ pub const NOW: Moment = Moment { ms: 0, unix_ms: 0 };
 pub struct Running {
     pub instance: Instance,
     pub plans: Vec<PlanId>,
+    /// What the instance's clock says, in milliseconds.
+    pub time: Arc<AtomicU64>,
+}
+
+/// A time of the tests' clock: the calendar is a million milliseconds ahead.
+pub fn moment(ms: u64) -> Moment {
+    Moment { ms, unix_ms: ms as i64 + 1_000_000 }
+}
+
+/// Alerts as an instance has them by default, without anomalies.
+pub fn alerts() -> Value {
+    json!({
+        "signal_limit": 1_000,
+        "spikes": {"threshold": 5, "window_ms": 10_000, "key_limit": 2_000},
+        "anomalies": null,
+        "queue_wait_interval_ms": 1_000,
+        "queue_wait_commands": 1_000,
+        "anomaly_silence_ms": 60_000,
+        "anomaly_forget_ms": 3_600_000,
+    })
 }
 
 impl Running {
-    /// Starts what a definition in JSON describes, at time 0. What it does not say of windows is
-    /// that they are slices of 10 s for an hour.
+    /// Starts what a definition in JSON describes, at time 0. What it does not say of windows and
+    /// alerts is what an instance has by default.
     pub fn start(mut definition: Value) -> Self {
         let windows =
             json!({"slice_ms": 10_000, "history_ms": 3_600_000, "memory_limit": 64 << 20});
         let fields = definition.as_object_mut().unwrap();
         fields.entry("windows").or_insert(windows);
+        fields.entry("alerts").or_insert_with(alerts);
+        fields.entry("usage_capacity").or_insert(json!(10_000));
         let definition: Definition = serde_json::from_value(definition).unwrap();
-        let instance = Instance::start(definition, NOW.ms).unwrap();
+        let time = Arc::new(AtomicU64::new(0));
+        let clock = Arc::clone(&time);
+        let instance =
+            Instance::start(definition, Box::new(move || moment(clock.load(Relaxed)))).unwrap();
         let plans = instance.plan_ids().collect();
-        Self { instance, plans }
+        Self { instance, plans, time }
     }
 
     pub fn family(&self, name: &str) -> &Arc<Family> {

@@ -1,0 +1,84 @@
+defmodule DSPexTelemetry.ErrorAnalyzer do
+  @moduledoc """
+  Errors of method calls: how many, of what kind, and whether they come in spikes.
+
+      DSPexTelemetry.ErrorAnalyzer.report(window: {5, :minutes})
+
+  An error is a call that ended in an exception or, unless option `:count_unsuccessful` is `false`,
+  one that returned with `success: false`.
+
+  A *spike* is five errors of one method and class within ten seconds (options
+  `:error_spike_threshold` and `:error_spike_window`): in any ten seconds, not in those of some grid.
+  It is told once, when the fifth error comes, and lasts until fewer than half as many errors are
+  within ten seconds, which is told too; see `DSPexTelemetry.Alert`. So many keys of method and class
+  are looked after as have series; the errors of others are counted in `DSPexTelemetry.info/1` as
+  `:spikes_untracked`.
+  """
+
+  alias DSPexTelemetry.{Instance, Native, Window}
+
+  @typedoc "How many errors of a kind and reason there were."
+  @type cause :: %{kind: String.t(), reason: String.t(), count: pos_integer()}
+
+  @type report :: %{
+          interval: Window.interval(),
+          errors: non_neg_integer(),
+          by_kind: %{String.t() => pos_integer()},
+          by_reason: %{String.t() => pos_integer()},
+          spikes: [
+            %{
+              method: String.t(),
+              python_class: String.t(),
+              error_count: non_neg_integer(),
+              total: pos_integer(),
+              first_unix_ms: integer(),
+              last_unix_ms: integer(),
+              causes: [cause()]
+            }
+          ],
+          recent_spikes: [
+            %{
+              method: String.t(),
+              python_class: String.t(),
+              total: pos_integer(),
+              duration_ms: non_neg_integer(),
+              first_unix_ms: integer(),
+              last_unix_ms: integer(),
+              causes: [cause()]
+            }
+          ],
+          anomalies: [map()]
+        }
+
+  @doc """
+  Errors in a window, and spikes.
+
+    * `:interval` - the time that the numbers cover
+    * `:errors` - how many calls failed, `:by_kind` (`error`, `exit`, `throw`, `other`, and
+      `unsuccessful` for calls that reported no success) and `:by_reason` (see
+      `DSPexTelemetry.Reason`; `unknown` where an exception event had none)
+    * `:spikes` - those going on now: `error_count` is how many errors are in the spike's window,
+      `total` all since its first
+    * `:recent_spikes` - the last hundred that are over, the latest first
+    * `:anomalies` - methods whose latency is unusual now, as in `DSPexTelemetry.Alert`
+
+  Options:
+
+    * `:window` - see `DSPexTelemetry.Window`; `:since_start` by default
+    * `:instance` - the instance's name
+
+        iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Analyzed)
+        iex> for _ <- 1..5, do: DSPexTelemetry.Emit.call_method(%{method: "parse", python_class: "Doc"}, fn -> :error end)
+        iex> report = DSPexTelemetry.ErrorAnalyzer.report(instance: MyApp.Analyzed)
+        iex> spike = Enum.find(report.spikes, &(&1.method == "parse"))
+        iex> {spike.error_count, hd(spike.causes)}
+        {5, %{kind: "unsuccessful", reason: "unsuccessful", count: 5}}
+  """
+  @spec report(keyword()) :: report()
+  def report(options \\ []) do
+    {window, options} = Keyword.pop(options, :window, :since_start)
+    window = Window.native!(window)
+    native = options |> DSPexTelemetry.instance!() |> Instance.native!()
+    Native.errors(native, window, Instance.now())
+  end
+end

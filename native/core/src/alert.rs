@@ -1,0 +1,129 @@
+//! Alerts: what is signalled, and what is found out about it when a slice of time ends.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use crate::anomaly::{Anomalies, AnomalySpec, CurrentAnomaly};
+use crate::family::Family;
+use crate::label::LabelSet;
+use crate::point::Point;
+use crate::quantiles::Samples;
+use crate::signal::{Signal, SuppressedWaits};
+use crate::spike::SpikeSpec;
+use crate::surroundings::Surroundings;
+use crate::throttle::Throttle;
+
+/// What is signalled.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AlertSpec {
+    /// How many signals may wait to be taken.
+    pub signal_limit: usize,
+    /// What a spike of errors is.
+    pub spikes: SpikeSpec,
+    /// What an unusual latency is, and of which family's first histogram.
+    pub anomalies: Option<(String, AnomalySpec)>,
+    /// The shortest time between two signals of waits for the same command.
+    pub queue_wait_interval_ms: u64,
+    /// How many commands are told apart.
+    pub queue_wait_commands: usize,
+    /// How long a key has no calls before its anomaly is over for lack of them.
+    pub anomaly_silence_ms: u64,
+    /// How long a key has no calls before its usual range is forgotten.
+    pub anomaly_forget_ms: u64,
+}
+
+impl AlertSpec {
+    pub(crate) fn queue_waits(&self) -> Throttle {
+        Throttle::new(self.queue_wait_interval_ms, self.queue_wait_commands)
+    }
+}
+
+/// Looks for anomalies whenever a slice of time ends.
+pub(crate) struct Alerts {
+    watched: Option<Watched>,
+    silence_ms: u64,
+    forget_ms: u64,
+}
+
+struct Watched {
+    /// The family's place and itself.
+    index: usize,
+    family: Arc<Family>,
+    anomalies: Anomalies,
+}
+
+impl Alerts {
+    pub(crate) fn new(spec: AlertSpec, families: &[Arc<Family>]) -> Self {
+        let watched = spec.anomalies.and_then(|(name, anomalies)| {
+            let index = families.iter().position(|family| family.name() == name)?;
+            families[index].layout().histograms().first()?;
+            let family = Arc::clone(&families[index]);
+            Some(Watched { index, family, anomalies: Anomalies::new(anomalies) })
+        });
+        Self { watched, silence_ms: spec.anomaly_silence_ms, forget_ms: spec.anomaly_forget_ms }
+    }
+
+    /// What is over by now.
+    pub(crate) fn tick(&self, now_ms: u64, surroundings: &Surroundings) {
+        let Surroundings { signals, spikes, queue_waits, .. } = surroundings;
+        for over in spikes.sweep(now_ms) {
+            signals.send(Signal::ErrorSpikeOver(over));
+        }
+        for (command, suppressed) in queue_waits.flush(now_ms) {
+            let command = command.as_ref().to_owned();
+            let waits = SuppressedWaits { command, suppressed };
+            signals.send(Signal::QueueWaitsSuppressed(waits));
+        }
+    }
+
+    /// What a series of the n-th family has counted in the slice that ends.
+    pub(crate) fn slice(
+        &self,
+        family: usize,
+        labels: &LabelSet,
+        delta: &Point,
+        now_ms: u64,
+        surroundings: &Surroundings,
+    ) {
+        let Some(watched) = self.watched.as_ref().filter(|watched| watched.index == family) else {
+            return;
+        };
+        let Some(metric) = watched.family.layout().histograms().first() else {
+            return;
+        };
+        let mut samples = Samples::new(metric);
+        samples.add(delta, metric);
+        if let Some(p95) = samples.quantile(0.95) {
+            let change = watched.anomalies.observe(labels, now_ms, samples.count(), p95);
+            if let Some(change) = change {
+                surroundings.signals.send(Signal::LatencyAnomaly(change));
+            }
+        }
+    }
+
+    /// All series have told what they counted in the slice.
+    pub(crate) fn end_slice(&self, now_ms: u64, surroundings: &Surroundings) {
+        if let Some(watched) = &self.watched {
+            for change in watched.anomalies.sweep(now_ms, self.silence_ms, self.forget_ms) {
+                surroundings.signals.send(Signal::LatencyAnomaly(change));
+            }
+        }
+    }
+
+    /// The anomalies that go on.
+    pub(crate) fn current(&self) -> Vec<CurrentAnomaly> {
+        self.watched.as_ref().map(|watched| watched.anomalies.current()).unwrap_or_default()
+    }
+
+    /// Forgets all anomalies and usual ranges.
+    pub(crate) fn clear(&self) {
+        if let Some(watched) = &self.watched {
+            watched.anomalies.clear();
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.watched.as_ref().map_or(0, |watched| watched.anomalies.memory_bytes())
+    }
+}

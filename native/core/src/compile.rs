@@ -1,0 +1,233 @@
+//! The compiler of plans: names become places, and what does not fit is refused.
+
+use std::sync::Arc;
+
+use crate::error::DefinitionError;
+use crate::family::{Family, Usage};
+use crate::field::{FieldKind, MAX_FIELDS};
+use crate::label::MAX_LABELS;
+use crate::plan::{
+    Count, Failure, Feed, Join, LabelSlots, MAX_DIMENSIONS, Observe, Step, Unless, Wait, Word,
+};
+use crate::plan_spec::{
+    CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource, ObserveSpec, StepSpec,
+    WordSource,
+};
+
+/// References that need not be looked at where the class is given, with the field of the class. One
+/// that is bound to its class is always needed.
+pub(crate) fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
+    let bound = steps.iter().any(|step| matches!(step, StepSpec::Bind { .. }));
+    let pairs = label_sources(steps).filter_map(|label| match label {
+        LabelSource::ClassOf { reference, class } if !bound => Some((*reference, *class)),
+        _ => None,
+    });
+    pairs.collect()
+}
+
+/// The fields whose text is a label.
+pub(crate) fn label_fields(steps: &[StepSpec]) -> Vec<usize> {
+    let fields = label_sources(steps).filter_map(|label| match label {
+        LabelSource::Field(field) => Some(*field),
+        _ => None,
+    });
+    fields.collect()
+}
+
+fn label_sources(steps: &[StepSpec]) -> impl Iterator<Item = &LabelSource> {
+    steps.iter().flat_map(|step| match step {
+        StepSpec::Feed(feed) => &feed.labels[..],
+        StepSpec::Failure(failure) => &failure.labels,
+        _ => &[],
+    })
+}
+
+/// What a step is compiled against.
+pub(crate) struct Compiler<'a> {
+    event: &'a str,
+    fields: &'a [FieldKind],
+    families: &'a [Arc<Family>],
+}
+
+impl<'a> Compiler<'a> {
+    pub(crate) fn new(
+        event: &'a str,
+        fields: &'a [FieldKind],
+        families: &'a [Arc<Family>],
+    ) -> Self {
+        Self { event, fields, families }
+    }
+
+    pub(crate) fn step(&self, spec: &StepSpec) -> Result<Step, DefinitionError> {
+        Ok(match spec {
+            StepSpec::Feed(spec) => Step::Feed(self.feed(spec)?),
+            StepSpec::Failure(spec) => Step::Failure(self.failure(spec)?),
+            StepSpec::Wait { field, above, worker, command } => Step::Wait(Wait {
+                field: self.field(*field)?,
+                above: *above,
+                worker: self.field(*worker)?,
+                command: self.field(*command)?,
+            }),
+            StepSpec::Bind { reference, class } => {
+                Step::Bind { reference: self.field(*reference)?, class: self.field(*class)? }
+            }
+            StepSpec::WorkerUp { id } => Step::WorkerUp { id: self.field(*id)? },
+            StepSpec::WorkerDown { id } => Step::WorkerDown { id: self.field(*id)? },
+        })
+    }
+
+    fn feed(&self, spec: &FeedSpec) -> Result<Feed, DefinitionError> {
+        let family = self.family(&spec.family)?;
+        let counts = spec.counts.iter().map(|count| self.count(family, count));
+        let mut counts = counts.collect::<Result<Vec<_>, _>>()?;
+        if counts.is_empty() {
+            // So that every event is counted somewhere.
+            counts.push(Count::always(family.layout().events_cell()));
+        }
+        let observes = spec.observes.iter().map(|observe| self.observe(family, observe));
+        let is_use =
+            |names: &Usage| spec.counts.iter().any(|count| count.counter == names.counter());
+        Ok(Feed {
+            unless: self.unless(spec.unless)?,
+            labels: self.labels(family, &spec.labels)?,
+            counts: counts.into(),
+            observes: observes.collect::<Result<_, _>>()?,
+            is_use: family.usage().is_some_and(is_use),
+            family: Arc::clone(family),
+        })
+    }
+
+    fn failure(&self, spec: &FailureSpec) -> Result<Failure, DefinitionError> {
+        let spikes = self.family(&spec.spikes)?;
+        let counter = spikes.layout().counters().first();
+        let counter =
+            counter.ok_or_else(|| self.unknown(format!("a counter of {}", spec.spikes)))?;
+        Ok(Failure {
+            unless: self.unless(spec.unless)?,
+            key: self.labels(spikes, &spec.labels)?,
+            kind: self.word(&spec.kind)?,
+            reason: self.word(&spec.reason)?,
+            spikes: (Arc::clone(spikes), counter.cell(0)),
+        })
+    }
+
+    fn family(&self, name: &str) -> Result<&'a Arc<Family>, DefinitionError> {
+        let family = self.families.iter().find(|candidate| candidate.name() == name);
+        family.ok_or_else(|| self.unknown(format!("family {name}")))
+    }
+
+    fn unless(&self, flag: Option<usize>) -> Result<Unless, DefinitionError> {
+        match flag.map(|flag| (flag, self.fields.get(flag))) {
+            None => Ok(Unless(None)),
+            Some((flag, Some(FieldKind::Flag { .. }))) => Ok(Unless(Some(flag))),
+            Some((flag, _)) => Err(self.unknown(format!("flag {flag}"))),
+        }
+    }
+
+    fn word(&self, source: &WordSource) -> Result<Word, DefinitionError> {
+        Ok(match source {
+            WordSource::Constant(word) => Word::Always(word.as_str().into()),
+            WordSource::Field(field) => match &self.fields[self.field(*field)?] {
+                FieldKind::Choice { values } => Word::Choice(*field, values.as_slice().into()),
+                FieldKind::Text { .. } => Word::Text(*field),
+                _ => return Err(self.unknown(format!("a word in field {field}"))),
+            },
+        })
+    }
+
+    fn labels(
+        &self,
+        family: &Family,
+        sources: &[LabelSource],
+    ) -> Result<LabelSlots, DefinitionError> {
+        if sources.len() != family.label_names().len() {
+            return Err(DefinitionError::Labels {
+                event: self.event.to_owned(),
+                family: family.name().to_owned(),
+                given: sources.len(),
+                expected: family.label_names().len(),
+                allowed: MAX_LABELS,
+            });
+        }
+        let mut slots = [0; MAX_LABELS];
+        let mut constants: Vec<Box<str>> = Vec::new();
+        let mut join = None;
+        for (label, source) in sources.iter().enumerate() {
+            let slot = match source {
+                LabelSource::Field(field) => self.field(*field)?,
+                LabelSource::Constant(value) => {
+                    constants.push(value.as_str().into());
+                    MAX_FIELDS + constants.len() - 1
+                }
+                LabelSource::ClassOf { reference, class } => {
+                    let (reference, class) = (self.field(*reference)?, self.field(*class)?);
+                    join = Some(Join { label, reference, class });
+                    class
+                }
+            };
+            slots[label] = slot as u8;
+        }
+        Ok(LabelSlots { count: sources.len(), slots, constants: constants.into(), join })
+    }
+
+    fn count(&self, family: &Family, spec: &CountSpec) -> Result<Count, DefinitionError> {
+        let counter = family
+            .layout()
+            .counters()
+            .iter()
+            .find(|counter| counter.name == spec.counter)
+            .ok_or_else(|| self.unknown(format!("counter {}", spec.counter)))?;
+        if counter.dimensions.len() != spec.dimensions.len() {
+            return Err(self.unknown(format!("a dimension of {}", spec.counter)));
+        }
+        let mut stride = counter.cell_count();
+        let mut first_cell = counter.cell(0);
+        let mut dimensions = Vec::new();
+        for (dimension, source) in counter.dimensions.iter().zip(&spec.dimensions) {
+            stride /= dimension.values.len();
+            let choices = match source {
+                DimensionSource::Constant(index) => index + 1,
+                DimensionSource::Field(field) => match &self.fields[self.field(*field)?] {
+                    FieldKind::Choice { values } => values.len(),
+                    FieldKind::Flag { .. } => 2,
+                    _ => usize::MAX,
+                },
+            };
+            // Checked here so that the hot path never leaves the counter's cells.
+            if choices > dimension.values.len() {
+                return Err(self.unknown(format!("a value of {}", dimension.name)));
+            }
+            match source {
+                DimensionSource::Constant(index) => first_cell += index * stride,
+                DimensionSource::Field(field) => dimensions.push((*field, stride)),
+            }
+        }
+        let mut chosen = [(0, 0); MAX_DIMENSIONS];
+        if dimensions.len() > MAX_DIMENSIONS {
+            return Err(self.unknown(format!("a third dimension of {}", spec.counter)));
+        }
+        chosen[..dimensions.len()].copy_from_slice(&dimensions);
+        Ok(Count { first_cell, dimensions: chosen })
+    }
+
+    fn observe(&self, family: &Family, spec: &ObserveSpec) -> Result<Observe, DefinitionError> {
+        let mut histograms = family.layout().histograms().iter();
+        let metric = histograms
+            .find(|metric| metric.name == spec.histogram)
+            .ok_or_else(|| self.unknown(format!("histogram {}", spec.histogram)))?
+            .clone();
+        Ok(Observe { field: self.field(spec.field)?, metric })
+    }
+
+    fn field(&self, index: usize) -> Result<usize, DefinitionError> {
+        if index < self.fields.len() {
+            Ok(index)
+        } else {
+            Err(self.unknown(format!("field {index}")))
+        }
+    }
+
+    fn unknown(&self, what: String) -> DefinitionError {
+        DefinitionError::Unknown { event: self.event.to_owned(), what }
+    }
+}

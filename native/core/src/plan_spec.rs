@@ -1,0 +1,141 @@
+//! Plans as a definition declares them.
+
+use serde::Deserialize;
+
+use crate::field::FieldKind;
+
+/// Where a label's value comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelSource {
+    /// A text or flag field.
+    Field(usize),
+    /// Always the same.
+    Constant(String),
+    /// The class field where it is there, else the class of the reference, else `unknown`.
+    ClassOf {
+        /// The field with the reference.
+        reference: usize,
+        /// The field with the class.
+        class: usize,
+    },
+}
+
+/// Where the index into a dimension comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DimensionSource {
+    /// A flag (`true` is index 0, `false` is 1) or choice field.
+    Field(usize),
+    /// Always the same index.
+    Constant(usize),
+}
+
+/// A counter that a step increments.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CountSpec {
+    /// Name of the counter in the step's family.
+    pub counter: String,
+    /// One source for each of its dimensions.
+    pub dimensions: Vec<DimensionSource>,
+}
+
+/// A histogram that a step records into.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ObserveSpec {
+    /// Name of the histogram in the step's family.
+    pub histogram: String,
+    /// The field with the value; an absent optional one is skipped.
+    pub field: usize,
+}
+
+/// The metrics of one series that an event feeds.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FeedSpec {
+    /// A flag that keeps the event from feeding them where it is set.
+    #[serde(default)]
+    pub unless: Option<usize>,
+    /// Name of the family.
+    pub family: String,
+    /// One source for each of its labels.
+    pub labels: Vec<LabelSource>,
+    /// The counters to increment.
+    pub counts: Vec<CountSpec>,
+    /// The histograms to record into.
+    pub observes: Vec<ObserveSpec>,
+}
+
+/// Where a word comes from.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WordSource {
+    /// A text or choice field.
+    Field(usize),
+    /// Always the same.
+    Constant(String),
+}
+
+/// An error, of which many in a short time are a spike.
+#[derive(Clone, Debug, Deserialize)]
+pub struct FailureSpec {
+    /// A flag that says, where it is set, that there was no error.
+    #[serde(default)]
+    pub unless: Option<usize>,
+    /// Sources of the labels by which errors are told apart.
+    pub labels: Vec<LabelSource>,
+    /// The kind of the error.
+    pub kind: WordSource,
+    /// Its reason.
+    pub reason: WordSource,
+    /// Name of the family with these labels whose first counter counts spikes.
+    pub spikes: String,
+}
+
+/// One thing that an event does.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepSpec {
+    /// Feeds the metrics of one series.
+    Feed(FeedSpec),
+    /// Looks for a spike of errors.
+    Failure(FailureSpec),
+    /// Signals a wait that is too long.
+    Wait {
+        /// The field with the wait, in nanoseconds once stored.
+        field: usize,
+        /// The longest wait that is not signalled.
+        above: u64,
+        /// The field with the worker.
+        worker: usize,
+        /// The field with the command.
+        command: usize,
+    },
+    /// Remembers the class of a reference, if the event carries one.
+    Bind {
+        /// The field with the reference.
+        reference: usize,
+        /// The field with the class.
+        class: usize,
+    },
+    /// Adds an id to the set of workers.
+    WorkerUp {
+        /// The field with the id.
+        id: usize,
+    },
+    /// Takes an id out of the set of workers.
+    WorkerDown {
+        /// The field with the id.
+        id: usize,
+    },
+}
+
+/// A plan as a definition declares it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct PlanSpec {
+    /// The event's name, its segments joined by dots.
+    pub event: String,
+    /// The positional fields.
+    pub fields: Vec<FieldKind>,
+    /// What the event does.
+    pub steps: Vec<StepSpec>,
+}

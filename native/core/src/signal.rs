@@ -1,0 +1,333 @@
+//! Signals: what is noticed while events are recorded or a slice of time ends.
+//!
+//! They go into a bounded channel. When nobody takes them out, the channel fills, and what comes
+//! then is dropped and counted: whoever records never waits.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use serde::Serialize;
+
+use crate::anomaly::{Anomaly, AnomalyChange, CurrentAnomaly, Direction, OverReason};
+use crate::label::LabelSet;
+use crate::report::NANOSECONDS_PER_MICROSECOND;
+use crate::spike::{Cause, CurrentSpike, ErrorSpike, SpikeOver};
+use crate::window::Moment;
+
+/// Something that people want to be told at once.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Signal {
+    /// Many errors of one key in a short time.
+    ErrorSpike(ErrorSpike),
+    /// A spike is over.
+    ErrorSpikeOver(SpikeOver),
+    /// The latency of a key left its usual range, or is back.
+    LatencyAnomaly(AnomalyChange),
+    /// A request waited too long for a worker.
+    QueueWait(QueueWait),
+    /// More requests did, and no other came after them.
+    QueueWaitsSuppressed(SuppressedWaits),
+    /// A family got its first event over the limit.
+    Overflow(Overflow),
+}
+
+/// A signal as it is told: with names, microseconds, and the calendar's time.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Described {
+    /// Many errors of one method in a short time.
+    ErrorSpike(DescribedSpike),
+    /// A spike is over.
+    ErrorSpikeOver(DescribedSpikeOver),
+    /// The latency of a method left its usual range, or is back.
+    LatencyAnomaly(DescribedAnomaly),
+    /// A request waited too long for a worker.
+    QueueWait(QueueWait),
+    /// More requests did, and no other came after them.
+    QueueWaitsSuppressed(SuppressedWaits),
+    /// A family got its first event over the limit.
+    Overflow(Overflow),
+}
+
+/// A spike that has just started or goes on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DescribedSpike {
+    /// The method.
+    pub method: String,
+    /// The class.
+    pub python_class: String,
+    /// Errors in the window.
+    pub error_count: u64,
+    /// Errors from the first in the window that started it.
+    pub total: u64,
+    /// Their causes, the most frequent first.
+    pub causes: Vec<Cause>,
+    /// When the first came.
+    pub first_unix_ms: i64,
+    /// When the last came.
+    pub last_unix_ms: i64,
+}
+
+/// A spike that is over.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DescribedSpikeOver {
+    /// The method.
+    pub method: String,
+    /// The class.
+    pub python_class: String,
+    /// Errors from the first in the window that started it.
+    pub total: u64,
+    /// Their causes, the most frequent first.
+    pub causes: Vec<Cause>,
+    /// When the first came.
+    pub first_unix_ms: i64,
+    /// When the last came.
+    pub last_unix_ms: i64,
+    /// From the first error to the end.
+    pub duration_ms: u64,
+}
+
+/// Whether an anomaly is on or over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnomalyState {
+    /// It began, and goes on as far as is known.
+    Started,
+    /// It is over.
+    Over,
+}
+
+/// An unusual latency that begins, goes on or ends.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DescribedAnomaly {
+    /// The method.
+    pub method: String,
+    /// The class.
+    pub python_class: String,
+    /// Whether it is on or over.
+    pub state: AnomalyState,
+    /// On which side of the usual range.
+    pub direction: Direction,
+    /// The 0.95 quantile of the latest slice.
+    pub p95_us: f64,
+    /// The median of the slices before.
+    pub median_us: f64,
+    /// Their median absolute deviation.
+    pub mad_us: f64,
+    /// Where the usual range begins.
+    pub lower_us: f64,
+    /// Where it ends.
+    pub upper_us: f64,
+    /// Calls in the latest slice.
+    pub count: u64,
+    /// Since it began.
+    pub duration_ms: u64,
+    /// When it began.
+    pub started_unix_ms: i64,
+    /// Why it ended.
+    pub reason: Option<OverReason>,
+}
+
+/// The labels of a method: its name and its class.
+fn method_and_class(key: &LabelSet) -> (String, String) {
+    let mut values = key.values().map(str::to_owned);
+    (values.next().unwrap_or_default(), values.next().unwrap_or_default())
+}
+
+impl DescribedSpike {
+    fn started(spike: &ErrorSpike, now: Moment) -> Self {
+        let (method, python_class) = method_and_class(&spike.key);
+        Self {
+            method,
+            python_class,
+            error_count: spike.error_count,
+            total: spike.error_count,
+            causes: spike.causes.clone(),
+            first_unix_ms: now.unix_ms_at(spike.first_ms),
+            last_unix_ms: now.unix_ms_at(spike.last_ms),
+        }
+    }
+
+    /// A spike that goes on.
+    pub fn current(spike: &CurrentSpike, now: Moment) -> Self {
+        let (method, python_class) = method_and_class(&spike.key);
+        Self {
+            method,
+            python_class,
+            error_count: spike.error_count,
+            total: spike.total,
+            causes: spike.causes.clone(),
+            first_unix_ms: now.unix_ms_at(spike.first_ms),
+            last_unix_ms: now.unix_ms_at(spike.last_ms),
+        }
+    }
+}
+
+impl DescribedSpikeOver {
+    /// A spike that is over.
+    pub fn new(over: &SpikeOver, now: Moment) -> Self {
+        let (method, python_class) = method_and_class(&over.key);
+        Self {
+            method,
+            python_class,
+            total: over.total,
+            causes: over.causes.clone(),
+            first_unix_ms: now.unix_ms_at(over.first_ms),
+            last_unix_ms: now.unix_ms_at(over.last_ms),
+            duration_ms: over.duration_ms,
+        }
+    }
+}
+
+impl DescribedAnomaly {
+    /// An anomaly that goes on.
+    pub fn current(current: &CurrentAnomaly, now: Moment) -> Self {
+        let duration_ms = now.ms.saturating_sub(current.started_ms);
+        Self::new(&current.anomaly, AnomalyState::Started, current.started_ms, duration_ms, now)
+    }
+
+    fn changed(change: &AnomalyChange, now: Moment) -> Self {
+        match change {
+            AnomalyChange::Started(anomaly) => {
+                Self::new(anomaly, AnomalyState::Started, anomaly.at_ms, 0, now)
+            }
+            AnomalyChange::Over(over) => {
+                let started_ms = over.anomaly.at_ms.saturating_sub(over.duration_ms);
+                let state = AnomalyState::Over;
+                let told = Self::new(&over.anomaly, state, started_ms, over.duration_ms, now);
+                Self { reason: Some(over.reason), ..told }
+            }
+        }
+    }
+
+    /// The values of an anomaly are nanoseconds.
+    fn new(
+        anomaly: &Anomaly,
+        state: AnomalyState,
+        started_ms: u64,
+        duration_ms: u64,
+        now: Moment,
+    ) -> Self {
+        let (method, python_class) = method_and_class(&anomaly.key);
+        let us = |nanoseconds: f64| nanoseconds / NANOSECONDS_PER_MICROSECOND;
+        Self {
+            method,
+            python_class,
+            state,
+            direction: anomaly.direction,
+            p95_us: us(anomaly.p95 as f64),
+            median_us: us(anomaly.median),
+            mad_us: us(anomaly.mad),
+            lower_us: us(anomaly.lower),
+            upper_us: us(anomaly.upper),
+            count: anomaly.samples,
+            duration_ms,
+            started_unix_ms: now.unix_ms_at(started_ms),
+            reason: None,
+        }
+    }
+}
+
+impl Signal {
+    /// The signal as it is told.
+    pub fn describe(&self, now: Moment) -> Described {
+        match self {
+            Self::ErrorSpike(spike) => Described::ErrorSpike(DescribedSpike::started(spike, now)),
+            Self::ErrorSpikeOver(over) => {
+                Described::ErrorSpikeOver(DescribedSpikeOver::new(over, now))
+            }
+            Self::LatencyAnomaly(change) => {
+                Described::LatencyAnomaly(DescribedAnomaly::changed(change, now))
+            }
+            Self::QueueWait(wait) => Described::QueueWait(wait.clone()),
+            Self::QueueWaitsSuppressed(waits) => Described::QueueWaitsSuppressed(waits.clone()),
+            Self::Overflow(overflow) => Described::Overflow(overflow.clone()),
+        }
+    }
+}
+
+/// A request that waited too long.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct QueueWait {
+    /// The worker that it got.
+    pub worker_id: String,
+    /// What it was for.
+    pub command: String,
+    /// How long it waited, in microseconds.
+    pub wait_us: f64,
+    /// How many of the same command were not signalled since the last that was.
+    pub suppressed: u64,
+}
+
+/// Requests that waited too long and were not signalled one by one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SuppressedWaits {
+    /// The command of the requests.
+    pub command: String,
+    /// How many.
+    pub suppressed: u64,
+}
+
+/// A family that got its first event over the limit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Overflow {
+    /// The family.
+    pub event: String,
+    /// How many series it may have.
+    pub limit: usize,
+}
+
+/// The sending end.
+pub struct Signals {
+    sender: Sender<Signal>,
+    receiver: Receiver<Signal>,
+    dropped: AtomicU64,
+}
+
+impl Signals {
+    /// A channel with room for `limit` signals.
+    pub fn new(limit: usize) -> Self {
+        let (sender, receiver) = bounded(limit);
+        Self { sender, receiver, dropped: AtomicU64::new(0) }
+    }
+
+    /// Sends a signal, or drops it if there is no room.
+    pub fn send(&self, signal: Signal) {
+        if self.sender.try_send(signal).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// The receiving end.
+    pub fn receiver(&self) -> Receiver<Signal> {
+        self.receiver.clone()
+    }
+
+    /// How many were dropped.
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overflow(limit: usize) -> Signal {
+        Signal::Overflow(Overflow { event: "event".to_owned(), limit })
+    }
+
+    #[test]
+    fn a_full_channel_drops_and_counts() {
+        let signals = Signals::new(2);
+        for limit in 0..5 {
+            signals.send(overflow(limit));
+        }
+        assert_eq!(signals.dropped_total(), 3);
+        let kept: Vec<_> = signals.receiver().try_iter().collect();
+        assert_eq!(kept, [overflow(0), overflow(1)]);
+        signals.send(overflow(7));
+        assert_eq!(signals.receiver().try_recv(), Ok(overflow(7)));
+    }
+}

@@ -1,0 +1,30 @@
+//! What the plans of an instance share beside its families.
+
+use crate::id_set::IdSet;
+use crate::refs::Refs;
+use crate::signal::Signals;
+use crate::spike::Spikes;
+use crate::throttle::Throttle;
+use crate::usage::Usage;
+use crate::window::Moment;
+
+/// Tells the time. Asked only when something out of the ordinary happens, such as an error.
+pub type Clock = Box<dyn Fn() -> Moment + Send + Sync>;
+
+/// What the steps of a plan may use beside the families.
+pub struct Surroundings {
+    /// Classes of references.
+    pub refs: Refs,
+    /// The workers that are alive.
+    pub workers: IdSet,
+    /// The time.
+    pub clock: Clock,
+    /// Where signals go.
+    pub signals: Signals,
+    /// Spikes of errors.
+    pub spikes: Spikes,
+    /// Which commands' waits were signalled lately.
+    pub queue_waits: Throttle,
+    /// Who was used how often.
+    pub usage: Usage,
+}

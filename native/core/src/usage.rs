@@ -1,0 +1,346 @@
+//! What is used and how often: classes, methods, tools and variables.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::space_saving::{Entry, Kept, SpaceSaving};
+
+/// What a name is the name of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A Python class.
+    Class,
+    /// A method of a class.
+    Method,
+    /// A tool.
+    Tool,
+    /// A session variable.
+    Variable,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Class, Self::Method, Self::Tool, Self::Variable];
+
+    /// The word for several of this kind.
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Class => "classes",
+            Self::Method => "methods",
+            Self::Tool => "tools",
+            Self::Variable => "variables",
+        }
+    }
+}
+
+/// One of something for each kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByKind<T> {
+    /// Of the classes.
+    pub classes: T,
+    /// Of the methods.
+    pub methods: T,
+    /// Of the tools.
+    pub tools: T,
+    /// Of the variables.
+    pub variables: T,
+}
+
+impl<T> ByKind<T> {
+    /// Makes one for each kind.
+    pub fn new(mut make: impl FnMut(Kind) -> T) -> Self {
+        Self {
+            classes: make(Kind::Class),
+            methods: make(Kind::Method),
+            tools: make(Kind::Tool),
+            variables: make(Kind::Variable),
+        }
+    }
+
+    /// The one of a kind.
+    pub fn get(&self, kind: Kind) -> &T {
+        match kind {
+            Kind::Class => &self.classes,
+            Kind::Method => &self.methods,
+            Kind::Tool => &self.tools,
+            Kind::Variable => &self.variables,
+        }
+    }
+
+    /// All four, in the order of [`Kind::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        Kind::ALL.into_iter().map(|kind| self.get(kind))
+    }
+
+    /// All four, each with its kind.
+    pub fn into_kinds(self) -> [(Kind, T); 4] {
+        [
+            (Kind::Class, self.classes),
+            (Kind::Method, self.methods),
+            (Kind::Tool, self.tools),
+            (Kind::Variable, self.variables),
+        ]
+    }
+}
+
+/// Why a declaration was refused.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum UsageError {
+    /// More names than can be kept.
+    #[error("{given} {} were declared, at most {allowed} are allowed", kind.plural())]
+    TooManyDeclared {
+        /// What was declared.
+        kind: Kind,
+        /// How many names were given.
+        given: usize,
+        /// How many are allowed.
+        allowed: usize,
+    },
+}
+
+/// All counts, for a file.
+pub type Snapshot = ByKind<Kept>;
+
+/// How often each name of each kind was used; see [`SpaceSaving`] for how exact that is.
+///
+/// Every function may be called from any thread. Those that look at all kinds look at one after
+/// the other: what is counted meanwhile may be in one and not yet in another.
+pub struct Usage {
+    capacity: usize,
+    tallies: ByKind<Mutex<Tally>>,
+}
+
+struct Tally {
+    names: SpaceSaving,
+    revision: u64,
+}
+
+/// What was used how often.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UsageReport {
+    /// All uses of all kinds.
+    pub total: u64,
+    /// The part of the total that was restored.
+    pub before: u64,
+    /// The part of the total that was not.
+    pub since_start: u64,
+    /// The same by kind, with names.
+    pub kinds: ByKind<KindReport>,
+}
+
+/// What was used how often, of one kind.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KindReport {
+    /// All uses, exactly.
+    pub total: u64,
+    /// The part of the total that was restored, exactly.
+    pub before: u64,
+    /// The part of the total that was not, exactly.
+    pub since_start: u64,
+    /// How many names are known, declared ones included.
+    pub names: usize,
+    /// Whether the count of every name is exact, because none had to be given up.
+    pub exact: bool,
+    /// The most by which any count is too high, and that a name which is not known can have had.
+    pub error_bound: u64,
+    /// The names that were used most, those of equal count by name.
+    pub most_used: Vec<Used>,
+    /// The declared names that were never used, in order.
+    pub never_used: Vec<String>,
+    /// The declared names that may have been used or not: they were not since they were declared,
+    /// but by then names had been given up, perhaps these. Empty while `exact`.
+    pub unsure: Vec<String>,
+}
+
+/// A name that was used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Used {
+    /// The name.
+    pub name: String,
+    /// How often it was used, at most.
+    pub count: u64,
+    /// The part of the count that was restored.
+    pub before: u64,
+    /// The part of the count that was not.
+    pub since_start: u64,
+    /// By how much the count can be too high.
+    pub error: u64,
+    /// When it was first used, in Unix milliseconds, as far as is known: if `error` is not 0, then
+    /// perhaps before that.
+    pub first_unix_ms: u64,
+    /// When it was last used, in Unix milliseconds.
+    pub last_unix_ms: u64,
+}
+
+impl Usage {
+    /// Nothing used yet. Keeps `capacity` names of each kind, and as many declared ones.
+    pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.max(1);
+        let tally = |_| Mutex::new(Tally { names: SpaceSaving::new(capacity), revision: 0 });
+        Self { capacity, tallies: ByKind::new(tally) }
+    }
+
+    /// Counts uses of a name.
+    ///
+    /// ```
+    /// use telemetry_core::usage::{Kind, Usage};
+    ///
+    /// let usage = Usage::new(1_000);
+    /// usage.declare(Kind::Tool, ["search", "browse"])?;
+    /// usage.add(Kind::Tool, "search", 2, 1_795_500_000_000);
+    /// let tools = usage.report(10).kinds.tools;
+    /// assert_eq!((&*tools.most_used[0].name, tools.most_used[0].count), ("search", 2));
+    /// assert_eq!(tools.never_used, ["browse"]);
+    /// # Ok::<_, telemetry_core::usage::UsageError>(())
+    /// ```
+    pub fn add(&self, kind: Kind, name: &str, count: u64, at_unix_ms: u64) {
+        self.tally(kind).change(|names| {
+            names.add(name, count, at_unix_ms);
+            count > 0
+        });
+    }
+
+    /// Says which names of a kind exist, so that the report can tell which were never used.
+    /// Replaces what was declared of that kind before.
+    ///
+    /// # Errors
+    ///
+    /// More names than `capacity`. Nothing changes then.
+    pub fn declare<'a>(
+        &self,
+        kind: Kind,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), UsageError> {
+        let declared: BTreeSet<_> = names.into_iter().collect();
+        let (given, allowed) = (declared.len(), self.capacity);
+        if given > allowed {
+            return Err(UsageError::TooManyDeclared { kind, given, allowed });
+        }
+        self.tally(kind).change(|names| names.declare(&declared));
+        Ok(())
+    }
+
+    /// What was used, with up to `top` names of each kind.
+    pub fn report(&self, top: usize) -> UsageReport {
+        let kinds = ByKind::new(|kind| self.report_on(kind, top));
+        let sum = |of: fn(&KindReport) -> u64| kinds.iter().map(of).fold(0, u64::saturating_add);
+        UsageReport {
+            total: sum(|kind| kind.total),
+            before: sum(|kind| kind.before),
+            since_start: sum(|kind| kind.since_start),
+            kinds,
+        }
+    }
+
+    /// All counts and declarations, the names in order.
+    pub fn snapshot(&self) -> Snapshot {
+        ByKind::new(|kind| {
+            // Recording goes on while this sorts.
+            let mut kept = self.tally(kind).names.keep();
+            kept.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            kept
+        })
+    }
+
+    /// Replaces all counts and declarations by those of a snapshot, as what was before.
+    pub fn restore(&self, snapshot: Snapshot) {
+        for (kind, kept) in snapshot.into_kinds() {
+            self.tally(kind).change(|names| {
+                names.restore(kept);
+                true
+            });
+        }
+    }
+
+    /// Changes with every change. A snapshot has all that was changed by the revision read
+    /// before it was taken.
+    pub fn revision(&self) -> u64 {
+        Kind::ALL.into_iter().map(|kind| self.tally(kind).revision).sum()
+    }
+
+    /// Forgets all counts. Declared names stay declared.
+    pub fn clear(&self) {
+        for kind in Kind::ALL {
+            self.tally(kind).change(|names| {
+                names.clear();
+                true
+            });
+        }
+    }
+
+    /// Bytes allocated for names and counts.
+    pub fn memory_bytes(&self) -> usize {
+        Kind::ALL.into_iter().map(|kind| self.tally(kind).names.memory_bytes()).sum()
+    }
+
+    fn report_on(&self, kind: Kind, top: usize) -> KindReport {
+        let tally = self.tally(kind);
+        let names = &tally.names;
+        let entries: Vec<_> = names.entries().cloned().collect();
+        let report = KindReport {
+            total: names.total(),
+            before: names.before(),
+            since_start: names.total() - names.before(),
+            names: names.len(),
+            exact: names.floor() == 0,
+            error_bound: names.floor(),
+            most_used: Vec::new(),
+            never_used: Vec::new(),
+            unsure: Vec::new(),
+        };
+        // Recording goes on while this sorts.
+        drop(tally);
+        report.with_names(entries, top)
+    }
+
+    fn tally(&self, kind: Kind) -> MutexGuard<'_, Tally> {
+        self.tallies.get(kind).lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tally {
+    /// Does what says whether it changed anything. The revision changes under the same lock: who
+    /// has read it finds the change.
+    fn change(&mut self, change: impl FnOnce(&mut SpaceSaving) -> bool) {
+        if change(&mut self.names) {
+            self.revision += 1;
+        }
+    }
+}
+
+impl KindReport {
+    fn with_names(mut self, entries: Vec<Entry>, top: usize) -> Self {
+        let (mut used, unused): (Vec<_>, Vec<_>) = entries.into_iter().partition(Entry::is_used);
+        used.sort_unstable_by(|a, b| b.count.cmp(&a.count).then_with(|| a.name.cmp(&b.name)));
+        self.most_used = used.into_iter().take(top).map(Used::from).collect();
+        let (never, unsure): (Vec<_>, Vec<_>) =
+            unused.into_iter().partition(|entry| entry.count == 0);
+        self.never_used = sorted_names(never);
+        self.unsure = sorted_names(unsure);
+        self
+    }
+}
+
+fn sorted_names(entries: Vec<Entry>) -> Vec<String> {
+    let mut names: Vec<_> = entries.iter().map(|entry| entry.name.to_string()).collect();
+    names.sort_unstable();
+    names
+}
+
+impl From<Entry> for Used {
+    fn from(entry: Entry) -> Self {
+        Self {
+            name: entry.name.to_string(),
+            count: entry.count,
+            before: entry.before,
+            since_start: entry.since_start(),
+            error: entry.error,
+            first_unix_ms: entry.first_unix_ms,
+            last_unix_ms: entry.last_unix_ms,
+        }
+    }
+}

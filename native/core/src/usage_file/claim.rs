@@ -1,0 +1,151 @@
+//! Who may use a file.
+//!
+//! Between OS processes that is who holds the lock on `<path>.lock`. The lock file stays when the
+//! lock is released: were it removed, then two could hold locks on two files of that name.
+//!
+//! Within this one, [`SLOTS`] knows the holder, so that its successor can take the lock over
+//! without ever releasing it.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{UsageFileError, with_suffix};
+
+/// All files that are claimed in this process, or about to be, by their resolved paths.
+static SLOTS: Mutex<BTreeMap<PathBuf, Arc<Slot>>> = Mutex::new(BTreeMap::new());
+
+/// The right to use a file, until it is dropped or a successor takes it over.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    slot: Arc<Slot>,
+    number: u64,
+}
+
+type Slot = Mutex<State>;
+
+#[derive(Debug, Default)]
+struct State {
+    /// The number of the last claim, which is the only one that can be valid.
+    number: u64,
+    held: Option<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    owner: String,
+    _lock: File,
+}
+
+impl Claim {
+    /// Claims a resolved path, also from a predecessor of the same name in this process. If that
+    /// is using the file at this moment, waits until it has finished.
+    pub fn take(path: &Path, owner: &str) -> Result<Self, UsageFileError> {
+        let slot = Arc::clone(slots().entry(path.to_owned()).or_default());
+        // From here on, dropping gives back whatever there is to give back.
+        let mut claim = Self { path: path.to_owned(), slot, number: 0 };
+        claim.number = claim.acquire(owner)?;
+        Ok(claim)
+    }
+
+    fn acquire(&self, owner: &str) -> Result<u64, UsageFileError> {
+        let mut state = state(&self.slot);
+        match &state.held {
+            Some(held) if held.owner == owner => {}
+            Some(held) => return Err(self.in_use(signature(&held.owner))),
+            None => state.held = Some(Held { owner: owner.to_owned(), _lock: self.lock(owner)? }),
+        }
+        state.number += 1;
+        Ok(state.number)
+    }
+
+    /// Uses the file, unless a successor has taken it over; one that comes meanwhile waits.
+    pub fn during<R>(
+        &self,
+        work: impl FnOnce() -> Result<R, UsageFileError>,
+    ) -> Result<R, UsageFileError> {
+        let state = state(&self.slot);
+        if state.number != self.number {
+            return Err(UsageFileError::TakenOver { path: self.path.clone() });
+        }
+        work()
+    }
+
+    fn lock(&self, owner: &str) -> Result<File, UsageFileError> {
+        let path = with_suffix(&self.path, "lock");
+        let cannot_lock = |source| UsageFileError::Io { doing: "lock", path: path.clone(), source };
+        let mut file = open(&path).map_err(cannot_lock)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(self.in_use(read_signature(&mut file))),
+            Err(TryLockError::Error(source)) => return Err(cannot_lock(source)),
+        }
+        // Who holds the lock is for people to read. It is held without that, too, for example
+        // when the disk is full.
+        let _ = sign(&mut file, owner);
+        Ok(file)
+    }
+
+    fn in_use(&self, by: String) -> UsageFileError {
+        UsageFileError::InUse { path: self.path.clone(), by }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut slots = slots();
+        let mut state = state(&self.slot);
+        if state.number == self.number {
+            state.held = None;
+        }
+        // Claims are made with the slots locked: if only the map and this claim have the slot, then
+        // nobody else is about to use it.
+        if Arc::strong_count(&self.slot) == 2 {
+            slots.remove(&self.path);
+        }
+    }
+}
+
+fn slots() -> MutexGuard<'static, BTreeMap<PathBuf, Arc<Slot>>> {
+    SLOTS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn state(slot: &Slot) -> MutexGuard<'_, State> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    // A link could point to any file, and that would be overwritten.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+    }
+    let mut options = OpenOptions::new();
+    let file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+fn signature(owner: &str) -> String {
+    format!("{owner} (OS process {})", process::id())
+}
+
+fn sign(file: &mut File, owner: &str) -> io::Result<()> {
+    file.set_len(0)?;
+    writeln!(file, "{}", signature(owner))
+}
+
+fn read_signature(file: &mut File) -> String {
+    let mut text = Vec::new();
+    // An unreadable signature is as good as none.
+    let _ = file.take(1_024).read_to_end(&mut text);
+    match String::from_utf8_lossy(&text).lines().next() {
+        Some(holder) => holder.to_owned(),
+        None => "another process".to_owned(),
+    }
+}

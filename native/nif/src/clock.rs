@@ -1,0 +1,28 @@
+//! The time of the VM.
+
+use once_cell::sync::OnceCell;
+use rustler::sys::{ErlNifTimeUnit, enif_monotonic_time, enif_time_offset};
+use telemetry_core::window::Moment;
+
+const NANOSECONDS_PER_MILLISECOND: i64 = 1_000_000;
+
+/// When the VM started, in nanoseconds of its monotonic clock, which is negative in general.
+static START: OnceCell<i64> = OnceCell::new();
+
+/// Says when the VM started. Later calls change nothing.
+pub fn start(nanoseconds: i64) {
+    START.get_or_init(|| nanoseconds);
+}
+
+/// Now, in milliseconds since the start of the VM and since 1970. Any thread may ask.
+pub fn now() -> Moment {
+    let unit = ErlNifTimeUnit::ERL_NIF_NSEC;
+    // SAFETY: the functions take no pointers; they may be called from scheduler threads and from
+    // threads of our own, and say so with an error value elsewhere, which is a time like any other.
+    let (monotonic, offset) = unsafe { (enif_monotonic_time(unit), enif_time_offset(unit)) };
+    let since_start = monotonic.saturating_sub(*START.get().unwrap_or(&0));
+    Moment {
+        ms: (since_start / NANOSECONDS_PER_MILLISECOND).max(0) as u64,
+        unix_ms: monotonic.saturating_add(offset) / NANOSECONDS_PER_MILLISECOND,
+    }
+}

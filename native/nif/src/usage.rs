@@ -1,0 +1,195 @@
+//! Usage counts and their file.
+
+use std::path::Path;
+use std::sync::{MutexGuard, PoisonError};
+
+use rustler::{Atom, Encoder, Env, NifResult, Term};
+use serde::Serialize;
+use telemetry_core::usage::{Kind, KindReport};
+use telemetry_core::usage_file::UsageFile;
+use telemetry_core::window::Moment;
+
+use crate::instance::{InstanceResource, raise};
+use crate::{decode, encode};
+
+mod atoms {
+    rustler::atoms! { ok, error, no_path, class, tool }
+}
+
+/// The file of an instance.
+#[derive(Default)]
+pub enum File {
+    /// Counts are kept in memory only.
+    #[default]
+    None,
+    /// Counts are saved.
+    Open(Open),
+    /// They were saved for the last time.
+    Closed,
+}
+
+/// A file that is in use.
+pub struct Open {
+    file: UsageFile,
+    state: FileState,
+    /// What was saved last.
+    saved_revision: u64,
+}
+
+/// What is told of the file.
+#[derive(Clone, Serialize)]
+struct FileState {
+    path: String,
+    restored: bool,
+    set_aside: Option<SetAside>,
+    last_error: Option<String>,
+}
+
+#[derive(Clone, Serialize)]
+struct SetAside {
+    path: String,
+    why: &'static str,
+}
+
+/// The report with the state of the file.
+#[derive(Serialize)]
+struct UsageReport {
+    total: u64,
+    before: u64,
+    since_start: u64,
+    classes: KindReport,
+    methods: KindReport,
+    tools: KindReport,
+    variables: KindReport,
+    file: Option<FileState>,
+}
+
+fn file(instance: &InstanceResource) -> MutexGuard<'_, File> {
+    instance.file.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn usage<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    top: usize,
+    now: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let report = instance.instance.usage(decode::moment(now)?).report(top);
+    let file = match &*file(instance) {
+        File::Open(open) => Some(open.state.clone()),
+        File::None | File::Closed => None,
+    };
+    let report = UsageReport {
+        total: report.total,
+        before: report.before,
+        since_start: report.since_start,
+        classes: report.kinds.classes,
+        methods: report.kinds.methods,
+        tools: report.kinds.tools,
+        variables: report.kinds.variables,
+        file,
+    };
+    encode::term(env, &report).map_err(raise)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn declare<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    kind: Atom,
+    names: Vec<&str>,
+) -> NifResult<Term<'a>> {
+    let kind = if kind == atoms::class() {
+        Kind::Class
+    } else if kind == atoms::tool() {
+        Kind::Tool
+    } else {
+        return Err(rustler::Error::BadArg);
+    };
+    Ok(match instance.instance.declare(kind, &names) {
+        Ok(()) => atoms::ok().encode(env),
+        Err(error) => (atoms::error(), error.to_string()).encode(env),
+    })
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn usage_open<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    path: &str,
+    owner: &str,
+) -> NifResult<Term<'a>> {
+    let (opened, restored) = match UsageFile::open(Path::new(path), owner) {
+        Ok(opened) => opened,
+        Err(error) => return Ok((atoms::error(), error.to_string()).encode(env)),
+    };
+    let set_aside = restored.set_aside.map(|set_aside| SetAside {
+        path: set_aside.path.display().to_string(),
+        why: set_aside.why.as_str(),
+    });
+    let state = FileState {
+        path: opened.path().display().to_string(),
+        restored: restored.snapshot.is_some(),
+        set_aside: set_aside.clone(),
+        last_error: None,
+    };
+    let usage = instance.instance.usage_so_far();
+    if let Some(snapshot) = restored.snapshot {
+        usage.restore(snapshot);
+    }
+    let saved_revision = usage.revision();
+    *file(instance) = File::Open(Open { file: opened, state, saved_revision });
+    Ok((atoms::ok(), encode::term(env, &set_aside).map_err(raise)?).encode(env))
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn usage_save<'a>(env: Env<'a>, instance: &InstanceResource, now: Term<'a>) -> NifResult<Term<'a>> {
+    let now = decode::moment(now)?;
+    Ok(match &mut *file(instance) {
+        File::Open(open) => outcome(env, open.save(instance, now)),
+        File::None | File::Closed => (atoms::error(), atoms::no_path()).encode(env),
+    })
+}
+
+/// Saves for the last time and lets go of the file. Does nothing where there is none.
+#[rustler::nif(schedule = "DirtyIo")]
+fn usage_close<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    now: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let now = decode::moment(now)?;
+    let mut file = file(instance);
+    let saved = match &mut *file {
+        File::Open(open) => open.save(instance, now),
+        File::None | File::Closed => return Ok(atoms::ok().encode(env)),
+    };
+    *file = File::Closed;
+    Ok(outcome(env, saved))
+}
+
+fn outcome<'a>(env: Env<'a>, saved: Result<(), String>) -> Term<'a> {
+    match saved {
+        Ok(()) => atoms::ok().encode(env),
+        Err(message) => (atoms::error(), message).encode(env),
+    }
+}
+
+impl Open {
+    /// Writes the counts if they have changed.
+    fn save(&mut self, instance: &InstanceResource, now: Moment) -> Result<(), String> {
+        let usage = instance.instance.usage(now);
+        // Before the counts: what changes between the two is saved again next time.
+        let revision = usage.revision();
+        if revision == self.saved_revision {
+            return Ok(());
+        }
+        let saved = self.file.save(&usage.snapshot()).map_err(|error| error.to_string());
+        if saved.is_ok() {
+            self.saved_revision = revision;
+        }
+        self.state.last_error = saved.clone().err();
+        saved
+    }
+}

@@ -184,6 +184,29 @@ defmodule DSPexTelemetry.TopTest do
                ]
       end
     end
+
+    test "the screen is given back even if the shell is killed" do
+      %{"killed" => killed} =
+        session([
+          "await:iex(1)>",
+          "send:alias DSPexTelemetry.{Top, TopSamples}\r",
+          "await:iex(2)>",
+          "send:Top.run(TopSamples.counting(), interval: 100)\r",
+          "await:Refresh2)",
+          "send:\x07",
+          "await: -->",
+          "send:k\r",
+          "await: --> k",
+          # A new shell in its place, since nothing is written meanwhile.
+          "send:s\r",
+          "await: --> s",
+          "send:c\r",
+          "await:iex(2)> Top.run(",
+          "screen:killed"
+        ])
+
+      assert %{"alternate" => false, "cursor" => true} = killed
+    end
   end
 
   # Runs it in a process of its own, as its group leader belongs to it. That process may die.

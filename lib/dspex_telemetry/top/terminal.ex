@@ -30,7 +30,7 @@ defmodule DSPexTelemetry.Top.Terminal do
   @doc "Takes the terminal of the group leader, `:none` if there is none with screen and keyboard."
   @spec open() :: {:ok, t()} | :none
   def open do
-    if IO.ANSI.enabled?() and match?({:ok, _size}, measured()), do: take(), else: :none
+    if ansi?() and match?({:ok, _size}, measured()), do: take(), else: :none
   end
 
   @doc "Columns and rows that the terminal has now."
@@ -79,6 +79,10 @@ defmodule DSPexTelemetry.Top.Terminal do
       0 -> :ok
     end
   end
+
+  # The setting is about the terminal of this node. A remote shell is on another one, and line
+  # editing, which the shell that answers there has, needs the sequences as well.
+  defp ansi?, do: IO.ANSI.enabled?() or node(Process.group_leader()) != node()
 
   defp measured do
     with {:ok, columns} <- :io.columns(),
@@ -157,7 +161,7 @@ defmodule DSPexTelemetry.Top.Terminal do
         write(state, @leave)
 
       {:DOWN, monitor, _, _, _} when monitor == watched.leader ->
-        :ok
+        leave_without_leader(state)
     end
   end
 
@@ -176,7 +180,7 @@ defmodule DSPexTelemetry.Top.Terminal do
         complete(state, chars, most - 1)
 
       {:DOWN, monitor, _, _, _} when monitor == state.watched.leader ->
-        exit(:normal)
+        leave_without_leader(state)
     after
       if(enter?, do: @patience_ms, else: @key_ms) -> enter(state)
     end
@@ -190,7 +194,7 @@ defmodule DSPexTelemetry.Top.Terminal do
         :ok
 
       {:DOWN, monitor, _, _, _} when monitor == state.watched.leader ->
-        exit(:normal)
+        leave_without_leader(state)
     after
       @patience_ms -> :ok
     end
@@ -202,17 +206,23 @@ defmodule DSPexTelemetry.Top.Terminal do
     receive do
       {^owner, :close} -> write(state, @leave)
       {:DOWN, monitor, _, _, _} when monitor == watched.owner -> write(state, @leave)
-      {:DOWN, monitor, _, _, _} when monitor == watched.leader -> :ok
+      {:DOWN, monitor, _, _, _} when monitor == watched.leader -> leave_without_leader(state)
     end
   end
 
-  defp write(%{leader: leader, watched: watched}, text) do
+  defp write(%{leader: leader, watched: watched} = state, text) do
     request = make_ref()
     send(leader, {:io_request, self(), request, {:put_chars, :unicode, text}})
 
     receive do
       {:io_reply, ^request, _reply} -> :ok
-      {:DOWN, monitor, _, _, _} when monitor == watched.leader -> exit(:normal)
+      {:DOWN, monitor, _, _, _} when monitor == watched.leader -> leave_without_leader(state)
     end
+  end
+
+  # The shell was killed, as with Ctrl-G. Its terminal is still that of this node's other shells.
+  defp leave_without_leader(%{driver: driver}) do
+    if driver == Process.whereis(:user_drv), do: IO.write(:user, @leave)
+    exit(:normal)
   end
 end

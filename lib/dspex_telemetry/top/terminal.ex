@@ -89,7 +89,7 @@ defmodule DSPexTelemetry.Top.Terminal do
          {:ok, rows} <- :io.rows() do
       {:ok, {columns, rows}}
     else
-      {:error, :enotsup} -> :error
+      {:error, _no_terminal} -> :error
     end
   end
 

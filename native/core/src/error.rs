@@ -5,6 +5,9 @@ use thiserror::Error;
 /// Why a definition was refused. Every message names the offender and what is allowed.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DefinitionError {
+    /// Slices of time without length.
+    #[error("a slice of time must last at least 1 ms, got slice_ms 0")]
+    SliceLength,
     /// Precision outside what the live counters support.
     #[error("significant digits must be 1, 2 or 3, got {0}")]
     Precision(u8),

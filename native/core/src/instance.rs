@@ -69,6 +69,9 @@ impl Instance {
     ///
     /// `clock` is asked for the time of an error, and tells the time that other calls give as `now`.
     pub fn start(definition: Definition, clock: Clock) -> Result<Self, DefinitionError> {
+        if definition.windows.slice_ms == 0 {
+            return Err(DefinitionError::SliceLength);
+        }
         let families: Vec<_> = definition
             .families
             .into_iter()
@@ -380,7 +383,7 @@ impl Reader<'_> {
                 }
             }
         }
-        points.values_mut().for_each(Point::finish);
+        points.values_mut().for_each(|point| point.finish(layout));
         points.into_iter().collect()
     }
 }

@@ -29,7 +29,7 @@ use crate::thread_number::{ThreadNumber, exclusive_lanes};
 pub const COUNTING_LANES: usize = 4;
 
 /// The count at which a counter of an exclusive lane is carried.
-const FULL: u32 = if cfg!(test) { 1_000 } else { u32::MAX };
+pub(crate) const FULL: u32 = if cfg!(test) { 1_000 } else { u32::MAX };
 
 /// How many scalars and histograms a series has.
 #[derive(Clone, Copy, Debug)]

@@ -72,8 +72,9 @@ impl Point {
     }
 
     /// Makes largest and smallest samples agree with the counts: a sample that is being recorded
-    /// may have reached one and not the other.
-    pub(crate) fn settle(&mut self, layout: &Layout) {
+    /// may have reached one and not the other. Not done to the deltas that a sum is made of: the
+    /// largest sample may stand in one and its count in the next.
+    fn settle(&mut self, layout: &Layout) {
         for (metric, counts) in layout.histograms().iter().zip(&self.counts) {
             let (max, min) = match (counts.first(), counts.last()) {
                 (Some((first, _)), Some((last, _))) => {
@@ -153,7 +154,8 @@ impl Point {
         }
     }
 
-    /// Adds an encoded point of the same family. [`Self::finish`] follows after the last one.
+    /// Adds an encoded point of the same family. [`Self::merge_counts`] or [`Self::finish`] follows
+    /// after the last one.
     pub(crate) fn add_encoded(&mut self, mut bytes: &[u8], layout: &Layout) {
         let mut next = 0;
         for _ in 0..take(&mut bytes) {
@@ -181,7 +183,8 @@ impl Point {
         }
     }
 
-    /// Adds another point of the same family. [`Self::finish`] follows after the last one.
+    /// Adds another point of the same family. [`Self::merge_counts`] or [`Self::finish`] follows
+    /// after the last one.
     pub(crate) fn add(&mut self, other: &Self, layout: &Layout) {
         for (cell, &value) in other.cells.iter().enumerate() {
             let sum = &mut self.cells[cell];
@@ -193,8 +196,14 @@ impl Point {
         }
     }
 
+    /// Makes a sum of points ready to be read.
+    pub(crate) fn finish(&mut self, layout: &Layout) {
+        self.merge_counts();
+        self.settle(layout);
+    }
+
     /// Puts the counts in order after other points were added.
-    pub(crate) fn finish(&mut self) {
+    pub(crate) fn merge_counts(&mut self) {
         for index in 0..self.counts.len() {
             self.order(index);
         }
@@ -316,7 +325,7 @@ impl Baseline {
         }
         let mut sum = self.as_point(layout);
         sum.add(&other.as_point(layout), layout);
-        sum.finish();
+        sum.merge_counts();
         self.cells = sum.cells.into();
         let packed = |counts: &Counts| counts.iter().copied().map(Counted::new).collect();
         self.counts = sum.counts.iter().map(packed).collect();
@@ -366,4 +375,159 @@ fn subtract(counts: &mut Counts, before: &mut Vec<Counted>, advance: bool) {
         }
     }
     counts.retain(|(_, count)| *count > 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::family::{Family, FamilySpec};
+    use crate::histogram::{MAX_VALUE, Precision};
+    use crate::metric::{CounterSpec, HistogramSpec, Unit};
+
+    fn family() -> Family {
+        let histogram =
+            |name: &str| HistogramSpec { name: name.into(), unit: Unit::One, bounds: vec![7, 500] };
+        let spec = FamilySpec {
+            name: "family".into(),
+            labels: vec![],
+            counters: vec![CounterSpec { name: "total".into(), dimensions: vec![] }],
+            histograms: vec![histogram("first"), histogram("second")],
+            digits: 3,
+            series_limit: 1,
+        };
+        Family::new(spec).expect("valid")
+    }
+
+    fn location() -> impl Strategy<Value = Location> {
+        let value = prop_oneof![0..5_000_u64, 0..=MAX_VALUE, Just(0), Just(MAX_VALUE)];
+        value.prop_map(|value| Precision::Three.locate(value))
+    }
+
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..300_u64,
+            any::<u64>(),
+            Just(0),
+            Just(u64::MAX),
+            (0..64).prop_map(|bit| 1_u64 << bit)
+        ]
+    }
+
+    fn point() -> impl Strategy<Value = Point> {
+        let cells = vec(number(), family().layout().cell_count());
+        let counts = btree_map(location(), number().prop_map(|count| count.max(1)), 0..300);
+        (cells, vec(counts, 2)).prop_map(|(cells, counts)| {
+            let ordered = counts.iter().map(BTreeMap::len).collect();
+            let counts = counts.into_iter().map(|counts| counts.into_iter().collect()).collect();
+            Point { cells, counts, ordered }
+        })
+    }
+
+    fn encoded(point: &Point) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        point.encode(&mut bytes);
+        bytes
+    }
+
+    /// The sum of points, one cell and one counter at a time.
+    fn sum(points: &[Point], layout: &Layout) -> Point {
+        let mut sum = Point::new(layout);
+        let mut counts = vec![BTreeMap::new(); 2];
+        for point in points {
+            for (cell, &value) in point.cells.iter().enumerate() {
+                let raising = layout.histograms().iter().any(|metric| {
+                    [metric.max_cell(), metric.min_complement_cell()].contains(&cell)
+                });
+                let old = sum.cells[cell];
+                sum.cells[cell] = if raising { old.max(value) } else { old.saturating_add(value) };
+            }
+            for (counts, more) in counts.iter_mut().zip(&point.counts) {
+                for &(location, count) in more {
+                    let old = counts.entry(location).or_insert(0_u64);
+                    *old = old.saturating_add(count);
+                }
+            }
+        }
+        sum.ordered = counts.iter().map(BTreeMap::len).collect();
+        sum.counts = counts.into_iter().map(|counts| counts.into_iter().collect()).collect();
+        sum
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn a_point_is_what_its_encoding_says(point in point()) {
+            let family = family();
+            let mut read = Point::new(family.layout());
+            read.add_encoded(&encoded(&point), family.layout());
+            read.merge_counts();
+            prop_assert_eq!(read, point);
+        }
+
+        /// Encoded or not, in any order, with enough counts to be put in order in between.
+        #[test]
+        fn points_merge_to_their_sum(
+            points in vec(point(), 0..8),
+            shuffled in Just((0..8).collect::<Vec<usize>>()).prop_shuffle(),
+            encode in vec(any::<bool>(), 8),
+        ) {
+            let family = family();
+            let mut merged = Point::new(family.layout());
+            for at in shuffled.into_iter().filter(|at| *at < points.len()) {
+                if encode[at] {
+                    merged.add_encoded(&encoded(&points[at]), family.layout());
+                } else {
+                    merged.add(&points[at], family.layout());
+                }
+            }
+            merged.merge_counts();
+            prop_assert_eq!(merged, sum(&points, family.layout()));
+        }
+
+        #[test]
+        fn largest_and_smallest_of_a_finished_point_lie_where_its_counts_do(mut point in point()) {
+            let family = family();
+            let raw = point.clone();
+            point.finish(family.layout());
+            for (index, metric) in family.layout().histograms().iter().enumerate() {
+                let counts = point.counts(index);
+                prop_assert_eq!(point.max(metric).is_some(), !counts.is_empty());
+                let (Some(max), Some(min)) = (point.max(metric), point.min(metric)) else {
+                    continue;
+                };
+                let at = |value| metric.precision.locate(value);
+                prop_assert_eq!(at(max), counts[counts.len() - 1].0);
+                prop_assert_eq!(at(min), counts[0].0);
+                let (raw_max, raw_min) =
+                    (raw.cell(metric.max_cell()), !raw.cell(metric.min_complement_cell()));
+                if raw_max <= MAX_VALUE && at(raw_max) == at(max) {
+                    prop_assert_eq!(raw_max, max);
+                }
+                if raw_min <= MAX_VALUE && at(raw_min) == at(min) {
+                    prop_assert_eq!(raw_min, min);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_difference_of_counts_survives_the_wrap_of_48_bits() {
+        let at = |value| Precision::Two.locate(value);
+        let mut before = vec![Counted::new((at(5), Counted::MASK)), Counted::new((at(9), 1))];
+        let mut counts = vec![(at(5), Counted::MASK + 3), (at(9), 1)];
+        subtract(&mut counts, &mut before, true);
+        assert_eq!(counts, [(at(5), 3)]);
+        let mut counts = vec![(at(2), 4), (at(5), Counted::MASK + 4), (at(9), 1)];
+        subtract(&mut counts, &mut before, true);
+        assert_eq!(counts, [(at(2), 4), (at(5), 1)]);
+        let mut counts = vec![(at(2), 4), (at(5), Counted::MASK + 4), (at(9), 1)];
+        subtract(&mut counts, &mut before, false);
+        assert_eq!(counts, []);
+    }
 }

@@ -58,7 +58,8 @@ impl Series {
     }
 
     /// Puts what it has counted since the last call into `delta`, and starts the next slice of time.
-    /// `false` says that there was nothing, and `delta` is not to be used.
+    /// `false` says that there was nothing, and `delta` is not to be used. To be read, a delta has to
+    /// be finished; see [`Point::finish`].
     pub(crate) fn take_delta(&self, layout: &Layout, delta: &mut Point) -> bool {
         self.delta(layout, delta, true)
     }
@@ -79,7 +80,6 @@ impl Series {
             let largest = if take { self.lanes.take_max(slice) } else { self.lanes.max(slice) };
             delta.cells_mut()[ever] = largest;
         }
-        delta.settle(layout);
         true
     }
 
@@ -181,5 +181,117 @@ impl Series {
             + self.lanes.memory_bytes()
             + self.baseline().memory_bytes()
             + table_entry
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::{Family, FamilySpec};
+    use crate::lane::{COUNTING_LANES, FULL};
+    use crate::metric::{HistogramSpec, Unit};
+    use crate::thread_number::{ThreadNumber, exclusive_lanes};
+
+    fn family() -> Family {
+        let spec = FamilySpec {
+            name: "family".into(),
+            labels: vec![],
+            counters: vec![],
+            histograms: vec![HistogramSpec { name: "h".into(), unit: Unit::One, bounds: vec![5] }],
+            digits: 2,
+            series_limit: 1,
+        };
+        Family::new(spec).expect("valid")
+    }
+
+    /// A number that gives its holder histogram counters. Other tests hold some now and then.
+    fn counting_number() -> ThreadNumber {
+        loop {
+            let number = ThreadNumber::take();
+            if number.get() < COUNTING_LANES.min(exclusive_lanes()) {
+                return number;
+            }
+            drop(number);
+            std::thread::yield_now();
+        }
+    }
+
+    fn record(writer: &impl Writer, layout: &Layout, value: u64) {
+        Series::observe(writer, &layout.histograms()[0], value);
+        writer.finish(&writer.cells()[layout.events_cell()]);
+    }
+
+    #[test]
+    fn deltas_add_up_to_all_events_while_counters_are_carried() {
+        let family = family();
+        let layout = family.layout();
+        let metric = &layout.histograms()[0];
+        let series = Series::new(LabelSet::new([]), layout);
+        let samples = 1_500 * u64::from(FULL) + 7;
+        let mut sum = Point::new(layout);
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                let number = counting_number();
+                let lane = series.lanes().exclusive(&number).expect("a lane of its own");
+                for sample in 0..samples {
+                    record(&series.lanes().own(lane), layout, 5 + sample % 2);
+                }
+            });
+            let mut delta = Point::new(layout);
+            loop {
+                let last = writer.is_finished();
+                if series.take_delta(layout, &mut delta) {
+                    sum.add(&delta, layout);
+                    sum.merge_counts();
+                    assert!(sum.sample_count(0) <= samples);
+                }
+                if last {
+                    break;
+                }
+            }
+        });
+        sum.finish(layout);
+        assert_eq!(sum, series.point(layout));
+        let at = |value| metric.precision.locate(value);
+        assert_eq!(sum.counts(0), [(at(5), samples / 2 + 1), (at(6), samples / 2)]);
+        assert_eq!(sum.cell(layout.events_cell()), samples);
+        assert_eq!(sum.cell(metric.sum_cell()), 5 * samples + samples / 2);
+        assert_eq!(sum.cell(metric.covered_cell(0)), samples / 2 + 1);
+    }
+
+    /// A slice ends after a sample has become the largest one and before it is counted, or before
+    /// both: the sum of both slices knows it exactly.
+    #[test]
+    fn the_largest_and_smallest_sample_are_not_lost_between_two_slices() {
+        let family = family();
+        let layout = family.layout();
+        let metric = &layout.histograms()[0];
+        for (value, largest, smallest) in [(1_000_003, 1_000_003, 5_001), (1_003, 5_001, 1_003)] {
+            let series = Series::new(LabelSet::new([]), layout);
+            let shared = series.lanes().shared();
+            record(&shared, layout, 5_001);
+
+            let cells = shared.cells();
+            let [_, max, min_complement, slice_max, slice_min_complement] = metric.scalars(cells);
+            shared.raise(slice_max, max, value);
+            shared.raise(slice_min_complement, min_complement, !value);
+            let [mut first, mut second, mut sum] = [(); 3].map(|()| Point::new(layout));
+            assert!(series.take_delta(layout, &mut first));
+            shared.count(shared.find(0, metric.precision.locate(value)));
+            shared.finish(&cells[layout.events_cell()]);
+            assert!(series.take_delta(layout, &mut second));
+            assert!(!series.take_delta(layout, &mut Point::new(layout)));
+
+            sum.add(&first, layout);
+            sum.add(&second, layout);
+            sum.finish(layout);
+            assert_eq!((sum.max(metric), sum.min(metric)), (Some(largest), Some(smallest)));
+            for slice in [&mut first, &mut second] {
+                slice.finish(layout);
+                let ends = [slice.min(metric), slice.max(metric)];
+                let at = ends.map(|value| value.map(|value| metric.precision.locate(value)));
+                assert_eq!(at, [Some(slice.counts(0)[0].0); 2]);
+            }
+        }
     }
 }

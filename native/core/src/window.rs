@@ -174,7 +174,7 @@ impl Slice {
             next.families[at].add_to(&mut points, layout);
             let mut merged = Encoded::default();
             for (labels, mut point) in points {
-                point.finish();
+                point.merge_counts();
                 merged.push(&labels, &point);
             }
             merged

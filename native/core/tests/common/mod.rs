@@ -91,7 +91,12 @@ impl Default for Calls {
 
 impl Calls {
     pub fn start(self) -> RunningCalls {
-        let running = Running::start(json!({
+        self.start_with(Value::Null)
+    }
+
+    /// Starts with slices of time as these windows say.
+    pub fn start_with(self, windows: Value) -> RunningCalls {
+        let mut definition = json!({
             "families": [{
                 "name": "calls",
                 "labels": ["method"],
@@ -112,8 +117,11 @@ impl Calls {
             }],
             "ref_limit": 0,
             "worker_limit": 0,
-        }));
-        RunningCalls(running)
+        });
+        if !windows.is_null() {
+            definition["windows"] = windows;
+        }
+        RunningCalls(Running::start(definition))
     }
 }
 

@@ -27,7 +27,7 @@ defmodule DSPexTelemetry do
   """
 
   alias DSPexTelemetry.{Catalogue, Info, Instance, InstanceSupervisor, Native, Options}
-  alias DSPexTelemetry.{Report, Window}
+  alias DSPexTelemetry.{Report, Top, Window}
 
   @overflow_label :otel_metric_overflow
 
@@ -185,6 +185,42 @@ defmodule DSPexTelemetry do
   def info(options \\ []) do
     name = instance!(options)
     Info.new(name, Instance.fetch!(name), Instance.attached?(name))
+  end
+
+  @doc """
+  A screen for `iex` that refreshes itself: the methods that took most time in the last slice, spikes
+  of errors, unusual latencies, and the worker pool. Any key ends it.
+
+  Without a terminal, as in a script whose output goes to a file, it prints once and returns.
+
+  Options, beside `:instance`:
+
+    * `:interval` - milliseconds between two refreshes, an integer from 100 to 60000; 1000 by default
+
+  Returns `:ok`, which `iex` does not print.
+  """
+  @spec top(keyword()) :: :ok | atom()
+  def top(options \\ []) do
+    {interval, options} = Keyword.pop(options, :interval, 1_000)
+    name = instance!(options)
+    handle = Instance.fetch!(name)
+    Top.run(fn -> top_data(name, handle) end, interval: interval)
+  end
+
+  defp top_data(name, %{native: native, options: options}) do
+    now = Instance.now()
+    window = {:last, options.slice}
+    performance = Native.performance(native, window, now)
+    errors = Native.errors(native, window, now)
+
+    %{
+      instance: name,
+      interval: performance.interval,
+      operations: performance.rows,
+      spikes: errors.spikes,
+      anomalies: errors.anomalies,
+      pool: Native.report(native, window, now).pool
+    }
   end
 
   @doc """

@@ -7,6 +7,7 @@ defmodule DSPexTelemetry.OptionsTest do
 
   doctest DSPexTelemetry.Options
   doctest DSPexTelemetry.Reason
+  doctest DSPexTelemetry.Window
 
   @defaults %{
     name: DSPexTelemetry,

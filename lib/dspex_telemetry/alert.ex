@@ -128,11 +128,13 @@ defmodule DSPexTelemetry.Alert do
     ": " <>
       (causes
        |> Enum.take(3)
-       |> Enum.map_join(", ", &"#{&1.count} × #{cause(&1.kind, printable(&1.reason))}"))
+       |> Enum.map_join(", ", &"#{&1.count} × #{printable(cause(&1))}"))
   end
 
-  defp cause(same, same), do: same
-  defp cause(kind, reason), do: "#{kind} #{reason}"
+  @doc "The kind and reason of a cause in words."
+  @spec cause(%{kind: String.t(), reason: String.t()}) :: String.t()
+  def cause(%{kind: same, reason: same}), do: same
+  def cause(%{kind: kind, reason: reason}), do: "#{kind} #{reason}"
 
   defp emit_anomaly(anomaly, added, without, instance) do
     {measurements, metadata} =

@@ -73,10 +73,20 @@ defmodule DSPexTelemetry.PerformanceMonitor do
   @spec report(keyword()) :: [row()]
   def report(options \\ []) do
     {window, options} = Keyword.pop(options, :window, :last_minute)
-    window = Window.native!(window)
-    native = options |> DSPexTelemetry.instance!() |> Instance.native!()
-    %{interval: interval, rows: rows} = Native.performance(native, window, Instance.now())
+    %{interval: interval, rows: rows} = fetch(window, DSPexTelemetry.instance!(options))
     Enum.map(rows, &Map.put(&1, :interval, interval))
+  end
+
+  @doc false
+  # The rows with the intervals that they cover and compare with.
+  @spec fetch(Window.t(), atom()) :: %{
+          interval: Window.interval(),
+          previous: Window.interval() | nil,
+          rows: [map()]
+        }
+  def fetch(window, instance) do
+    window = Window.native!(window)
+    Native.performance(Instance.native!(instance), window, Instance.now())
   end
 
   @doc """

@@ -30,7 +30,7 @@ defmodule DSPexTelemetry.Top.ScreenTest do
             add (Index)              25.0    2.50  10.00  100us  250us   ↓25%  500us  1.00s
 
            Error spikes
-            add (Index)  12 of 40 failed  09:00:01 to 09:00:04  exception TimeoutError (9)
+            add (Index)  40 errors  09:00:01 to 09:00:04  exception TimeoutError (9)
 
            Latency anomalies
             search (Index)  p95 12.0ms, above the median of 3.00ms
@@ -113,7 +113,7 @@ defmodule DSPexTelemetry.Top.ScreenTest do
 
     text = render(data, {120, 24})
     assert text =~ "09:00:04  b frequent (2)\n"
-    assert text =~ ~r/ n \(C\) +12 of 40 failed  09:00:01 to 09:00:04\n/
+    assert text =~ ~r/ n \(C\) +40 errors  09:00:01 to 09:00:04\n/
     assert text =~ "p95 12.0ms, below the median of 3.00ms\n"
     assert text =~ "p95 12.0ms, above the median of 3.00ms\n"
     refute text =~ "rare"
@@ -163,7 +163,7 @@ defmodule DSPexTelemetry.Top.ScreenTest do
     assert coloured =~ "\e[31m2.00 % errors\e[0m"
     assert coloured =~ "\e[31m  10.00\e[0m"
     assert coloured =~ "\e[33m   ↑50%\e[0m"
-    assert coloured =~ "\e[31m  12 of 40 failed\e[0m"
+    assert coloured =~ "\e[31m  40 errors\e[0m"
     assert coloured =~ "\e[33m  p95 12.0ms, above the median of 3.00ms\e[0m"
     refute coloured =~ ~r/\e\[3.m *↓/
     assert Regex.replace(~r/\e\[\d+m/, coloured, "") == render(example(), {80, 24})

@@ -9,6 +9,7 @@ defmodule DSPexTelemetry.Top.Screen do
 
   import DSPexTelemetry.Report.Columns
 
+  alias DSPexTelemetry.Alert
   alias DSPexTelemetry.Report.Table
 
   # Names, widths and cells of the numbers behind the name of a method.
@@ -62,7 +63,7 @@ defmodule DSPexTelemetry.Top.Screen do
           }
         }
 
-  @typedoc "A time in which much more calls of a method failed than usually."
+  @typedoc "Errors of a method that came within a short time; `total` are all since the first."
   @type spike :: %{
           method: String.t(),
           python_class: String.t(),
@@ -73,7 +74,7 @@ defmodule DSPexTelemetry.Top.Screen do
           causes: [%{kind: String.t(), reason: String.t(), count: non_neg_integer()}]
         }
 
-  @typedoc "A method whose latency is far from that of the others."
+  @typedoc "A method whose latency is far from what it was before."
   @type anomaly :: %{
           method: String.t(),
           python_class: String.t(),
@@ -212,7 +213,7 @@ defmodule DSPexTelemetry.Top.Screen do
       for spike <- spikes do
         [
           name(spike, name_width),
-          {:red, "  #{spike.error_count} of #{spike.total} failed"},
+          {:red, "  #{spike.total} errors"},
           "  #{clock(spike.first_unix_ms)} to #{clock(spike.last_unix_ms)}",
           cause(spike.causes)
         ]
@@ -224,8 +225,8 @@ defmodule DSPexTelemetry.Top.Screen do
   defp cause([]), do: ""
 
   defp cause(causes) do
-    %{kind: kind, reason: reason, count: count} = Enum.max_by(causes, & &1.count)
-    printable("  #{kind} #{reason} (#{count})")
+    cause = Enum.max_by(causes, & &1.count)
+    printable("  #{Alert.cause(cause)} (#{cause.count})")
   end
 
   defp anomalies(%{anomalies: []}, _columns), do: {["no latency anomalies"], []}

@@ -13,6 +13,7 @@ use crate::signal::{Signal, SuppressedWaits};
 use crate::spike::SpikeSpec;
 use crate::surroundings::Surroundings;
 use crate::throttle::Throttle;
+use crate::window::Moment;
 
 /// What is signalled.
 #[derive(Clone, Debug, Deserialize)]
@@ -65,15 +66,15 @@ impl Alerts {
     }
 
     /// What is over by now.
-    pub(crate) fn tick(&self, now_ms: u64, surroundings: &Surroundings) {
+    pub(crate) fn tick(&self, now: Moment, surroundings: &Surroundings) {
         let Surroundings { signals, spikes, queue_waits, .. } = surroundings;
-        for over in spikes.sweep(now_ms) {
-            signals.send(Signal::ErrorSpikeOver(over));
+        for over in spikes.sweep(now.ms) {
+            signals.send(now, Signal::ErrorSpikeOver(over));
         }
-        for (command, suppressed) in queue_waits.flush(now_ms) {
+        for (command, suppressed) in queue_waits.flush(now.ms) {
             let command = command.as_ref().to_owned();
             let waits = SuppressedWaits { command, suppressed };
-            signals.send(Signal::QueueWaitsSuppressed(waits));
+            signals.send(now, Signal::QueueWaitsSuppressed(waits));
         }
     }
 
@@ -83,7 +84,7 @@ impl Alerts {
         family: usize,
         labels: &LabelSet,
         delta: &Point,
-        now_ms: u64,
+        now: Moment,
         surroundings: &Surroundings,
     ) {
         let Some(watched) = self.watched.as_ref().filter(|watched| watched.index == family) else {
@@ -95,18 +96,18 @@ impl Alerts {
         let mut samples = Samples::new(metric);
         samples.add(delta, metric);
         if let Some(p95) = samples.quantile(0.95) {
-            let change = watched.anomalies.observe(labels, now_ms, samples.count(), p95);
+            let change = watched.anomalies.observe(labels, now.ms, samples.count(), p95);
             if let Some(change) = change {
-                surroundings.signals.send(Signal::LatencyAnomaly(change));
+                surroundings.signals.send(now, Signal::LatencyAnomaly(change));
             }
         }
     }
 
     /// All series have told what they counted in the slice.
-    pub(crate) fn end_slice(&self, now_ms: u64, surroundings: &Surroundings) {
+    pub(crate) fn end_slice(&self, now: Moment, surroundings: &Surroundings) {
         if let Some(watched) = &self.watched {
-            for change in watched.anomalies.sweep(now_ms, self.silence_ms, self.forget_ms) {
-                surroundings.signals.send(Signal::LatencyAnomaly(change));
+            for change in watched.anomalies.sweep(now.ms, self.silence_ms, self.forget_ms) {
+                surroundings.signals.send(now, Signal::LatencyAnomaly(change));
             }
         }
     }

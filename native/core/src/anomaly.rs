@@ -16,7 +16,7 @@ use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use crate::label::LabelSet;
-use crate::spike::serialize_key;
+use crate::table::{serialize_key, table_bytes};
 pub use range::Direction;
 use range::Range;
 
@@ -160,7 +160,8 @@ struct KeyHistory {
     observed_ms: u64,
     /// Oldest first. Six digits are enough to tell what is usual.
     p95s: VecDeque<f32>,
-    anomaly: Option<Ongoing>,
+    /// Boxed, because few keys have one.
+    anomaly: Option<Box<Ongoing>>,
 }
 
 /// An anomaly that is on, as last observed.
@@ -273,7 +274,7 @@ impl Anomalies {
             .iter()
             .map(|(key, history)| key.memory_bytes() + history.p95s.capacity() * size_of::<f32>());
         of_keys.sum::<usize>()
-            + table.keys.capacity() * size_of::<(LabelSet, KeyHistory)>()
+            + table_bytes(&table.keys)
             + table.scratch.capacity() * size_of::<f64>()
     }
 
@@ -338,7 +339,7 @@ impl KeyHistory {
         let direction = outside?;
         let ongoing = Ongoing { started_ms: seen.at_ms, direction, last: seen, range };
         let started = AnomalyChange::Started(ongoing.describe(key));
-        self.anomaly = Some(ongoing);
+        self.anomaly = Some(Box::new(ongoing));
         Some(started)
     }
 

@@ -18,7 +18,7 @@ use crate::plan_spec::PlanSpec;
 use crate::point::Point;
 use crate::refs::Refs;
 use crate::series::Series;
-use crate::signal::{Signal, Signals};
+use crate::signal::{Sent, Signals};
 use crate::spike::Spikes;
 use crate::surroundings::{Clock, Surroundings};
 use crate::usage::{Kind, Usage, UsageError};
@@ -159,7 +159,7 @@ impl Instance {
     /// Does what time brings: ends the slice that is under way if its time has come, and signals
     /// what is over. To be called at least once in the length of a slice, or slices get longer.
     pub fn tick(&self, now: Moment) {
-        self.alerts.tick(now.ms, &self.surroundings);
+        self.alerts.tick(now, &self.surroundings);
         let state = self.write();
         if state.windows.is_due(now.ms) {
             self.end_slice_of(state, now);
@@ -182,11 +182,11 @@ impl Instance {
             for series in family.series_with_overflow() {
                 if series.take_delta(family.layout(), &mut delta) {
                     collector.push(index, series.labels(), &delta);
-                    self.alerts.slice(index, series.labels(), &delta, now.ms, &self.surroundings);
+                    self.alerts.slice(index, series.labels(), &delta, now, &self.surroundings);
                 }
             }
         }
-        self.alerts.end_slice(now.ms, &self.surroundings);
+        self.alerts.end_slice(now, &self.surroundings);
         let layouts: Vec<_> = self.families.iter().map(|family| family.layout()).collect();
         state.windows.end_slice(now.ms, &layouts);
     }
@@ -202,7 +202,7 @@ impl Instance {
     }
 
     /// Where signals come out.
-    pub fn signals(&self) -> Receiver<Signal> {
+    pub fn signals(&self) -> Receiver<Sent> {
         self.surroundings.signals.receiver()
     }
 

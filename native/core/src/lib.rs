@@ -35,6 +35,7 @@ pub mod signal;
 pub mod space_saving;
 pub mod spike;
 pub mod surroundings;
+mod table;
 pub mod thread_number;
 pub mod throttle;
 pub mod usage;

@@ -296,7 +296,8 @@ impl Plan {
         let Surroundings { signals, usage, clock, refs, .. } = &*self.surroundings;
         if feed.family.is_first_overflow() {
             let event = feed.family.name().to_owned();
-            signals.send(Signal::Overflow(Overflow { event, limit: feed.family.series_limit() }));
+            let overflow = Overflow { event, limit: feed.family.series_limit() };
+            signals.send(clock(), Signal::Overflow(overflow));
         }
         // Of a series it would be read now and then; here the name is lost unless it is told at once.
         if feed.is_use
@@ -320,16 +321,17 @@ impl Plan {
         let key = failure.key.resolve(fields, refs);
         let kind = failure.kind.resolve(fields);
         let reason = failure.reason.resolve(fields);
-        let change = spikes.record(&key, &kind, &reason, clock().ms);
+        let now = clock();
+        let change = spikes.record(&key, &kind, &reason, now.ms);
         if let Some(over) = change.over {
-            signals.send(Signal::ErrorSpikeOver(over));
+            signals.send(now, Signal::ErrorSpikeOver(over));
         }
         if let Some(spike) = change.spike {
             let (family, cell) = &failure.spikes;
             let series = family.get_or_create(&key).unwrap_or_else(|| family.overflow_for_event());
             let shared = series.lanes().shared();
             shared.finish(&shared.cells()[*cell]);
-            signals.send(Signal::ErrorSpike(spike));
+            signals.send(now, Signal::ErrorSpike(spike));
         }
     }
 
@@ -344,11 +346,13 @@ impl Plan {
     fn waited(&self, wait: &Wait, waited: u64, fields: &Fields<'_>) {
         let Surroundings { signals, queue_waits, clock, .. } = &*self.surroundings;
         let command = label::normalise(fields.text(wait.command));
-        if let Some(suppressed) = queue_waits.admit(&command, clock().ms) {
+        let now = clock();
+        if let Some(suppressed) = queue_waits.admit(&command, now.ms) {
             let worker_id = label::normalise(fields.text(wait.worker)).into_owned();
             let command = command.into_owned();
             let wait_us = waited as f64 / 1e3;
-            signals.send(Signal::QueueWait(QueueWait { worker_id, command, wait_us, suppressed }));
+            let wait = QueueWait { worker_id, command, wait_us, suppressed };
+            signals.send(now, Signal::QueueWait(wait));
         }
     }
 }

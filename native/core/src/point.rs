@@ -398,6 +398,7 @@ mod tests {
             counters: vec![CounterSpec { name: "total".into(), dimensions: vec![] }],
             histograms: vec![histogram("first"), histogram("second")],
             digits: 3,
+            usage: None,
             series_limit: 1,
         };
         Family::new(spec).expect("valid")

@@ -200,6 +200,7 @@ mod tests {
             histograms: vec![HistogramSpec { name: "h".into(), unit: Unit::One, bounds: vec![5] }],
             digits: 2,
             series_limit: 1,
+            usage: None,
         };
         Family::new(spec).expect("valid")
     }

@@ -229,20 +229,21 @@ impl DescribedAnomaly {
     }
 }
 
-impl Signal {
+impl Sent {
     /// The signal as it is told.
-    pub fn describe(&self, now: Moment) -> Described {
-        match self {
-            Self::ErrorSpike(spike) => Described::ErrorSpike(DescribedSpike::started(spike, now)),
-            Self::ErrorSpikeOver(over) => {
-                Described::ErrorSpikeOver(DescribedSpikeOver::new(over, now))
+    pub fn describe(&self) -> Described {
+        let at = self.at;
+        match &self.signal {
+            Signal::ErrorSpike(spike) => Described::ErrorSpike(DescribedSpike::started(spike, at)),
+            Signal::ErrorSpikeOver(over) => {
+                Described::ErrorSpikeOver(DescribedSpikeOver::new(over, at))
             }
-            Self::LatencyAnomaly(change) => {
-                Described::LatencyAnomaly(DescribedAnomaly::changed(change, now))
+            Signal::LatencyAnomaly(change) => {
+                Described::LatencyAnomaly(DescribedAnomaly::changed(change, at))
             }
-            Self::QueueWait(wait) => Described::QueueWait(wait.clone()),
-            Self::QueueWaitsSuppressed(waits) => Described::QueueWaitsSuppressed(waits.clone()),
-            Self::Overflow(overflow) => Described::Overflow(overflow.clone()),
+            Signal::QueueWait(wait) => Described::QueueWait(wait.clone()),
+            Signal::QueueWaitsSuppressed(waits) => Described::QueueWaitsSuppressed(waits.clone()),
+            Signal::Overflow(overflow) => Described::Overflow(overflow.clone()),
         }
     }
 }
@@ -278,10 +279,19 @@ pub struct Overflow {
     pub limit: usize,
 }
 
+/// A signal, and when it was sent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sent {
+    /// The time.
+    pub at: Moment,
+    /// The signal.
+    pub signal: Signal,
+}
+
 /// The sending end.
 pub struct Signals {
-    sender: Sender<Signal>,
-    receiver: Receiver<Signal>,
+    sender: Sender<Sent>,
+    receiver: Receiver<Sent>,
     dropped: AtomicU64,
 }
 
@@ -293,14 +303,14 @@ impl Signals {
     }
 
     /// Sends a signal, or drops it if there is no room.
-    pub fn send(&self, signal: Signal) {
-        if self.sender.try_send(signal).is_err() {
+    pub fn send(&self, at: Moment, signal: Signal) {
+        if self.sender.try_send(Sent { at, signal }).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
 
     /// The receiving end.
-    pub fn receiver(&self) -> Receiver<Signal> {
+    pub fn receiver(&self) -> Receiver<Sent> {
         self.receiver.clone()
     }
 
@@ -314,20 +324,23 @@ impl Signals {
 mod tests {
     use super::*;
 
-    fn overflow(limit: usize) -> Signal {
-        Signal::Overflow(Overflow { event: "event".to_owned(), limit })
+    const NOW: Moment = Moment { ms: 5, unix_ms: 1_000 };
+
+    fn overflow(limit: usize) -> Sent {
+        let overflow = Overflow { event: "event".to_owned(), limit };
+        Sent { at: NOW, signal: Signal::Overflow(overflow) }
     }
 
     #[test]
     fn a_full_channel_drops_and_counts() {
         let signals = Signals::new(2);
         for limit in 0..5 {
-            signals.send(overflow(limit));
+            signals.send(NOW, overflow(limit).signal);
         }
         assert_eq!(signals.dropped_total(), 3);
         let kept: Vec<_> = signals.receiver().try_iter().collect();
         assert_eq!(kept, [overflow(0), overflow(1)]);
-        signals.send(overflow(7));
+        signals.send(NOW, overflow(7).signal);
         assert_eq!(signals.receiver().try_recv(), Ok(overflow(7)));
     }
 }

@@ -10,9 +10,10 @@ use std::mem::size_of;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use crate::label::LabelSet;
+use crate::table::{serialize_key, table_bytes};
 pub use cause::Cause;
 use cause::{CauseId, Causes, Counters};
 
@@ -241,7 +242,6 @@ impl Spikes {
     /// Bytes allocated for keys, errors, causes and ended spikes.
     pub fn memory_bytes(&self) -> usize {
         let table = self.table();
-        let key = size_of::<(LabelSet, KeyErrors)>();
         let of_keys = table.keys.iter().map(|(key, errors)| {
             let newest = errors.newest.capacity() * size_of::<Error>();
             let spike = errors.spike.as_ref().map_or(0, |spike| spike.counters.memory_bytes());
@@ -252,7 +252,7 @@ impl Spikes {
             let causes = causes.sum::<usize>() + over.causes.capacity() * size_of::<Cause>();
             over.key.memory_bytes() + causes
         });
-        table.keys.capacity() * key
+        table_bytes(&table.keys)
             + of_keys.sum::<usize>()
             + table.recent.capacity() * size_of::<SpikeOver>()
             + of_recent.sum::<usize>()
@@ -407,12 +407,4 @@ impl SpikeSpec {
     fn in_window(&self, at_ms: u64, now_ms: u64) -> bool {
         now_ms.saturating_sub(at_ms) < self.window_ms
     }
-}
-
-/// Writes a key as the list of its values.
-pub(crate) fn serialize_key<S: Serializer>(
-    key: &LabelSet,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(key.values())
 }

@@ -7,17 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 
 use crate::label::normalise;
+use crate::table::table_bytes;
 
-/// The key under which [`Throttle::flush`] tells of the keys that share an entry.
+/// The key under which [`Throttle::flush`] tells of the keys that share an entry. One of that name
+/// may have its own as well.
 pub const SHARED_KEY: &str = "other";
 
 /// Admits at most one of many equal things in an interval, such as one warning per second and
 /// command.
 ///
 /// Keys are cut at 256 bytes. As many keys as the limit have an entry of their own; those that find
-/// no room share one, and with it their admissions and the number suppressed. A key named
-/// [`SHARED_KEY`] always uses the shared entry. Times of a key never go back: a time below one
-/// already seen counts as the latter.
+/// no room share one, and with it their admissions and the number suppressed, until an interval has
+/// passed since the last shared admission and [`Throttle::flush`] has made room. Times of a key
+/// never go back: a time below one already seen counts as the latter.
 ///
 /// ```
 /// use telemetry_core::throttle::Throttle;
@@ -70,7 +72,7 @@ impl Throttle {
         // A key that was admitted by the shared entry a moment ago must not be admitted again by
         // one of its own.
         let has_room = table.keys.len() < self.key_limit;
-        if has_room && *key != *SHARED_KEY && table.shared.may_admit(now_ms, self.interval_ms) {
+        if has_room && table.shared.may_admit(now_ms, self.interval_ms) {
             let entry = Entry { admitted_ms: Some(now_ms), suppressed: 0 };
             table.keys.insert(key.into(), entry);
             return Some(0);
@@ -100,7 +102,7 @@ impl Throttle {
     pub fn memory_bytes(&self) -> usize {
         let table = self.table();
         let text_bytes = table.keys.keys().map(|key| key.len() + 2 * size_of::<usize>());
-        text_bytes.sum::<usize>() + table.keys.capacity() * size_of::<(Arc<str>, Entry)>()
+        text_bytes.sum::<usize>() + table_bytes(&table.keys)
     }
 
     /// Forgets all admissions and what was suppressed.
@@ -117,7 +119,7 @@ impl Throttle {
 impl Entry {
     fn admit(&mut self, now_ms: u64, interval_ms: u64) -> Option<u64> {
         if self.may_admit(now_ms, interval_ms) {
-            self.admitted_ms = Some(now_ms);
+            self.admitted_ms = self.admitted_ms.max(Some(now_ms));
             return Some(std::mem::take(&mut self.suppressed));
         }
         self.suppressed += 1;

@@ -80,7 +80,8 @@ impl fmt::Display for Flaw {
     }
 }
 
-/// Why a usage file cannot be opened or saved. Nothing was changed then.
+/// Why a usage file cannot be opened or saved. Nothing was changed then, but see
+/// [`UsageFile::save`].
 #[derive(Debug, Error)]
 pub enum UsageFileError {
     /// A path such as `/` or `folder/..`.
@@ -90,7 +91,10 @@ pub enum UsageFileError {
         path: PathBuf,
     },
     /// The folder is missing, or is none, or cannot be entered.
-    #[error("usage file {} needs the folder {}: {source}; create it or choose another path", .path.display(), .folder.display())]
+    #[error(
+        "usage file {} needs the folder {}: {source}; create it or choose another path",
+        .path.display(), .folder.display()
+    )]
     Folder {
         /// The path of the file.
         path: PathBuf,
@@ -106,7 +110,10 @@ pub enum UsageFileError {
         path: PathBuf,
     },
     /// Somebody else has the file open.
-    #[error("usage file {} is in use by {by}; give each instance a file of its own", .path.display())]
+    #[error(
+        "usage file {} is in use by {by}; give each instance a file of its own",
+        .path.display()
+    )]
     InUse {
         /// The path.
         path: PathBuf,
@@ -114,13 +121,19 @@ pub enum UsageFileError {
         by: String,
     },
     /// An owner of the same name has opened the file since.
-    #[error("usage file {} was taken over by a newer owner of the same name; it was not saved", .path.display())]
+    #[error(
+        "usage file {} was taken over by a newer owner of the same name; it was not saved",
+        .path.display()
+    )]
     TakenOver {
         /// The path.
         path: PathBuf,
     },
     /// A file that cannot be read could not be renamed either.
-    #[error("usage file {} is {why} and cannot be renamed to {} ({source}); move it away", .path.display(), .to.display())]
+    #[error(
+        "usage file {} is {why} and cannot be renamed to {} ({source}); move it away",
+        .path.display(), .to.display()
+    )]
     SetAside {
         /// The path.
         path: PathBuf,

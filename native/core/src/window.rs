@@ -31,7 +31,7 @@ pub struct WindowSpec {
 }
 
 /// A moment, on the clock that only counts up and on the calendar's.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
     /// Milliseconds on a clock that never goes back.
     pub ms: u64,

@@ -294,6 +294,11 @@ impl Model {
                 let (from, to) = (back(length.saturating_mul(2)), back(length));
                 (from..to, between(from, to).collect())
             }
+            Window::Between(from, to) => {
+                let to = self.bound(to);
+                let from = self.bound(from).min(to);
+                (from..to, between(from, to).collect())
+            }
         }
     }
 }
@@ -434,7 +439,7 @@ proptest! {
                     if let Step::TickAtBound = step {
                         now = (now / SLICE_MS + 1) * SLICE_MS;
                     }
-                    running.instance.tick(now);
+                    running.instance.tick(at(now));
                     model.tick(now);
                     check_info(&running, &model);
                 }
@@ -442,14 +447,16 @@ proptest! {
                     check(&running, &model, Window::SinceStart, now);
                     check(&running, &model, Window::Last(length), now);
                     check(&running, &model, Window::Previous(length), now);
+                    let from = now.saturating_sub(length);
+                    check(&running, &model, Window::Between(from, now.saturating_sub(length / 3)), now);
                     check_relations(&running, &model, length, now);
                 }
                 Step::Retire(timeout) => {
-                    let retired = running.instance.retire_idle(now, timeout);
+                    let retired = running.instance.retire_idle(at(now), timeout);
                     prop_assert_eq!(retired, model.retire(now, timeout));
                 }
                 Step::Reset => {
-                    running.instance.reset(now);
+                    running.instance.reset(at(now));
                     model.reset(now);
                 }
             }
@@ -466,9 +473,11 @@ fn slices_without_length_are_refused() {
     let definition = json!({
         "families": [], "plans": [], "ref_limit": 0, "worker_limit": 0,
         "windows": {"slice_ms": 0, "history_ms": 1, "memory_limit": 1},
+        "alerts": common::alerts(), "usage_capacity": 1,
     });
     let definition: Definition = serde_json::from_value(definition).unwrap();
-    assert_eq!(Instance::start(definition, 0).map(|_| ()), Err(DefinitionError::SliceLength));
+    let started = Instance::start(definition, Box::new(|| at(0)));
+    assert_eq!(started.map(|_| ()), Err(DefinitionError::SliceLength));
 }
 
 /// Twenty methods in slices of 10 ms, ticked on time.
@@ -497,7 +506,7 @@ impl Regular {
         }
         self.now += SLICE_MS;
         self.events.push((self.now, events));
-        self.running.instance.tick(self.now);
+        self.running.instance.tick(at(self.now));
         self.running.instance.info().windows
     }
 
@@ -604,7 +613,7 @@ fn an_idle_series_costs_a_slice_nothing() {
         Calls { series_limit: SERIES, ..Calls::default() }.start_with(windows(HISTORY_MS, 1 << 30));
     let bytes = |now: u64| {
         let before = running.instance.info().windows.memory_bytes;
-        running.instance.tick(now);
+        running.instance.tick(at(now));
         running.instance.info().windows.memory_bytes - before
     };
     let empty = bytes(SLICE_MS);
@@ -673,9 +682,9 @@ fn race(producers: usize, retire: bool) {
             .collect();
         let ticking = scope.spawn(|| {
             while !done.load(SeqCst) {
-                running.instance.tick(now.fetch_add(SLICE_MS, SeqCst) + SLICE_MS);
+                running.instance.tick(at(now.fetch_add(SLICE_MS, SeqCst) + SLICE_MS));
                 if retire {
-                    running.instance.retire_idle(now.load(SeqCst), 0);
+                    running.instance.retire_idle(at(now.load(SeqCst)), 0);
                 }
                 ticked.fetch_add(1, SeqCst);
             }
@@ -725,7 +734,7 @@ fn race(producers: usize, retire: bool) {
     for end in [false, true] {
         let now = now.load(SeqCst) + SLICE_MS;
         if end {
-            running.instance.tick(now);
+            running.instance.tick(at(now));
         }
         let (_, points) = found(&running.instance, "calls", Window::Last(u64::MAX), now);
         let labels: Vec<_> = expected.keys().collect();

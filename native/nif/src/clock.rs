@@ -14,11 +14,12 @@ pub fn start(nanoseconds: i64) {
     START.get_or_init(|| nanoseconds);
 }
 
-/// Now, in milliseconds since the start of the VM and since 1970. Any thread may ask.
+/// Now, in milliseconds since the start of the VM and since 1970. Only scheduler threads, dirty ones
+/// included, may ask: others would get nonsense.
 pub fn now() -> Moment {
     let unit = ErlNifTimeUnit::ERL_NIF_NSEC;
-    // SAFETY: the functions take no pointers; they may be called from scheduler threads and from
-    // threads of our own, and say so with an error value elsewhere, which is a time like any other.
+    // SAFETY: the functions take no pointers. Called from a thread that may not ask, they return a
+    // value that is no time.
     let (monotonic, offset) = unsafe { (enif_monotonic_time(unit), enif_time_offset(unit)) };
     let since_start = monotonic.saturating_sub(*START.get().unwrap_or(&0));
     Moment {

@@ -10,9 +10,9 @@ use std::thread::{self, JoinHandle};
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use rustler::{Encoder, LocalPid, OwnedEnv};
 use telemetry_core::instance::Instance;
-use telemetry_core::signal::Signal;
+use telemetry_core::signal::Sent;
 
-use crate::{clock, encode};
+use crate::encode;
 
 mod atoms {
     rustler::atoms! { signals }
@@ -75,7 +75,7 @@ impl Drop for Forwarder {
 }
 
 /// Waits for a demand, then for signals, then sends; until it is told to stop.
-fn forward(signals: &Receiver<Signal>, control: &Receiver<Control>) {
+fn forward(signals: &Receiver<Sent>, control: &Receiver<Control>) {
     while let Some(mut pid) = next_demand(control) {
         let mut batch = Vec::new();
         while batch.is_empty() {
@@ -108,13 +108,10 @@ fn next_demand(control: &Receiver<Control>) -> Option<LocalPid> {
     }
 }
 
-fn send(pid: &LocalPid, batch: &[Signal]) -> bool {
-    let now = clock::now();
+fn send(pid: &LocalPid, batch: &[Sent]) -> bool {
     let sent = OwnedEnv::new().send_and_clear(pid, |env| {
-        let signals: Vec<_> = batch
-            .iter()
-            .filter_map(|signal| encode::term(env, &signal.describe(now)).ok())
-            .collect();
+        let signals: Vec<_> =
+            batch.iter().filter_map(|signal| encode::term(env, &signal.describe()).ok()).collect();
         (atoms::signals(), signals).encode(env)
     });
     sent.is_ok()

@@ -12,6 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{UsageFileError, with_suffix};
@@ -27,19 +28,28 @@ pub struct Claim {
     number: u64,
 }
 
-type Slot = Mutex<State>;
-
 #[derive(Debug, Default)]
-struct State {
-    /// The number of the last claim, which is the only one that can be valid.
-    number: u64,
-    held: Option<Held>,
+struct Slot {
+    /// The number of the newest claim, which is the only one that can be valid. Only grows, and
+    /// only while `held` is locked.
+    newest: AtomicU64,
+    /// Locked while the file is used.
+    held: Mutex<Option<Held>>,
 }
 
 #[derive(Debug)]
 struct Held {
     owner: String,
-    _lock: File,
+    lock: File,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing is not enough: a child that was forked and has not yet started its program has a
+        // copy of the open file, which would keep the lock. Should this fail, closing is what is
+        // left.
+        let _ = self.lock.unlock();
+    }
 }
 
 impl Claim {
@@ -54,14 +64,14 @@ impl Claim {
     }
 
     fn acquire(&self, owner: &str) -> Result<u64, UsageFileError> {
-        let mut state = state(&self.slot);
-        match &state.held {
+        let mut held = self.slot.held();
+        match &*held {
             Some(held) if held.owner == owner => {}
             Some(held) => return Err(self.in_use(signature(&held.owner))),
-            None => state.held = Some(Held { owner: owner.to_owned(), _lock: self.lock(owner)? }),
+            None => *held = Some(Held { owner: owner.to_owned(), lock: self.lock(owner)? }),
         }
-        state.number += 1;
-        Ok(state.number)
+        // Relaxed, here and below: the lock orders what matters.
+        Ok(self.slot.newest.fetch_add(1, Relaxed) + 1)
     }
 
     /// Uses the file, unless a successor has taken it over; one that comes meanwhile waits.
@@ -69,11 +79,15 @@ impl Claim {
         &self,
         work: impl FnOnce() -> Result<R, UsageFileError>,
     ) -> Result<R, UsageFileError> {
-        let state = state(&self.slot);
-        if state.number != self.number {
+        let _held = self.slot.held();
+        if !self.is_newest() {
             return Err(UsageFileError::TakenOver { path: self.path.clone() });
         }
         work()
+    }
+
+    fn is_newest(&self) -> bool {
+        self.slot.newest.load(Relaxed) == self.number
     }
 
     fn lock(&self, owner: &str) -> Result<File, UsageFileError> {
@@ -99,9 +113,12 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut slots = slots();
-        let mut state = state(&self.slot);
-        if state.number == self.number {
-            state.held = None;
+        // Asked before as well: a successor may keep the slot locked until its save is on the disk.
+        if self.is_newest() {
+            let mut held = self.slot.held();
+            if self.is_newest() {
+                *held = None;
+            }
         }
         // Claims are made with the slots locked: if only the map and this claim have the slot, then
         // nobody else is about to use it.
@@ -115,8 +132,10 @@ fn slots() -> MutexGuard<'static, BTreeMap<PathBuf, Arc<Slot>>> {
     SLOTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn state(slot: &Slot) -> MutexGuard<'_, State> {
-    slot.lock().unwrap_or_else(PoisonError::into_inner)
+impl Slot {
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -147,5 +166,32 @@ fn read_signature(file: &mut File) -> String {
     match String::from_utf8_lossy(&text).lines().next() {
         Some(holder) => holder.to_owned(),
         None => "another process".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the slots know of the files in this folder.
+    fn slots_in(folder: &Path) -> usize {
+        slots().keys().filter(|path| path.starts_with(folder)).count()
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_a_file_that_nobody_uses() {
+        let folder = std::env::temp_dir().join(format!("usage-claims-{}", process::id()));
+        fs::create_dir(&folder).unwrap();
+        let path = folder.join("usage");
+        let first = Claim::take(&path, "A").unwrap();
+        let second = Claim::take(&path, "A").unwrap();
+        assert!(Claim::take(&path, "B").is_err());
+        drop(first);
+        assert_eq!(slots_in(&folder), 1);
+        drop(second);
+        assert_eq!(slots_in(&folder), 0);
+        assert!(Claim::take(&folder.join("missing/usage"), "A").is_err());
+        assert_eq!(slots_in(&folder), 0);
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -8,15 +8,14 @@
 
 mod range;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use crate::label::LabelSet;
-use crate::table::{serialize_key, table_bytes};
+use crate::table::{KeyMap, serialize_key};
 pub use range::Direction;
 use range::Range;
 
@@ -147,7 +146,7 @@ pub struct Anomalies {
 
 #[derive(Default)]
 struct Table {
-    keys: HashMap<LabelSet, KeyHistory, RandomState>,
+    keys: KeyMap<LabelSet, KeyHistory>,
     untracked: u64,
     /// When keys were last dropped. They are gone with the times that they had seen, so that this
     /// is the least time of any later observation.
@@ -274,7 +273,7 @@ impl Anomalies {
             .iter()
             .map(|(key, history)| key.memory_bytes() + history.p95s.capacity() * size_of::<f32>());
         of_keys.sum::<usize>()
-            + table_bytes(&table.keys)
+            + table.keys.table_bytes()
             + table.scratch.capacity() * size_of::<f64>()
     }
 
@@ -290,14 +289,13 @@ impl Anomalies {
 }
 
 impl Table {
+    /// To be called when the anomalies of silent keys have just been ended.
     fn make_room(&mut self, key_limit: usize, silence_ms: u64) {
         if self.keys.len() < key_limit {
             return;
         }
-        let is_silent = |history: &KeyHistory| {
-            let idle_ms = self.swept_ms.saturating_sub(history.observed_ms);
-            history.anomaly.is_none() && idle_ms >= silence_ms
-        };
+        let is_silent =
+            |history: &KeyHistory| self.swept_ms.saturating_sub(history.observed_ms) >= silence_ms;
         let silent = self.keys.iter().filter(|(_, history)| is_silent(history));
         let mut silent: Vec<_> =
             silent.map(|(key, history)| (history.observed_ms, key.clone())).collect();

@@ -2,7 +2,7 @@
 //! shared tables, whose locks would be contended cache lines.
 //!
 //! A cache entry holds a reference to its series, so a series that leaves its table must leave the
-//! caches too, those of sleeping threads included. [`drop_caches`] does that: it enters every
+//! caches too, those of sleeping threads included. `drop_caches` does that: it enters every
 //! thread's state in turn, takes its caches away and drops them outside. Since a thread keeps its
 //! state entered for the whole of a recording, after `drop_caches` nobody writes to a series that
 //! had been taken out of its table before, and no cache keeps it alive.

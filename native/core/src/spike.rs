@@ -5,15 +5,14 @@
 
 mod cause;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::mem::size_of;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
 use crate::label::LabelSet;
-use crate::table::{serialize_key, table_bytes};
+use crate::table::{KeyMap, serialize_key};
 pub use cause::Cause;
 use cause::{CauseId, Causes, Counters};
 
@@ -72,7 +71,8 @@ pub struct SpikeOver {
     pub duration_ms: u64,
     /// Causes of all the errors, the most frequent first, at most 8. The counts are exact for
     /// spikes with up to 16 causes; with more they are estimates that are never too low and at
-    /// most `total / 16` too high.
+    /// most `total / 16` too high, save for errors that counted as `other` (see
+    /// [`Spikes::record`]).
     pub causes: Vec<Cause>,
 }
 
@@ -133,7 +133,7 @@ pub struct Spikes {
 #[derive(Default)]
 struct Table {
     /// Keys with an error in the window or a spike; each has at least one error.
-    keys: HashMap<LabelSet, KeyErrors, RandomState>,
+    keys: KeyMap<LabelSet, KeyErrors>,
     /// The latest reported first.
     recent: VecDeque<SpikeOver>,
     untracked: u64,
@@ -252,7 +252,7 @@ impl Spikes {
             let causes = causes.sum::<usize>() + over.causes.capacity() * size_of::<Cause>();
             over.key.memory_bytes() + causes
         });
-        table_bytes(&table.keys)
+        table.keys.table_bytes()
             + of_keys.sum::<usize>()
             + table.recent.capacity() * size_of::<SpikeOver>()
             + of_recent.sum::<usize>()

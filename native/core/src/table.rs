@@ -1,11 +1,62 @@
 //! What tables of keys have in common.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::mem::size_of;
+use std::ops::{Deref, DerefMut};
 
+use foldhash::fast::RandomState;
 use serde::Serializer;
 
 use crate::label::LabelSet;
+
+/// A map that knows how much memory its table takes.
+///
+/// The capacity that a map tells of leaves out places of removed entries, so it is right only when
+/// the map has just grown. It never shrinks: the most that it ever told is right.
+pub(crate) struct KeyMap<Key, Value> {
+    map: HashMap<Key, Value, RandomState>,
+    capacity: usize,
+}
+
+impl<Key, Value> Default for KeyMap<Key, Value> {
+    fn default() -> Self {
+        Self { map: HashMap::default(), capacity: 0 }
+    }
+}
+
+impl<Key: Eq + Hash, Value> KeyMap<Key, Value> {
+    /// Inserts by the one way in which the map grows.
+    pub(crate) fn insert(&mut self, key: Key, value: Value) {
+        self.map.insert(key, value);
+        self.capacity = self.capacity.max(self.map.capacity());
+    }
+}
+
+impl<Key, Value> KeyMap<Key, Value> {
+    /// Bytes of the table: an entry and a control byte for each place. There are a power of two
+    /// places, of which an eighth stays free.
+    pub(crate) fn table_bytes(&self) -> usize {
+        match self.capacity {
+            0 => 0,
+            some => (some + some / 7).next_power_of_two() * (size_of::<(Key, Value)>() + 1),
+        }
+    }
+}
+
+impl<Key, Value> Deref for KeyMap<Key, Value> {
+    type Target = HashMap<Key, Value, RandomState>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.map
+    }
+}
+
+impl<Key, Value> DerefMut for KeyMap<Key, Value> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.map
+    }
+}
 
 /// Writes a key as the list of its values.
 pub(crate) fn serialize_key<S: Serializer>(
@@ -15,25 +66,19 @@ pub(crate) fn serialize_key<S: Serializer>(
     serializer.collect_seq(key.values())
 }
 
-/// Bytes of a map's own table: an entry and a control byte for each place. There are a power of two
-/// places, of which an eighth stays free. The map's capacity leaves out places of removed entries;
-/// the power of two makes up for that unless most of them are such.
-pub(crate) fn table_bytes<Key, Value, State>(map: &HashMap<Key, Value, State>) -> usize {
-    match map.capacity() {
-        0 => 0,
-        capacity => (capacity + capacity / 7).next_power_of_two() * (size_of::<(Key, Value)>() + 1),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_a_power_of_two_places() {
+    fn a_table_keeps_its_places_when_entries_are_removed() {
         for (entries, places) in [(0, 0), (1, 4), (7, 8), (8, 16), (14, 16), (448, 512)] {
-            let map: HashMap<u32, u32> = (0..entries).map(|number| (number, number)).collect();
-            assert_eq!(table_bytes(&map), places * 9, "{entries}");
+            let mut map = KeyMap::default();
+            (0..entries).for_each(|number: u32| map.insert(number, number));
+            assert_eq!(map.table_bytes(), places * 9, "{entries}");
+            map.retain(|number, _| *number == 0);
+            map.insert(0, 0);
+            assert_eq!(map.table_bytes(), places.max(4) * 9, "{entries}");
         }
     }
 }

@@ -1,13 +1,10 @@
 //! Throttles: at most one admission in an interval for each key, and how many were suppressed.
 
-use std::collections::HashMap;
 use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use foldhash::fast::RandomState;
-
 use crate::label::normalise;
-use crate::table::table_bytes;
+use crate::table::KeyMap;
 
 /// The key under which [`Throttle::flush`] tells of the keys that share an entry. One of that name
 /// may have its own as well.
@@ -40,7 +37,7 @@ pub struct Throttle {
 
 #[derive(Default)]
 struct Table {
-    keys: HashMap<Arc<str>, Entry, RandomState>,
+    keys: KeyMap<Arc<str>, Entry>,
     shared: Entry,
     /// When keys were last dropped. They are gone with the times that they had seen, so that this
     /// is the least time of any later call.
@@ -102,7 +99,7 @@ impl Throttle {
     pub fn memory_bytes(&self) -> usize {
         let table = self.table();
         let text_bytes = table.keys.keys().map(|key| key.len() + 2 * size_of::<usize>());
-        text_bytes.sum::<usize>() + table_bytes(&table.keys)
+        text_bytes.sum::<usize>() + table.keys.table_bytes()
     }
 
     /// Forgets all admissions and what was suppressed.
@@ -119,7 +116,7 @@ impl Throttle {
 impl Entry {
     fn admit(&mut self, now_ms: u64, interval_ms: u64) -> Option<u64> {
         if self.may_admit(now_ms, interval_ms) {
-            self.admitted_ms = self.admitted_ms.max(Some(now_ms));
+            self.admitted_ms = Some(now_ms);
             return Some(std::mem::take(&mut self.suppressed));
         }
         self.suppressed += 1;

@@ -362,8 +362,8 @@ impl Windows {
     }
 
     /// The points of the n-th family in the slices that a window covers, and in what was collected
-    /// of the slice that is under way if it reaches up to now. [`Point::finish`] is left to the
-    /// caller, who may have more to add.
+    /// of the slice that is under way if it reaches up to now. Their counts are not in order yet,
+    /// since the caller may have more to add.
     pub fn points(&self, window: Window, family: usize, layout: &Layout, now_ms: u64) -> Points {
         let mut points = Points::default();
         let (slices, _, _) = self.cover(window, now_ms);

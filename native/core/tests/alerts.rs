@@ -81,7 +81,7 @@ fn assert_bounded(bound: usize, call: impl Fn(usize), memory_bytes: impl Fn() ->
     let before = ALLOCATED.get();
     for number in 0..MANY {
         call(number);
-        if number % (MANY / 10) == MANY / 20 - 1 {
+        if number % (MANY / 10) == MANY / 20 {
             let allocated = ALLOCATED.get().wrapping_sub(before);
             let told = memory_bytes();
             assert!(allocated <= bound, "{allocated} bytes after {number}");

@@ -276,9 +276,20 @@ fn a_frequent_cause_is_counted_however_many_rare_ones_there_are() {
 }
 
 #[test]
+fn a_cause_that_is_counted_stays_known_when_its_errors_are_no_longer_kept() {
+    let spikes = spikes(10, 1_000, 1);
+    (0..500).for_each(|_| drop(spikes.record(&key(0), "error", "frequent", 0)));
+    (0..200).for_each(|at| drop(spikes.record(&key(0), "error", &format!("rare {at}"), 0)));
+    let current = spikes.current(0);
+    let Cause { reason, count, .. } = &current[0].causes[0];
+    assert_eq!((reason.as_str(), *count), ("frequent", 500));
+}
+
+#[test]
 fn more_causes_than_a_key_knows_are_other() {
     let spikes = spikes(100, 1_000, 1);
-    for number in 0..99 {
+    spikes.record(&key(0), "other", "other", 0);
+    for number in 0..98 {
         spikes.record(&key(0), "error", &format!("reason {number:02}"), 0);
     }
     let spike = spikes.record(&key(0), "other", "other", 0).spike.unwrap();
@@ -286,10 +297,19 @@ fn more_causes_than_a_key_knows_are_other() {
         spike.causes.iter().map(|cause| (cause.reason.as_str(), cause.count)).collect();
     assert_eq!(causes[..2], [("other", 100 - 32), ("reason 00", 1)]);
     assert_eq!(causes.len(), 8);
-    // A window later their places are free.
-    let spike = (0..100).find_map(|_| spikes.record(&key(0), "exit", "new", 9_000).spike);
-    let causes = spike.unwrap().causes;
-    assert_eq!((causes.len(), causes[0].reason.as_str()), (1, "new"));
+}
+
+#[test]
+fn causes_of_earlier_spikes_make_room_for_others() {
+    let spikes = spikes(32, 1_000, 1);
+    for round in 0..10 {
+        let record = |cause| {
+            let reason = format!("reason {round}-{cause}");
+            spikes.record(&key(0), "error", &reason, round * 2_000).spike
+        };
+        let spike = (0..32).find_map(record).unwrap();
+        assert!(spike.causes.iter().all(|cause| cause.count == 1), "{spike:?}");
+    }
 }
 
 #[test]

@@ -104,10 +104,10 @@ defmodule DSPexTelemetry do
   def attached?(options \\ []), do: options |> instance!() |> Instance.attached?()
 
   @doc """
-  Forgets all series, and the counts of rejected and overflowed events.
+  Forgets all series and slices of time, the counts of rejected and overflowed events, and spikes and
+  unusual latencies, whose end is then not told.
 
-  Which workers are alive, and which class a reference has, stays known: those are not counts of
-  events. An event that comes in meanwhile is counted after the reset or not at all.
+  Which workers are alive, which class a reference has, and what was used how often stays known. An event that comes in meanwhile is counted after the reset or not at all.
 
       iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Reset)
       iex> DSPexTelemetry.reset(instance: MyApp.Reset)

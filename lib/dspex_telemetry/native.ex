@@ -60,6 +60,9 @@ defmodule DSPexTelemetry.Native do
   @spec usage(instance(), non_neg_integer(), moment()) :: map()
   def usage(_instance, _top, _now), do: not_loaded()
 
+  @spec usage_in_window(instance(), non_neg_integer(), window(), moment()) :: map()
+  def usage_in_window(_instance, _top, _window, _now), do: not_loaded()
+
   @spec declare(instance(), :class | :tool, [String.t()]) :: :ok | {:error, String.t()}
   def declare(_instance, _kind, _names), do: not_loaded()
 

@@ -23,7 +23,7 @@ defmodule DSPexTelemetry.UsageAnalytics do
 
   require Logger
 
-  alias DSPexTelemetry.{Instance, Native}
+  alias DSPexTelemetry.{Instance, Native, Window}
 
   @typedoc "How often one name was used. Times are milliseconds since 1970."
   @type used :: %{
@@ -58,6 +58,22 @@ defmodule DSPexTelemetry.UsageAnalytics do
           file: file() | nil
         }
 
+  @typedoc "What was used in a window."
+  @type window_report :: %{
+          interval: Window.interval(),
+          total: non_neg_integer(),
+          classes: window_kind(),
+          methods: window_kind(),
+          tools: window_kind(),
+          variables: window_kind()
+        }
+
+  @type window_kind :: %{
+          total: non_neg_integer(),
+          names: non_neg_integer(),
+          most_used: [%{name: String.t(), count: pos_integer()}]
+        }
+
   @typedoc "The file: where, whether anything was read from it, what was moved aside, the last failure."
   @type file :: %{
           path: String.t(),
@@ -79,8 +95,13 @@ defmodule DSPexTelemetry.UsageAnalytics do
 
   Times are known to within ten seconds, the length of a slice.
 
+  With option `:window` (see `DSPexTelemetry.Window`) the report is about that time, which
+  `:interval` tells, and has of each kind `:total`, `:names` and `:most_used` with `:name` and
+  `:count`, exact. Names over the series limit are one there, `otel_metric_overflow`.
+
   Options:
 
+    * `:window` - all time, restarts included, if absent
     * `:top` - how many of the most used there are of each kind, 10 by default
     * `:instance` - the instance's name
 
@@ -91,18 +112,26 @@ defmodule DSPexTelemetry.UsageAnalytics do
         iex> report = DSPexTelemetry.UsageAnalytics.get_usage_report(instance: MyApp.Used)
         iex> {Enum.map(report.tools.most_used, &{&1.name, &1.count}), report.tools.never_used}
         {[{"clock", 1}], ["calendar"]}
+        iex> usage = DSPexTelemetry.UsageAnalytics.get_usage_report(window: :last_minute, instance: MyApp.Used)
+        iex> Enum.find(usage.tools.most_used, &(&1.name == "clock"))
+        %{name: "clock", count: 1}
   """
-  @spec get_usage_report(keyword()) :: report()
+  @spec get_usage_report(keyword()) :: report() | window_report()
   def get_usage_report(options \\ []) do
     {top, options} = Keyword.pop(options, :top, 10)
+    {window, options} = Keyword.pop(options, :window)
 
     unless is_integer(top) and top in 0..1_000_000 do
       raise ArgumentError,
             "option :top must be an integer from 0 to 1000000, got: #{inspect(top)}"
     end
 
+    window = if window, do: Window.native!(window)
     native = options |> DSPexTelemetry.instance!() |> Instance.native!()
-    Native.usage(native, top, Instance.now())
+
+    if window,
+      do: Native.usage_in_window(native, top, window, Instance.now()),
+      else: Native.usage(native, top, Instance.now())
   end
 
   @doc """

@@ -40,4 +40,5 @@ pub mod thread_number;
 pub mod throttle;
 pub mod usage;
 pub mod usage_file;
+pub mod usage_window;
 pub mod window;

@@ -7,6 +7,8 @@ use rustler::{Atom, Encoder, Env, NifResult, Term};
 use serde::Serialize;
 use telemetry_core::usage::{Kind, KindReport};
 use telemetry_core::usage_file::UsageFile;
+use telemetry_core::usage_window::{KindInWindow, UsageInWindow};
+use telemetry_core::window::Interval;
 use telemetry_core::window::Moment;
 
 use crate::instance::{InstanceResource, raise};
@@ -64,6 +66,17 @@ struct UsageReport {
     file: Option<FileState>,
 }
 
+/// The report over a window.
+#[derive(Serialize)]
+struct WindowReport {
+    interval: Interval,
+    total: u64,
+    classes: KindInWindow,
+    methods: KindInWindow,
+    tools: KindInWindow,
+    variables: KindInWindow,
+}
+
 fn file(instance: &InstanceResource) -> MutexGuard<'_, File> {
     instance.file.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -89,6 +102,27 @@ fn usage<'a>(
         tools: report.kinds.tools,
         variables: report.kinds.variables,
         file,
+    };
+    encode::term(env, &report).map_err(raise)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn usage_in_window<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    top: usize,
+    window: Term<'a>,
+    now: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let (window, now) = (decode::window(window)?, decode::moment(now)?);
+    let usage = UsageInWindow::new(&instance.instance, top, window, now);
+    let report = WindowReport {
+        interval: usage.interval,
+        total: usage.total,
+        classes: usage.kinds.classes,
+        methods: usage.kinds.methods,
+        tools: usage.kinds.tools,
+        variables: usage.kinds.variables,
     };
     encode::term(env, &report).map_err(raise)
 }

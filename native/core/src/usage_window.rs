@@ -1,0 +1,90 @@
+//! Usage in a window, read from the counters of series.
+
+use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
+use serde::Serialize;
+
+use crate::instance::{Instance, Reader};
+use crate::label::LabelSet;
+use crate::point::Point;
+use crate::usage::{ByKind, Kind};
+use crate::window::{Interval, Moment, Window};
+
+/// What was used how often in a window.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UsageInWindow {
+    /// The time that it covers.
+    pub interval: Interval,
+    /// All uses of all kinds.
+    pub total: u64,
+    /// The same by kind, with names.
+    pub kinds: ByKind<KindInWindow>,
+}
+
+/// What was used how often in a window, of one kind. Names over the limit of series are one,
+/// [`crate::family::OVERFLOW_LABEL`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct KindInWindow {
+    /// All uses.
+    pub total: u64,
+    /// How many names were used.
+    pub names: usize,
+    /// The names that were used most, those of equal count by name.
+    pub most_used: Vec<UsedInWindow>,
+}
+
+/// A name that was used.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UsedInWindow {
+    /// The name.
+    pub name: String,
+    /// How often.
+    pub count: u64,
+}
+
+impl UsageInWindow {
+    /// Reads an instance while it goes on recording. `top` is how many names there are of each kind.
+    pub fn new(instance: &Instance, top: usize, window: Window, now: Moment) -> Self {
+        let reader = instance.read();
+        let interval = reader.interval(window, now);
+        let kinds = ByKind::new(|kind| of_kind(&reader, kind, top, window, now));
+        Self { interval, total: kinds.iter().map(|kind| kind.total).sum(), kinds }
+    }
+}
+
+fn of_kind(
+    reader: &Reader<'_>,
+    kind: Kind,
+    top: usize,
+    window: Window,
+    now: Moment,
+) -> KindInWindow {
+    let mut counts: HashMap<String, u64, RandomState> = HashMap::default();
+    for family in reader.instance().families() {
+        let Some(usage) = family.usage().filter(|usage| usage.kind() == kind) else {
+            continue;
+        };
+        let mut counters = family.layout().counters().iter();
+        let Some(counter) = counters.find(|counter| counter.name == usage.counter()) else {
+            continue;
+        };
+        let used = |(labels, point): (LabelSet, Point)| {
+            let count = point.sum(counter.cells());
+            (count > 0).then(|| (usage.name(&labels), count))
+        };
+        for (name, count) in reader.points(family.name(), window, now).into_iter().filter_map(used)
+        {
+            *counts.entry(name).or_default() += count;
+        }
+    }
+    let total = counts.values().sum();
+    let names = counts.len();
+    let used = counts.into_iter().map(|(name, count)| UsedInWindow { name, count });
+    let mut most_used: Vec<_> = used.collect();
+    most_used.sort_by(|left, right| {
+        right.count.cmp(&left.count).then_with(|| left.name.cmp(&right.name))
+    });
+    most_used.truncate(top);
+    KindInWindow { total, names, most_used }
+}

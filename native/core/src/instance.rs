@@ -1,9 +1,9 @@
 //! An instance: the families and plans of one definition, from start to stop.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 
 use crossbeam_channel::Receiver;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::alert::{AlertSpec, Alerts};
 use crate::anomaly::CurrentAnomaly;
@@ -11,18 +11,20 @@ use crate::error::DefinitionError;
 use crate::family::{Family, FamilySpec, OVERFLOW_LABEL};
 use crate::field::Reject;
 use crate::id_set::IdSet;
+use crate::info::{FamilyInfo, Info, Rejected};
 use crate::label::{self, LabelSet};
 use crate::local;
 use crate::plan::{Plan, PlanId};
 use crate::plan_spec::PlanSpec;
 use crate::point::Point;
+use crate::reader::Reader;
 use crate::refs::Refs;
 use crate::series::Series;
 use crate::signal::{Sent, Signals};
 use crate::spike::Spikes;
 use crate::surroundings::{Clock, Surroundings};
 use crate::usage::{Kind, Usage, UsageError};
-use crate::window::{Interval, Moment, Window, WindowSpec, Windows, WindowsInfo};
+use crate::window::{Moment, WindowSpec, Windows};
 
 /// Everything that an instance is made from.
 #[derive(Clone, Debug, Deserialize)]
@@ -55,9 +57,9 @@ pub struct Instance {
 /// Written by whatever ends a slice or removes series, so that a sweep brings none back that a stop
 /// or reset has just removed, and no count is in two slices. Recording does not touch it; reports
 /// read it, so that what they see of series and slices belongs together.
-struct State {
+pub(crate) struct State {
     stopped: bool,
-    windows: Windows,
+    pub(crate) windows: Windows,
 }
 
 impl Instance {
@@ -256,7 +258,7 @@ impl Instance {
     /// A view for a report.
     pub fn read(&self) -> Reader<'_> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        Reader { instance: self, state }
+        Reader::new(self, state)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
@@ -321,7 +323,7 @@ impl Instance {
             })
         });
         let families: Vec<_> = families.collect();
-        let windows = self.read().state.windows.info();
+        let windows = self.read().windows().info();
         let refs = &self.surroundings.refs;
         let workers = &self.surroundings.workers;
         Info {
@@ -344,101 +346,8 @@ impl Instance {
     }
 }
 
-/// An instance while no slice ends and no series is removed. Recording goes on.
-pub struct Reader<'a> {
-    instance: &'a Instance,
-    state: RwLockReadGuard<'a, State>,
-}
-
-impl Reader<'_> {
-    /// The instance.
-    pub fn instance(&self) -> &Instance {
-        self.instance
-    }
-
-    /// The time that a window covers.
-    pub fn interval(&self, window: Window, now: Moment) -> Interval {
-        self.state.windows.interval(window, now)
-    }
-
-    /// What the series of a family have counted in a window, in no particular order.
-    pub fn points(&self, family: &str, window: Window, now: Moment) -> Vec<(LabelSet, Point)> {
-        let mut families = self.instance.families.iter();
-        let Some(index) = families.position(|candidate| candidate.name() == family) else {
-            return Vec::new();
-        };
-        let family = &self.instance.families[index];
-        let layout = family.layout();
-        if window == Window::SinceStart {
-            let series = family.series_with_overflow().into_iter();
-            return series.map(|series| (series.labels().clone(), series.point(layout))).collect();
-        }
-        let mut points = self.state.windows.points(window, index, layout, now.ms);
-        if let Window::Last(_) = window {
-            let mut delta = Point::new(layout);
-            for series in family.series_with_overflow() {
-                if series.peek_delta(layout, &mut delta) {
-                    let sum = points.entry(series.labels().clone());
-                    sum.or_insert_with(|| Point::new(layout)).add(&delta, layout);
-                }
-            }
-        }
-        points.values_mut().for_each(|point| point.finish(layout));
-        points.into_iter().collect()
-    }
-}
-
 impl Drop for Instance {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-/// The state of an instance.
-#[derive(Clone, Debug, Serialize)]
-pub struct Info {
-    /// Each family.
-    pub series: Vec<FamilyInfo>,
-    /// Rejected events by event and reason, where there are any.
-    pub rejected: Vec<Rejected>,
-    /// References whose class is known.
-    pub refs: usize,
-    /// Workers that are alive.
-    pub workers: usize,
-    /// Workers that found no room in the set.
-    pub workers_overflow: u64,
-    /// The slices of time.
-    pub windows: WindowsInfo,
-    /// Signals for which there was no room.
-    pub signals_dropped: u64,
-    /// Errors of keys for which there was no room when spikes were looked for.
-    pub spikes_untracked: u64,
-    /// Bytes allocated by series, slices and maps.
-    pub memory_bytes: usize,
-}
-
-/// The state of a family.
-#[derive(Clone, Debug, Serialize)]
-pub struct FamilyInfo {
-    /// The event or span whose series these are.
-    pub event: String,
-    /// How many series there are.
-    pub series: usize,
-    /// How many there may be.
-    pub limit: usize,
-    /// How many events went to the overflow series.
-    pub overflow: u64,
-    /// Bytes allocated.
-    pub memory_bytes: usize,
-}
-
-/// How many events were rejected.
-#[derive(Clone, Debug, Serialize)]
-pub struct Rejected {
-    /// The event.
-    pub event: String,
-    /// Why.
-    pub reason: &'static str,
-    /// How many.
-    pub count: u64,
 }

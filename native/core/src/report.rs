@@ -8,11 +8,12 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::family::Family;
-use crate::instance::{Instance, Reader};
+use crate::instance::Instance;
 use crate::label::LabelSet;
 use crate::metric::HistogramMetric;
 use crate::point::Point;
 use crate::quantiles::{Distribution, Samples};
+use crate::reader::Reader;
 use crate::window::{Interval, Moment, Window};
 
 pub(crate) const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use serde::Serialize;
 
-use crate::instance::{Instance, Reader};
+use crate::instance::Instance;
 use crate::label::LabelSet;
 use crate::point::Point;
+use crate::reader::Reader;
 use crate::usage::{ByKind, Kind};
 use crate::window::{Interval, Moment, Window};
 

@@ -1,0 +1,54 @@
+//! The state of an instance, as it is told.
+
+use serde::Serialize;
+
+use crate::window::WindowsInfo;
+
+/// The state of an instance.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    /// Each family.
+    pub series: Vec<FamilyInfo>,
+    /// Rejected events by event and reason, where there are any.
+    pub rejected: Vec<Rejected>,
+    /// References whose class is known.
+    pub refs: usize,
+    /// Workers that are alive.
+    pub workers: usize,
+    /// Workers that found no room in the set.
+    pub workers_overflow: u64,
+    /// The slices of time.
+    pub windows: WindowsInfo,
+    /// Signals for which there was no room.
+    pub signals_dropped: u64,
+    /// Errors of keys for which there was no room when spikes were looked for.
+    pub spikes_untracked: u64,
+    /// Bytes allocated by series, slices and maps.
+    pub memory_bytes: usize,
+}
+
+/// The state of a family.
+#[derive(Clone, Debug, Serialize)]
+pub struct FamilyInfo {
+    /// The event or span whose series these are.
+    pub event: String,
+    /// How many series there are.
+    pub series: usize,
+    /// How many there may be.
+    pub limit: usize,
+    /// How many events went to the overflow series.
+    pub overflow: u64,
+    /// Bytes allocated.
+    pub memory_bytes: usize,
+}
+
+/// How many events were rejected.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rejected {
+    /// The event.
+    pub event: String,
+    /// Why.
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
+}

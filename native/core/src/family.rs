@@ -111,7 +111,8 @@ impl Layout {
             counters.push(counter);
         }
         let events_cell = cell_count;
-        cell_count += 1;
+        // And the one for marks.
+        cell_count += 2;
         let mut histograms = Vec::new();
         for spec in histogram_specs {
             histograms.push(HistogramMetric::new(spec, precision, histograms.len(), cell_count)?);
@@ -155,6 +156,11 @@ impl Layout {
 
     /// How many cells count events. They are the first ones, and every event increments one.
     pub(crate) fn event_cell_count(&self) -> usize {
+        self.events_cell + 1
+    }
+
+    /// The cell that marks chunks of histograms. Not a number to be summed.
+    pub(crate) fn marks_cell(&self) -> usize {
         self.events_cell + 1
     }
 

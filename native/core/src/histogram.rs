@@ -43,6 +43,11 @@ impl Precision {
         }
     }
 
+    /// How many counters a chunk has.
+    pub(crate) const fn chunk_length(self) -> usize {
+        1 << self.chunk_bits()
+    }
+
     /// How many chunks cover 0 ..= `MAX_VALUE`.
     pub const fn chunk_count(self) -> usize {
         self.locate(MAX_VALUE).chunk as usize + 1

@@ -177,15 +177,28 @@ impl Instance {
         if state.stopped {
             return;
         }
-        self.count_uses(now);
         let mut collector = state.windows.collector();
         for (index, family) in self.families.iter().enumerate() {
             let mut delta = Point::new(family.layout());
-            for series in family.series_with_overflow() {
-                if series.take_delta(family.layout(), &mut delta) {
+            let mut take = |series: &Series| {
+                let taken = series.take_delta(family.layout(), &mut delta);
+                if taken {
                     collector.push(index, series.labels(), &delta);
                     self.alerts.slice(index, series.labels(), &delta, now, &self.surroundings);
                 }
+                taken
+            };
+            for batch in family.series().chunks(Series::BATCH) {
+                batch.iter().for_each(|series| series.touch());
+                for series in batch {
+                    if take(series) {
+                        self.count_uses_of(family, series, now);
+                    }
+                }
+            }
+            // Its uses were told as they came.
+            if let Some(overflow) = family.existing_overflow() {
+                take(&overflow);
             }
         }
         self.alerts.end_slice(now, &self.surroundings);

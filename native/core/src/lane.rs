@@ -105,7 +105,8 @@ impl<C: Counter> Counters<C> {
             histogram: usize,
             location: Location,
         ) -> &C {
-            let chunk = &chunks[chunk_index(precision, histogram, usize::from(location.chunk))];
+            let chunk = &chunks
+                [usize::from(chunk_index(precision, histogram, usize::from(location.chunk)))];
             &chunk.get_or_init(|| Box::new([const { C::ZERO }; LEN]))[usize::from(location.offset)]
         }
         match self {
@@ -115,24 +116,10 @@ impl<C: Counter> Counters<C> {
         }
     }
 
-    /// Adds the counts of a chunk to `totals`; says whether there are any counters. What is in
-    /// `totals` before counts for nothing if this chunk is the `first`.
-    fn add_to(&self, chunk: usize, totals: &mut [u64], first: bool) -> bool {
-        fn add<C: Counter>(counters: Option<&[C]>, totals: &mut [u64], first: bool) -> bool {
-            let Some(counters) = counters else {
-                return false;
-            };
-            let pairs = totals.iter_mut().zip(counters);
-            if first {
-                pairs.for_each(|(total, counter)| *total = counter.get());
-            } else {
-                pairs.for_each(|(total, counter)| *total += counter.get());
-            }
-            true
-        }
-        each_precision!(self, chunks => {
-            add(chunks[chunk].get().map(|chunk| &chunk[..]), totals, first)
-        })
+    /// The counters of a chunk, if any was touched.
+    #[inline]
+    fn chunk(&self, chunk: usize) -> Option<&[C]> {
+        each_precision!(self, chunks => chunks[chunk].get().map(|counters| &counters[..]))
     }
 
     fn memory_bytes(&self) -> usize {
@@ -145,25 +132,107 @@ impl<C: Counter> Counters<C> {
 }
 
 /// The place of a histogram's chunk in the row of all.
+pub(crate) type ChunkIndex = u16;
+
+/// The place of a histogram's chunk in the row of all.
 #[inline]
-const fn chunk_index(precision: Precision, histogram: usize, chunk: usize) -> usize {
-    histogram * precision.chunk_count() + chunk
+pub(crate) const fn chunk_index(
+    precision: Precision,
+    histogram: usize,
+    chunk: usize,
+) -> ChunkIndex {
+    (histogram * precision.chunk_count() + chunk) as ChunkIndex
 }
 
 /// The length of a chunk at the highest precision.
 const LARGEST_CHUNK: usize = 1 << Precision::Three.chunk_bits();
 
-/// Appends the totals of a chunk that are not zero.
-fn collect(chunk: u16, totals: &[u64], counts: &mut Counts) {
-    // Most of a chunk is zero, and eight numbers at a time are quickly seen to be.
-    const STRIDE: usize = 8;
-    for (block, totals) in totals.chunks(STRIDE).enumerate() {
-        if totals.iter().fold(0, |any, total| any | total) == 0 {
+/// A sum of counters: of all their bits, or of the lower ones.
+trait Sum: Copy + PartialEq + std::ops::BitOr<Output = Self> {
+    const ZERO: Self;
+    fn of(counter: &impl Counter) -> Self;
+    fn plus(self, other: Self) -> Self;
+    fn get(self) -> u64;
+}
+
+impl Sum for u64 {
+    const ZERO: Self = 0;
+
+    fn of(counter: &impl Counter) -> Self {
+        counter.get()
+    }
+
+    fn plus(self, other: Self) -> Self {
+        self + other
+    }
+
+    fn get(self) -> u64 {
+        self
+    }
+}
+
+impl Sum for u32 {
+    const ZERO: Self = 0;
+
+    fn of(counter: &impl Counter) -> Self {
+        counter.get() as u32
+    }
+
+    fn plus(self, other: Self) -> Self {
+        self.wrapping_add(other)
+    }
+
+    fn get(self) -> u64 {
+        self.into()
+    }
+}
+
+/// Adds counters to sums. What the sums were before counts for nothing if these are the `first`.
+#[inline]
+fn add<S: Sum, C: Counter>(sums: &mut [S], counters: &[C], first: bool) {
+    let pairs = sums.iter_mut().zip(counters);
+    if first {
+        pairs.for_each(|(sum, counter)| *sum = S::of(counter));
+    } else {
+        pairs.for_each(|(sum, counter)| *sum = sum.plus(S::of(counter)));
+    }
+}
+
+/// The mark of the chunk that a sample is counted in.
+#[inline]
+pub(crate) const fn mark_of(location: Location) -> u64 {
+    1 << location.chunk
+}
+
+/// Reads a number from each cache line.
+#[inline]
+fn touch<N>(numbers: &[N], read: impl Fn(&N) -> u64) -> u64 {
+    const LINE_BYTES: usize = 64;
+    numbers.iter().step_by(LINE_BYTES / size_of::<N>()).fold(0, |any, number| any | read(number))
+}
+
+/// The numbers of the bits that are set.
+#[inline]
+fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (set != 0).then(|| set.trailing_zeros() as usize);
+        set &= set.wrapping_sub(1);
+        lowest
+    })
+}
+
+/// Appends the sums of a chunk that are not zero.
+#[inline]
+fn collect<S: Sum>(chunk: u16, sums: &[S], counts: &mut Counts) {
+    // Most of a chunk is zero, and sixteen numbers at a time are quickly seen to be.
+    const STRIDE: usize = 16;
+    for (block, sums) in sums.chunks_exact(STRIDE).enumerate() {
+        if sums.iter().fold(S::ZERO, |any, sum| any | *sum) == S::ZERO {
             continue;
         }
-        for (at, &total) in totals.iter().enumerate().filter(|(_, total)| **total > 0) {
+        for (at, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum != S::ZERO) {
             let offset = (block * STRIDE + at) as u16;
-            counts.push((Location { chunk, offset }, total));
+            counts.push((Location { chunk, offset }, sum.get()));
         }
     }
 }
@@ -305,10 +374,48 @@ impl Lanes {
 
     /// Replaces `counts` by the counters of a histogram that are not zero, in order of value.
     pub fn read_counts(&self, histogram: usize, counts: &mut Counts) {
-        loop {
-            let ended = self.carries_ended.load(Ordering::Acquire);
+        self.read_between_carries(|| {
             counts.clear();
             self.read_counts_once(histogram, counts);
+        });
+    }
+
+    /// The chunks that histograms were written to in since [`Self::take_marks`], as bits. What has
+    /// been counted in them before is seen by what is read after this.
+    pub(crate) fn marks(&self, cell: usize) -> u64 {
+        // Acquire pairs with the Release in `mark`, here and below.
+        let marks = self.cells().map(|cells| cells.as_slice()[cell].load(Ordering::Acquire));
+        marks.fold(0, |all, marks| all | marks)
+    }
+
+    /// As [`Self::marks`], which start anew from none. The mark of a count that is not seen after
+    /// this comes later, since it is set after counting.
+    pub(crate) fn take_marks(&self, cell: usize) -> u64 {
+        let marks = self.cells().map(|cells| cells.as_slice()[cell].swap(0, Ordering::Acquire));
+        marks.fold(0, |all, marks| all | marks)
+    }
+
+    /// Replaces `changes` by what came in since the counters of a histogram were as they are in
+    /// `before`, in order of value: in the marked chunks, for there is nothing in others. Chunks that
+    /// are not in `before` were zero.
+    pub(crate) fn read_changes<'b>(
+        &self,
+        histogram: usize,
+        marks: u64,
+        before: impl Iterator<Item = (ChunkIndex, &'b [u32])> + Clone,
+        changes: &mut Counts,
+    ) {
+        self.read_between_carries(|| {
+            changes.clear();
+            self.read_changes_once(histogram, marks, before.clone(), changes);
+        });
+    }
+
+    /// Reads until no carry has run meanwhile.
+    fn read_between_carries(&self, mut read: impl FnMut()) {
+        loop {
+            let ended = self.carries_ended.load(Ordering::Acquire);
+            read();
             // Keeps the loads above before the one below. Together with the fence in `carry`: if a
             // load has seen what a carry wrote, the load below sees that the carry had begun.
             fence(Ordering::Acquire);
@@ -320,18 +427,90 @@ impl Lanes {
     }
 
     fn read_counts_once(&self, histogram: usize, counts: &mut Counts) {
-        let mut totals = [0; LARGEST_CHUNK];
-        let totals = &mut totals[..1 << self.shape.precision.chunk_bits()];
+        let mut sums = [0_u64; LARGEST_CHUNK];
+        let sums = &mut sums[..self.shape.precision.chunk_length()];
         for chunk in 0..self.shape.precision.chunk_count() {
-            let at = chunk_index(self.shape.precision, histogram, chunk);
-            let mut any = false;
-            for lane in self.exclusive.iter().filter_map(OnceLock::get) {
-                any |= lane.counters.as_ref().is_some_and(|own| own.add_to(at, totals, !any));
+            if self.add_chunk(self.chunk_index(histogram, chunk), sums) {
+                collect(chunk as u16, sums, counts);
             }
-            any |= self.shared.get().is_some_and(|lane| lane.counters.add_to(at, totals, !any));
-            if any {
-                collect(chunk as u16, totals, counts);
+        }
+    }
+
+    /// Replaces `sums` by those of a chunk over all lanes; says whether there are any counters.
+    #[inline]
+    fn add_chunk<S: Sum>(&self, chunk: ChunkIndex, sums: &mut [S]) -> bool {
+        let chunk = usize::from(chunk);
+        let mut any = false;
+        let own = self.exclusive.iter().filter_map(OnceLock::get);
+        for counters in own.filter_map(|lane| lane.counters.as_ref()?.chunk(chunk)) {
+            add(sums, counters, !any);
+            any = true;
+        }
+        if let Some(counters) = self.shared.get().and_then(|lane| lane.counters.chunk(chunk)) {
+            add(sums, counters, !any);
+            any = true;
+        }
+        any
+    }
+
+    /// Reads a cell from each cache line.
+    pub(crate) fn touch_cells(&self) {
+        let cells = self.cells().map(|cells| touch(cells.as_slice(), Counter::get));
+        std::hint::black_box(cells.fold(0, |any, cells| any | cells));
+    }
+
+    /// Reads a number from each cache line of the marked chunks, so that those which are not in the
+    /// cache are on their way all at once rather than one after the other.
+    pub(crate) fn touch<'b>(
+        &self,
+        histogram: usize,
+        marks: u64,
+        before: impl Iterator<Item = (ChunkIndex, &'b [u32])>,
+    ) {
+        let first = self.chunk_index(histogram, 0);
+        let mut any = 0;
+        for chunk in bits(marks).map(|chunk| usize::from(first) + chunk) {
+            let own = self.exclusive.iter().filter_map(OnceLock::get);
+            for counters in own.filter_map(|lane| lane.counters.as_ref()?.chunk(chunk)) {
+                any |= touch(counters, Counter::get);
             }
+            if let Some(counters) = self.shared.get().and_then(|lane| lane.counters.chunk(chunk)) {
+                any |= touch(counters, Counter::get);
+            }
+        }
+        for (_, before) in before.filter(|(chunk, _)| marks >> (chunk - first) & 1 == 1) {
+            any |= touch(before, |count| u64::from(*count));
+        }
+        std::hint::black_box(any);
+    }
+
+    #[inline]
+    fn chunk_index(&self, histogram: usize, chunk: usize) -> ChunkIndex {
+        chunk_index(self.shape.precision, histogram, chunk)
+    }
+
+    fn read_changes_once<'b>(
+        &self,
+        histogram: usize,
+        marks: u64,
+        before: impl Iterator<Item = (ChunkIndex, &'b [u32])>,
+        changes: &mut Counts,
+    ) {
+        let mut sums = [0_u32; LARGEST_CHUNK];
+        let sums = &mut sums[..self.shape.precision.chunk_length()];
+        let mut before = before.peekable();
+        for chunk in bits(marks) {
+            let at = self.chunk_index(histogram, chunk);
+            while before.next_if(|(before, _)| *before < at).is_some() {}
+            if !self.add_chunk(at, sums) {
+                continue;
+            }
+            if let Some((_, before)) = before.next_if(|(before, _)| *before == at) {
+                for (sum, before) in sums.iter_mut().zip(before) {
+                    *sum = sum.wrapping_sub(*before);
+                }
+            }
+            collect(chunk as u16, sums, changes);
         }
     }
 
@@ -380,6 +559,9 @@ pub trait Writer {
     /// Raises a cell to a value that is larger, and with it the cell of the largest value ever,
     /// which is never below it, so that mostly one comparison does for both.
     fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64);
+
+    /// Marks the chunks of samples that have been counted: who sees the mark sees the counts.
+    fn mark(&self, marks: &AtomicU64, mark: u64);
 
     /// A histogram counter and its count.
     type Counted<'c>
@@ -438,6 +620,13 @@ impl Writer for Exclusive<'_> {
                 ever.store(value, Relaxed);
             }
         }
+    }
+
+    #[inline]
+    fn mark(&self, marks: &AtomicU64, mark: u64) {
+        // Stored even if it is there already: a reader may take it before it has seen the count. A
+        // mark that one takes between the load and the store comes back, which does no harm.
+        marks.store(marks.load(Relaxed) | mark, Ordering::Release);
     }
 
     type Counted<'c>
@@ -504,6 +693,10 @@ impl Writer for Shared<'_> {
             cell.fetch_max(value, Relaxed);
             ever.fetch_max(value, Relaxed);
         }
+    }
+
+    fn mark(&self, marks: &AtomicU64, mark: u64) {
+        marks.fetch_or(mark, Ordering::Release);
     }
 
     type Counted<'c>

@@ -7,6 +7,7 @@
 
 pub mod alert;
 pub mod anomaly;
+mod baseline;
 pub mod bounds;
 mod compile;
 pub mod encoding;

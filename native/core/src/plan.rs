@@ -410,10 +410,14 @@ impl Join {
 impl Feed {
     #[inline]
     fn write(&self, writer: &impl Writer, fields: &Fields<'_>) {
+        let mut marks = 0;
         for observe in &self.observes {
             if let Some(value) = fields.number(observe.field) {
-                Series::observe(writer, &observe.metric, value);
+                marks |= Series::observe(writer, &observe.metric, value);
             }
+        }
+        if marks != 0 {
+            writer.mark(&writer.cells()[self.family.layout().marks_cell()], marks);
         }
         for count in &self.counts {
             let step = |(field, stride): (usize, usize)| fields.choice(field) * stride;

@@ -5,8 +5,6 @@
 //! cells of a point are zero and most counts are small, so that a variable-length integer for each
 //! that is not zero takes a tenth of the room.
 
-use std::mem::size_of;
-
 use integer_encoding::VarInt;
 
 use crate::family::Layout;
@@ -38,7 +36,8 @@ impl Point {
     /// Replaces the point by all that a series has counted.
     pub(crate) fn read(&mut self, lanes: &Lanes, layout: &Layout) {
         self.read_event_cells(lanes, layout);
-        self.read_rest(lanes, layout);
+        self.read_other_cells(lanes, layout);
+        self.read_each_histogram(|index, counts| lanes.read_counts(index, counts));
         for (ever, _) in layout.raising_cells() {
             self.cells[ever] = lanes.max(ever);
         }
@@ -54,9 +53,9 @@ impl Point {
         events
     }
 
-    /// Goes on after [`Self::read_event_cells`]. Largest and smallest samples are left to the
-    /// caller.
-    pub(crate) fn read_rest(&mut self, lanes: &Lanes, layout: &Layout) {
+    /// Goes on after [`Self::read_event_cells`]: with the other cells. Largest and smallest samples
+    /// are left to the caller.
+    pub(crate) fn read_other_cells(&mut self, lanes: &Lanes, layout: &Layout) {
         let first = layout.event_cell_count();
         let rest = &mut self.cells[first..];
         rest.fill(0);
@@ -65,8 +64,13 @@ impl Point {
             self.cells[ever] = 0;
             self.cells[slice] = 0;
         }
+        self.cells[layout.marks_cell()] = 0;
+    }
+
+    /// Replaces the counts of each histogram by what `read` finds, in order of value.
+    pub(crate) fn read_each_histogram(&mut self, mut read: impl FnMut(usize, &mut Counts)) {
         for (index, counts) in self.counts.iter_mut().enumerate() {
-            lanes.read_counts(index, counts);
+            read(index, counts);
             self.ordered[index] = counts.len();
         }
     }
@@ -257,126 +261,6 @@ fn take(bytes: &mut &[u8]) -> u64 {
     }
 }
 
-/// What a series had counted when a slice of time ended.
-#[derive(Default)]
-pub(crate) struct Baseline {
-    cells: Box<[u64]>,
-    /// For each histogram its counters that were not zero, in order of value.
-    counts: Box<[Vec<Counted>]>,
-}
-
-/// A counter's place and the lower 48 bits of its count in one word. The difference of two counts
-/// follows from those bits, since no counter grows by 2^48 during a slice: at ten million samples a
-/// second that would take a year.
-#[derive(Clone, Copy)]
-struct Counted(u64);
-
-impl Counted {
-    const COUNT_BITS: u32 = 48;
-    const MASK: u64 = (1 << Self::COUNT_BITS) - 1;
-
-    fn new((location, count): (Location, u64)) -> Self {
-        Self(u64::from(location.number()) << Self::COUNT_BITS | count & Self::MASK)
-    }
-
-    fn is_at(self, location: Location) -> bool {
-        self.0 >> Self::COUNT_BITS == u64::from(location.number())
-    }
-
-    /// How much has come in since.
-    fn until(self, count: u64) -> u64 {
-        count.wrapping_sub(self.0) & Self::MASK
-    }
-}
-
-impl Baseline {
-    /// Whether events were counted since; `events` are the cells that count them.
-    pub(crate) fn differs_from(&self, events: &[u64]) -> bool {
-        match self.cells.get(..events.len()) {
-            Some(before) => before != events,
-            None => events.iter().any(|&count| count > 0),
-        }
-    }
-
-    /// Turns a cumulative point into what came in since the baseline. With `advance` the baseline
-    /// becomes that point.
-    pub(crate) fn subtract_from(&mut self, point: &mut Point, layout: &Layout, advance: bool) {
-        if self.cells.is_empty() {
-            self.cells = vec![0; layout.cell_count()].into();
-            self.counts = vec![Vec::new(); layout.histograms().len()].into();
-        }
-        for (before, cell) in self.cells.iter_mut().zip(&mut point.cells) {
-            let now = *cell;
-            *cell = now.saturating_sub(*before);
-            if advance {
-                *before = now;
-            }
-        }
-        for (index, counts) in point.counts.iter_mut().enumerate() {
-            subtract(counts, &mut self.counts[index], advance);
-            point.ordered[index] = counts.len();
-        }
-    }
-
-    /// Adds the baseline of a series whose counts this one's series has taken over.
-    pub(crate) fn absorb(&mut self, other: &Self, layout: &Layout) {
-        if other.cells.is_empty() {
-            return;
-        }
-        let mut sum = self.as_point(layout);
-        sum.add(&other.as_point(layout), layout);
-        sum.merge_counts();
-        self.cells = sum.cells.into();
-        let packed = |counts: &Counts| counts.iter().copied().map(Counted::new).collect();
-        self.counts = sum.counts.iter().map(packed).collect();
-    }
-
-    fn as_point(&self, layout: &Layout) -> Point {
-        let mut point = Point::new(layout);
-        point.cells[..self.cells.len()].copy_from_slice(&self.cells);
-        for (index, counted) in self.counts.iter().enumerate() {
-            let count = |counted: &Counted| {
-                let number = (counted.0 >> Counted::COUNT_BITS) as u16;
-                (Location::from_number(number), counted.0 & Counted::MASK)
-            };
-            point.counts[index] = counted.iter().map(count).collect();
-            point.ordered[index] = counted.len();
-        }
-        point
-    }
-
-    pub(crate) fn memory_bytes(&self) -> usize {
-        let counted = self.counts.iter().map(|counted| counted.capacity() * size_of::<Counted>());
-        size_of_val(&*self.cells) + size_of_val(&*self.counts) + counted.sum::<usize>()
-    }
-}
-
-/// Subtracts the counts before. No counter goes back to zero, so whatever was counted before is
-/// among `counts` too.
-fn subtract(counts: &mut Counts, before: &mut Vec<Counted>, advance: bool) {
-    if counts.len() == before.len() {
-        for ((_, count), before) in counts.iter_mut().zip(before) {
-            let now = *count;
-            *count = before.until(now);
-            if advance {
-                before.0 = before.0 & !Counted::MASK | now & Counted::MASK;
-            }
-        }
-    } else {
-        let now = advance.then(|| counts.iter().copied().map(Counted::new).collect());
-        let mut rest = before.iter().copied().peekable();
-        for (location, count) in counts.iter_mut() {
-            if let Some(before) = rest.next_if(|before| before.is_at(*location)) {
-                *count = before.until(*count);
-            }
-        }
-        if let Some(now) = now {
-            *before = now;
-        }
-    }
-    counts.retain(|(_, count)| *count > 0);
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -515,20 +399,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_difference_of_counts_survives_the_wrap_of_48_bits() {
-        let at = |value| Precision::Two.locate(value);
-        let mut before = vec![Counted::new((at(5), Counted::MASK)), Counted::new((at(9), 1))];
-        let mut counts = vec![(at(5), Counted::MASK + 3), (at(9), 1)];
-        subtract(&mut counts, &mut before, true);
-        assert_eq!(counts, [(at(5), 3)]);
-        let mut counts = vec![(at(2), 4), (at(5), Counted::MASK + 4), (at(9), 1)];
-        subtract(&mut counts, &mut before, true);
-        assert_eq!(counts, [(at(2), 4), (at(5), 1)]);
-        let mut counts = vec![(at(2), 4), (at(5), Counted::MASK + 4), (at(9), 1)];
-        subtract(&mut counts, &mut before, false);
-        assert_eq!(counts, []);
     }
 }

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram as Snapshot;
 
+use crate::baseline::Baseline;
 use crate::family::Layout;
 use crate::histogram::{add_counts, empty_snapshot};
 use crate::label::LabelSet;
-use crate::lane::{Lanes, Writer};
+use crate::lane::{Lanes, Writer, mark_of};
 use crate::metric::HistogramMetric;
-use crate::point::{Baseline, Point, total};
+use crate::point::{Point, total};
 
 /// All that the events of one label set have fed.
 pub struct Series {
@@ -36,6 +37,16 @@ impl Series {
             seen_events: AtomicU64::new(0),
             active_at_ms: AtomicU64::new(0),
         }
+    }
+
+    /// How many series are worth touching before the first of them is read.
+    pub(crate) const BATCH: usize = 8;
+
+    /// Reads a little of all that [`Self::take_delta`] is going to read first. Done to some series
+    /// before the first of them is read, it has what is not in the cache come for all at once.
+    pub(crate) fn touch(&self) {
+        self.lanes.touch_cells();
+        std::hint::black_box(self.labels.memory_bytes());
     }
 
     /// Its label values, in the family's order.
@@ -74,8 +85,20 @@ impl Series {
         if !baseline.differs_from(delta.read_event_cells(&self.lanes, layout)) {
             return false;
         }
-        delta.read_rest(&self.lanes, layout);
-        baseline.subtract_from(delta, layout, take);
+        delta.read_other_cells(&self.lanes, layout);
+        baseline.subtract_from(delta.cells_mut());
+        let marks = layout.marks_cell();
+        let marks = if take { self.lanes.take_marks(marks) } else { self.lanes.marks(marks) };
+        let precision = self.lanes.precision();
+        for index in 0..layout.histograms().len() {
+            self.lanes.touch(index, marks, baseline.chunks(precision, index));
+        }
+        delta.read_each_histogram(|index, changes| {
+            self.lanes.read_changes(index, marks, baseline.chunks(precision, index), changes);
+        });
+        if take {
+            baseline.advance(delta, layout);
+        }
         for (ever, slice) in layout.raising_cells() {
             let largest = if take { self.lanes.take_max(slice) } else { self.lanes.max(slice) };
             delta.cells_mut()[ever] = largest;
@@ -101,9 +124,11 @@ impl Series {
         total(&self.lanes.counts(index))
     }
 
-    /// Records one sample into a histogram.
+    /// Records one sample into a histogram. Returns the mark of its chunk, which has to be set
+    /// afterwards; see [`Writer::mark`].
     #[inline]
-    pub(crate) fn observe(writer: &impl Writer, metric: &HistogramMetric, value: u64) {
+    #[must_use]
+    pub(crate) fn observe(writer: &impl Writer, metric: &HistogramMetric, value: u64) -> u64 {
         let location = metric.precision.locate(value);
         let counted = writer.find(metric.index(), location);
         let cells = writer.cells();
@@ -115,6 +140,7 @@ impl Series {
             writer.add(&cells[metric.covered_cell(bound)], 1);
         });
         writer.count(counted);
+        mark_of(location)
     }
 
     /// The counts of a histogram's explicit buckets, not cumulated.
@@ -157,9 +183,10 @@ impl Series {
             cells[ever].fetch_max(point.cell(ever), Relaxed);
             point.cells_mut()[ever] = 0;
         }
-        for index in 0..layout.histograms().len() {
-            for &(location, count) in point.counts(index) {
-                shared.add_samples(index, location, count);
+        for metric in layout.histograms() {
+            for &(location, count) in point.counts(metric.index()) {
+                shared.add_samples(metric.index(), location, count);
+                shared.mark(&cells[layout.marks_cell()], mark_of(location));
             }
         }
         for (cell, &sum) in cells.iter().zip(&*point.cells_mut()) {
@@ -218,7 +245,8 @@ mod tests {
     }
 
     fn record(writer: &impl Writer, layout: &Layout, value: u64) {
-        Series::observe(writer, &layout.histograms()[0], value);
+        let mark = Series::observe(writer, &layout.histograms()[0], value);
+        writer.mark(&writer.cells()[layout.marks_cell()], mark);
         writer.finish(&writer.cells()[layout.events_cell()]);
     }
 
@@ -279,6 +307,7 @@ mod tests {
             let [mut first, mut second, mut sum] = [(); 3].map(|()| Point::new(layout));
             assert!(series.take_delta(layout, &mut first));
             shared.count(shared.find(0, metric.precision.locate(value)));
+            shared.mark(&cells[layout.marks_cell()], mark_of(metric.precision.locate(value)));
             shared.finish(&cells[layout.events_cell()]);
             assert!(series.take_delta(layout, &mut second));
             assert!(!series.take_delta(layout, &mut Point::new(layout)));

@@ -204,3 +204,122 @@ fn label_sets_over_the_limit_leave_nothing_behind() {
     assert!(last.saturating_sub(first) <= 1_024, "{} bytes more", last - first);
     assert_eq!(running.total(), (LANES * EVENTS) as u64);
 }
+
+/// The catalogue's `call_method` family: three histograms, of which the first spans two decades.
+fn calls_with_sizes(series_limit: usize, memory_limit: usize) -> Running {
+    let histogram =
+        |name: &str, bounds: &[u64]| json!({"name": name, "unit": "byte", "bounds": bounds});
+    let booleans = json!(["true", "false"]);
+    Running::start(json!({
+        "families": [{
+            "name": "calls",
+            "labels": ["method", "python_class"],
+            "counters": [
+                {"name": "total", "dimensions": [
+                    {"name": "success", "values": booleans},
+                    {"name": "cached", "values": booleans},
+                ]},
+                {"name": "exceptions", "dimensions": [
+                    {"name": "kind", "values": ["error", "exit", "throw", "other"]},
+                ]},
+                {"name": "starts", "dimensions": []},
+            ],
+            "histograms": [
+                histogram("duration", BOUNDS),
+                histogram("args_size", &[64, 256, 1_024, 4_096]),
+                histogram("result_size", &[64, 256, 1_024, 4_096]),
+            ],
+            "digits": 2,
+            "series_limit": series_limit,
+        }],
+        "plans": [{
+            "event": "call.stop",
+            "fields": [
+                common::measurement(true), common::measurement(true), common::measurement(true),
+                text(true), text(true), {"flag": {"default": null}},
+            ],
+            "steps": [{"feed": {
+                "family": "calls",
+                "labels": [{"field": 3}, {"field": 4}],
+                "counts": [
+                    {"counter": "total", "dimensions": [{"field": 5}, {"constant": 1}]},
+                    {"counter": "starts", "dimensions": []},
+                ],
+                "observes": [
+                    {"histogram": "duration", "field": 0},
+                    {"histogram": "args_size", "field": 1},
+                    {"histogram": "result_size", "field": 2},
+                ],
+            }}],
+        }],
+        "ref_limit": 0,
+        "worker_limit": 0,
+        "windows": {"slice_ms": 10_000, "history_ms": 3_600_000, "memory_limit": memory_limit},
+    }))
+}
+
+/// An hour of ten-second slices in which 25 series have 50 events each, under a limit that stands to
+/// them as 64 MiB do to 2,000 series. It holds by the allocator's count too.
+#[test]
+fn an_hour_of_windows_stays_within_its_limit() {
+    const SERIES: usize = 25;
+    const LIMIT: usize = (64 << 20) / 80;
+    const EVENTS: u64 = 50;
+    const SLICES: u64 = 360;
+    let _alone = alone();
+    crew().end();
+    let running = calls_with_sizes(SERIES, LIMIT);
+    let names: Vec<_> = (0..SERIES)
+        .map(|series| (format!("method_{}", series % 100), format!("Class{}", series / 100)))
+        .collect();
+    let mut random = 1_u64;
+    let mut slice = |running: &Running| {
+        for (method, class) in &names {
+            for _ in 0..EVENTS {
+                // Two decades from 1 ms, evenly on a logarithmic scale as far as it matters here.
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                let power = (random >> 60) % 7;
+                let duration = (1_000_000 << power) + (random >> 20) % (1_000_000 << power);
+                let given = [
+                    Given::Number(duration),
+                    Given::Number(100 + (random >> 30) % 400),
+                    Given::Number(50 + (random >> 40) % 2_000),
+                    Given::Text(method),
+                    Given::Text(class),
+                    Given::Flag(!(random >> 50).is_multiple_of(100)),
+                ];
+                send(running.plans[0], &given);
+            }
+        }
+    };
+    let told = |running: &Running| {
+        let info = running.instance.info();
+        (info.memory_bytes - info.windows.memory_bytes, info.windows)
+    };
+    slice(&running);
+    // What is allocated beside series and slices, such as the thread's cache.
+    let beside = ALLOCATED.load(Relaxed) - told(&running).0;
+    let (mut slices_before, mut merged) = (0, 0);
+    for number in 1..=SLICES {
+        slice(&running);
+        running.instance.tick(common::moment(number * 10_000));
+        let allocated = ALLOCATED.load(Relaxed);
+        let (series, windows) = told(&running);
+        let allocated = allocated.saturating_sub(beside + series);
+        let told = windows.memory_bytes;
+        assert_eq!(windows.memory_limit, LIMIT);
+        assert!(told <= LIMIT && allocated <= LIMIT, "{allocated} allocated: {windows:?}");
+        // Labels are told in full, although slices share them with the series.
+        let difference = told.abs_diff(allocated);
+        assert!(difference <= told / 10 + 4_096, "{allocated} allocated: {windows:?}");
+        if windows.merged == 0 {
+            slices_before = windows.slices;
+        }
+        merged = windows.merged;
+    }
+    println!(
+        "{slices_before} slices before the first merge, {merged} merged: {:?}",
+        told(&running).1
+    );
+    assert!(merged > 100, "the limit was not reached");
+}

@@ -1,0 +1,344 @@
+//! What ending a slice of time costs, beside a plain sum over as many counters as the series have
+//! allocated; what a report over windows costs; and what ticks cost those who record.
+//! `cargo bench -p telemetry_core --bench rotate`.
+#![allow(clippy::unwrap_used, reason = "a failure ends the benchmark")]
+
+use std::cell::RefCell;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion};
+use serde_json::json;
+use telemetry_core::instance::{Definition, Instance};
+use telemetry_core::local;
+use telemetry_core::plan::PlanId;
+use telemetry_core::report::Report;
+use telemetry_core::window::{Moment, Window};
+
+const SLICE_MS: u64 = 10_000;
+
+fn at(ms: u64) -> Moment {
+    Moment { ms, unix_ms: 0 }
+}
+
+/// The catalogue's `call_method` family with its stop event.
+fn start(memory_limit: usize) -> (Instance, PlanId) {
+    let booleans = json!(["true", "false"]);
+    let measurement = json!({"measurement": {
+        "scale": {"numerator": 1, "denominator": 1},
+        "required": true,
+        "metadata": false,
+    }});
+    let text = json!({"text": {"required": true}});
+    let bounds: Vec<u64> = (0..14).map(|power| 500_000 << power).collect();
+    let sizes = [64, 256, 1_024, 4_096];
+    let definition: Definition = serde_json::from_value(json!({
+        "families": [{
+            "name": "dspex.bridge.call_method",
+            "labels": ["method", "python_class"],
+            "counters": [
+                {"name": "total", "dimensions": [
+                    {"name": "success", "values": booleans},
+                    {"name": "cached", "values": booleans},
+                ]},
+                {"name": "exceptions", "dimensions": [
+                    {"name": "kind", "values": ["error", "exit", "throw", "other"]},
+                ]},
+                {"name": "starts", "dimensions": []},
+            ],
+            "histograms": [
+                {"name": "duration", "unit": "nanosecond", "bounds": bounds},
+                {"name": "args_size", "unit": "byte", "bounds": sizes},
+                {"name": "result_size", "unit": "byte", "bounds": sizes},
+            ],
+            "digits": 2,
+            "series_limit": 20_000,
+        }],
+        "plans": [{
+            "event": "stop",
+            "fields": [measurement, measurement, measurement, text, text],
+            "steps": [{"feed": {
+                "family": "dspex.bridge.call_method",
+                "labels": [{"field": 3}, {"field": 4}],
+                "counts": [{"counter": "total",
+                    "dimensions": [{"constant": 0}, {"constant": 1}]}],
+                "observes": [
+                    {"histogram": "duration", "field": 0},
+                    {"histogram": "args_size", "field": 1},
+                    {"histogram": "result_size", "field": 2},
+                ],
+            }}],
+        }],
+        "ref_limit": 1,
+        "worker_limit": 1,
+        "usage_capacity": 1,
+        "alerts": {
+            "signal_limit": 1,
+            "spikes": {"threshold": 5, "window_ms": 10_000, "key_limit": 1},
+            "anomalies": null,
+            "queue_wait_interval_ms": 1,
+            "queue_wait_commands": 1,
+            "anomaly_silence_ms": 1,
+            "anomaly_forget_ms": 1,
+        },
+        "windows": {
+            "slice_ms": SLICE_MS, "history_ms": 3_600_000, "memory_limit": memory_limit,
+        },
+    }))
+    .unwrap();
+    let instance = Instance::start(definition, Box::new(|| at(0))).unwrap();
+    let plan = instance.plan_ids().next().unwrap();
+    (instance, plan)
+}
+
+/// Numbers that look random and repeat from run to run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0 >> 33
+    }
+
+    /// Log-uniform over two decades from a value on.
+    fn decades(&mut self, from: f64) -> u64 {
+        (from * 100f64.powf(self.next() as f64 / (1_u64 << 31) as f64)) as u64
+    }
+}
+
+struct Emitter {
+    plan: PlanId,
+    names: Vec<(String, String)>,
+    random: Random,
+}
+
+impl Emitter {
+    fn new(plan: PlanId, series: usize) -> Self {
+        let name = |series| (format!("method_{}", series % 100), format!("Class{}", series / 100));
+        Self { plan, names: (0..series).map(name).collect(), random: Random(1) }
+    }
+
+    /// One event of a series.
+    fn emit(&mut self, series: usize) {
+        let (method, class) = &self.names[series];
+        let numbers =
+            [self.random.decades(1e6), self.random.decades(50.0), self.random.decades(100.0)];
+        let outcome = local::record(self.plan, |inputs, fields| {
+            for input in &inputs.measurements {
+                fields.set_number(input.at, numbers[input.at], &input.scale)?;
+            }
+            fields.set_text(3, method.as_bytes());
+            fields.set_text(4, class.as_bytes());
+            Ok(())
+        });
+        black_box(outcome);
+    }
+
+    /// So many events of every series.
+    fn round(&mut self, events: usize) {
+        for series in 0..self.names.len() {
+            (0..events).for_each(|_| self.emit(series));
+        }
+    }
+}
+
+/// As many counters as series have, one beside the other.
+struct Plain {
+    counters: Vec<u32>,
+    cells: Vec<u64>,
+}
+
+impl Plain {
+    /// As many as the series of an instance have allocated in one lane: chunks of 128 counters, and
+    /// their cells.
+    fn like(instance: &Instance) -> Self {
+        let family = &instance.families()[0];
+        let mut plain = Self { counters: Vec::new(), cells: Vec::new() };
+        for series in family.series() {
+            for histogram in 0..3 {
+                let counts = series.lanes().counts(histogram);
+                let mut chunks: Vec<_> = counts.iter().map(|(at, _)| at.chunk).collect();
+                chunks.dedup();
+                plain.counters.extend((0..chunks.len() * 128).map(|at| at as u32 % 3));
+            }
+            let cells = family.layout().shape().cells.next_multiple_of(16);
+            plain.cells.extend((0..cells).map(|at| at as u64));
+        }
+        plain
+    }
+
+    fn sum(&self) -> u64 {
+        let counters = self.counters.iter().map(|count| u64::from(*count)).sum::<u64>();
+        counters + self.cells.iter().sum::<u64>()
+    }
+
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.counters) + size_of_val(&*self.cells)
+    }
+}
+
+/// The shortest of several times: what it takes when nothing else runs.
+fn shortest(times: &mut Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.drain(..).next().unwrap_or_default()
+}
+
+fn group<'c>(criterion: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sample_size(20);
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    group
+}
+
+/// A benchmark whose setup is not measured. Returns the median time of one run.
+fn bench(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    id: BenchmarkId,
+    mut setup: impl FnMut(),
+    mut run: impl FnMut(),
+) -> Duration {
+    let times = RefCell::new(Vec::new());
+    group.bench_function(id, |bencher| {
+        bencher.iter_custom(|runs| {
+            let one = |_| {
+                setup();
+                let started = Instant::now();
+                run();
+                let time = started.elapsed();
+                times.borrow_mut().push(time);
+                time
+            };
+            (0..runs).map(one).sum()
+        });
+    });
+    let mut times = times.into_inner();
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Prints how ending a slice compares with a plain sum over the same counters.
+fn rotating(criterion: &mut Criterion) -> Vec<String> {
+    let mut group = group(criterion, "rotate");
+    let mut lines = Vec::new();
+    for series in [2_000, 20_000] {
+        // With room enough that no slices merge.
+        let (instance, plan) = start(4 << 30);
+        let mut emitter = Emitter::new(plan, series);
+        emitter.round(100);
+        let now_ms = RefCell::new(0);
+        let tick = || {
+            *now_ms.borrow_mut() += SLICE_MS;
+            instance.tick(at(*now_ms.borrow()));
+        };
+        tick();
+        let plain = Plain::like(&instance);
+        let mib = plain.bytes() as f64 / f64::from(1 << 20);
+        let sum = bench(
+            &mut group,
+            BenchmarkId::new("plain_sum", series),
+            || emitter.round(1),
+            || {
+                black_box(black_box(&plain).sum());
+            },
+        );
+        let active =
+            bench(&mut group, BenchmarkId::new("active", series), || emitter.round(3), tick);
+        let idle = bench(&mut group, BenchmarkId::new("idle", series), || (), tick);
+        lines.push(format!(
+            "rotate {series} active / plain sum: {:.1} ({:.2} ms / {:.2} ms for {mib:.0} MiB)",
+            active.as_secs_f64() / sum.as_secs_f64(),
+            active.as_secs_f64() * 1e3,
+            sum.as_secs_f64() * 1e3,
+        ));
+        let of_one = idle.as_secs_f64() * 1e9 / series as f64;
+        lines.push(format!("rotate {series} idle: {of_one:.0} ns per series"));
+    }
+    lines
+}
+
+fn reporting(criterion: &mut Criterion) {
+    let mut group = group(criterion, "report");
+    let (instance, plan) = start(1 << 30);
+    let mut emitter = Emitter::new(plan, 2_000);
+    let mut now_ms = 0;
+    for _ in 0..360 {
+        emitter.round(5);
+        now_ms += SLICE_MS;
+        instance.tick(at(now_ms));
+    }
+    emitter.round(5);
+    let now = at(now_ms);
+    for (name, window) in [
+        ("since_start", Window::SinceStart),
+        ("last_60_s", Window::Last(60_000)),
+        ("last_1_h", Window::Last(3_600_000)),
+    ] {
+        group.bench_function(BenchmarkId::new(name, 2_000), |bencher| {
+            bencher.iter(|| Report::new(&instance, window, now));
+        });
+    }
+}
+
+/// How much longer two producers take for their events while slices end every 10 ms. Rounds with
+/// and without alternate, so that whatever else the machine does meets both.
+fn recording_while_ticking() -> String {
+    const SERIES: usize = 100;
+    const EVENTS: usize = 400_000;
+    const ROUNDS: usize = 15;
+    let (instance, plan) = start(64 << 20);
+    let done = AtomicBool::new(false);
+    let mut now_ms = 0;
+    let mut round = |ticking: bool| {
+        done.store(false, Relaxed);
+        std::thread::scope(|scope| {
+            let producing: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut emitter = Emitter::new(plan, SERIES);
+                        emitter.round(50);
+                        let started = Instant::now();
+                        (0..EVENTS).for_each(|event| emitter.emit(event % SERIES));
+                        started.elapsed()
+                    })
+                })
+                .collect();
+            let ticking = ticking.then(|| {
+                scope.spawn(|| {
+                    while !done.load(Relaxed) {
+                        now_ms += SLICE_MS;
+                        instance.tick(at(now_ms));
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                })
+            });
+            let times: Vec<_> =
+                producing.into_iter().map(|thread| thread.join().unwrap()).collect();
+            done.store(true, Relaxed);
+            ticking.into_iter().for_each(|thread| thread.join().unwrap());
+            times.into_iter().max().unwrap()
+        })
+    };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        without.push(round(false));
+        with.push(round(true));
+    }
+    let (with, without) = (shortest(&mut with), shortest(&mut without));
+    format!(
+        "recording while ticking / without: {:.2} ({:.0} ns / {:.0} ns per event)",
+        with.as_secs_f64() / without.as_secs_f64(),
+        with.as_secs_f64() * 1e9 / EVENTS as f64,
+        without.as_secs_f64() * 1e9 / EVENTS as f64,
+    )
+}
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut lines = rotating(&mut criterion);
+    reporting(&mut criterion);
+    lines.push(recording_while_ticking());
+    criterion.final_summary();
+    lines.iter().for_each(|line| println!("{line}"));
+}

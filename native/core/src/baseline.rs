@@ -1,0 +1,158 @@
+//! What a series had counted when a slice of time ended.
+
+use std::mem::size_of;
+
+use crate::family::Layout;
+use crate::histogram::{Location, Precision};
+use crate::lane::{ChunkIndex, chunk_index};
+use crate::point::Point;
+
+/// The numbers of a series when a slice of time ended, from which the next slice counts.
+///
+/// Of the histogram counters it keeps the lower 32 bits, one beside the other for every chunk that
+/// has been touched. The difference of two counts follows from those bits, since no counter grows by
+/// 2^32 during a slice: at ten million samples a second that would take seven minutes.
+#[derive(Default)]
+pub(crate) struct Baseline {
+    cells: Box<[u64]>,
+    /// Which chunks there are, in order.
+    chunks: Vec<ChunkIndex>,
+    /// Their counters.
+    counters: Vec<u32>,
+}
+
+impl Baseline {
+    /// Whether events were counted since; `events` are the cells that count them.
+    pub(crate) fn differs_from(&self, events: &[u64]) -> bool {
+        match self.cells.get(..events.len()) {
+            Some(before) => before != events,
+            None => events.iter().any(|&count| count > 0),
+        }
+    }
+
+    /// Turns cells of a series into what came in since.
+    pub(crate) fn subtract_from(&self, cells: &mut [u64]) {
+        for (cell, before) in cells.iter_mut().zip(&self.cells) {
+            *cell = cell.saturating_sub(*before);
+        }
+    }
+
+    /// The counters of a histogram, by chunk, in order.
+    pub(crate) fn chunks(
+        &self,
+        precision: Precision,
+        histogram: usize,
+    ) -> impl Iterator<Item = (ChunkIndex, &[u32])> + Clone {
+        let first = |histogram| {
+            let first = chunk_index(precision, histogram, 0);
+            self.chunks.partition_point(|chunk| *chunk < first)
+        };
+        let length = precision.chunk_length();
+        let here = first(histogram)..first(histogram + 1);
+        let counters = &self.counters[here.start * length..here.end * length];
+        self.chunks[here].iter().copied().zip(counters.chunks_exact(length))
+    }
+
+    /// Adds what came in since, so that it becomes what has been counted by now. Largest and smallest
+    /// samples are not part of it, and not yet in `delta`.
+    pub(crate) fn advance(&mut self, delta: &Point, layout: &Layout) {
+        if self.cells.is_empty() {
+            self.cells = vec![0; layout.cell_count()].into();
+        }
+        for (cell, before) in self.cells.iter_mut().enumerate() {
+            *before = before.saturating_add(delta.cell(cell));
+        }
+        for metric in layout.histograms() {
+            self.advance_counts(metric.precision, metric.index(), delta.counts(metric.index()));
+        }
+    }
+
+    fn advance_counts(
+        &mut self,
+        precision: Precision,
+        histogram: usize,
+        counts: &[(Location, u64)],
+    ) {
+        let mut last = None;
+        for (location, count) in counts {
+            let chunk = chunk_index(precision, histogram, usize::from(location.chunk));
+            let counters = match last {
+                Some((known, at)) if known == chunk => at,
+                _ => self.find_or_insert(chunk, precision),
+            };
+            last = Some((chunk, counters));
+            let counter = &mut self.counters[counters + usize::from(location.offset)];
+            *counter = counter.wrapping_add(*count as u32);
+        }
+    }
+
+    /// Where the counters of a chunk begin.
+    fn find_or_insert(&mut self, chunk: ChunkIndex, precision: Precision) -> usize {
+        let length = precision.chunk_length();
+        match self.chunks.binary_search(&chunk) {
+            Ok(at) => at * length,
+            Err(at) => {
+                let begin = at * length;
+                // By one chunk at a time: there are few, and the room that doubling leaves is large.
+                self.chunks.reserve_exact(1);
+                self.counters.reserve_exact(length);
+                self.chunks.insert(at, chunk);
+                self.counters.splice(begin..begin, std::iter::repeat_n(0, length));
+                begin
+            }
+        }
+    }
+
+    /// Adds the baseline of a series whose counts this one's series has taken over.
+    pub(crate) fn absorb(&mut self, other: &Self, layout: &Layout) {
+        if self.cells.is_empty() {
+            self.cells = vec![0; layout.cell_count()].into();
+        }
+        for (cell, more) in self.cells.iter_mut().zip(&other.cells) {
+            *cell = cell.saturating_add(*more);
+        }
+        let precision = layout.shape().precision;
+        let length = precision.chunk_length();
+        for (chunk, more) in other.chunks.iter().zip(other.counters.chunks_exact(length)) {
+            let begin = self.find_or_insert(*chunk, precision);
+            for (counter, more) in self.counters[begin..begin + length].iter_mut().zip(more) {
+                *counter = counter.wrapping_add(*more);
+            }
+        }
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        size_of_val(&*self.cells)
+            + self.chunks.capacity() * size_of::<ChunkIndex>()
+            + self.counters.capacity() * size_of::<u32>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_kept_in_order_and_their_counts_wrap() {
+        let precision = Precision::Two;
+        let at = |value| precision.locate(value);
+        let mut baseline = Baseline::default();
+        let most = u64::from(u32::MAX);
+        baseline.advance_counts(precision, 1, &[(at(5), most), (at(1_000), 1)]);
+        baseline.advance_counts(precision, 1, &[(at(5), 3), (at(300), 4), (at(301), 7)]);
+        baseline.advance_counts(precision, 0, &[(at(1_000), 9)]);
+        let counts = |histogram| {
+            let chunks = baseline.chunks(precision, histogram);
+            let counts = chunks.flat_map(|(chunk, counters)| {
+                let chunk = chunk - chunk_index(precision, histogram, 0);
+                let counters = counters.iter().enumerate().filter(|(_, count)| **count > 0);
+                counters
+                    .map(move |(offset, count)| (Location { chunk, offset: offset as u16 }, *count))
+            });
+            counts.collect::<Vec<_>>()
+        };
+        assert_eq!(counts(0), [(at(1_000), 9)]);
+        assert_eq!(counts(1), [(at(5), 2), (at(300), 11), (at(1_000), 1)]);
+        assert_eq!(counts(2), []);
+    }
+}

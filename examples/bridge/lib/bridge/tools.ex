@@ -5,6 +5,9 @@ defmodule Bridge.Tools do
   A tool returns `{:ok, value}`, or `{:error, sentence}` when it cannot do what it is asked. It
   may also raise: `call/3` lets that through, and `Bridge.Upcall` turns it into an answer for
   Python.
+
+  The reports of `DSPexTelemetry.Tools` are tools as well: Python may ask how slow its methods
+  are. They take one argument, a map.
   """
 
   alias DSPexTelemetry.Emit
@@ -12,7 +15,20 @@ defmodule Bridge.Tools do
   @modules [Enum, Integer, Kernel, List, Map, Regex, Stream, String, System, URI]
   @suffixes ~w(ations ation ingly ings ing edly ies ed es s)
 
+  @own ~w(lookup stem to_integer)
+
   @type result :: {:ok, term()} | {:error, String.t()}
+
+  @doc """
+  The names of all tools.
+
+  ## Examples
+
+      iex> Bridge.Tools.names()
+      ~w(lookup stem to_integer method_performance method_errors usage worker_pool)
+  """
+  @spec names() :: [String.t()]
+  def names, do: @own ++ Enum.map(DSPexTelemetry.Tools.all(), & &1.name)
 
   @doc """
   Runs a tool. Options: `:session` and `:caller` (`:elixir`, or `:python` for questions from
@@ -58,7 +74,12 @@ defmodule Bridge.Tools do
   # Raises ArgumentError for what is no integer to Elixir.
   defp run("to_integer", [text]), do: {:ok, String.to_integer(text)}
 
-  defp run(name, args), do: {:error, "there is no tool #{name}/#{length(args)}"}
+  defp run(name, args) do
+    case {Enum.find(DSPexTelemetry.Tools.all(), &(&1.name == name)), args} do
+      {%{function: report}, [arguments]} -> report.(arguments)
+      _ -> {:error, "there is no tool #{name}/#{length(args)}"}
+    end
+  end
 
   defp exports?(module, name) do
     Enum.any?(module.__info__(:functions), fn {function, _arity} ->

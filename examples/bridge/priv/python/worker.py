@@ -12,9 +12,11 @@ import traceback
 
 import channel
 import host
+from advisor import Advisor
 from compressor import Compressor
 from corpus import Corpus
 from differ import Differ
+from ledger import Ledger
 from probe import Probe
 from saboteur import Saboteur
 from sqlite_index import SqliteIndex
@@ -23,7 +25,18 @@ from tokenizer import Tokenizer
 
 CLASSES = {
     cls.__name__: cls
-    for cls in (Compressor, Corpus, Differ, Probe, Saboteur, SqliteIndex, Summarizer, Tokenizer)
+    for cls in (
+        Advisor,
+        Compressor,
+        Corpus,
+        Differ,
+        Ledger,
+        Probe,
+        Saboteur,
+        SqliteIndex,
+        Summarizer,
+        Tokenizer,
+    )
 }
 
 

@@ -1,10 +1,13 @@
 defmodule Bridge.Demo do
   @moduledoc """
-  A run: starts a pool, lets callers work on it for some seconds, and holds what telemetry
-  reports of it against what the demo has counted itself.
+  A run: starts a pool, plays the scenes that telemetry is to notice, lets callers work for the
+  rest of some seconds, and holds what telemetry reports of it against what the demo has counted
+  itself.
   """
 
-  alias Bridge.{Audit, Pool, Progress, Seen, Session, Signals, Tally, Workload}
+  alias Bridge.{Alerts, Audit, Detected, Pool, Progress, Scenes, Seen, Session, Signals, Tally}
+  alias Bridge.{Usage, Verdict, Workload}
+  alias DSPexTelemetry.PerformanceMonitor
 
   @type option ::
           {:seconds, pos_integer()}
@@ -17,10 +20,13 @@ defmodule Bridge.Demo do
 
   @refresh_ms 200
 
+  # Milliseconds that the last summary may take to come.
+  @summary_ms 15_000
+
   @doc """
   Runs the demo and prints the report.
 
-  `{:error, sentences}` says which events never came and where the report is wrong;
+  `{:error, sentences}` says which events and alerts never came and where a report is wrong;
   `{:interrupted, :sigterm}` comes after the report of what was done until then.
   """
   @spec run([option()]) :: :ok | {:interrupted, :sigterm} | {:error, [String.t()]}
@@ -31,13 +37,16 @@ defmodule Bridge.Demo do
       seed: Keyword.get(options, :seed, 1),
       json: options[:json],
       before: Audit.facts(DSPexTelemetry.report([])),
+      used_before: Usage.facts(Usage.report()),
       stop: :atomics.new(1, []),
       signal: nil
     }
 
-    Seen.attach(DSPexTelemetry.events())
+    Usage.declare()
+    Seen.attach(events())
     Signals.trap(self())
     {:ok, tally} = Tally.start_link()
+    {:ok, alerts} = Alerts.start_link()
     {:ok, bridge} = Bridge.start_link(workers: run.workers, answer: &Tally.answer/1)
 
     result =
@@ -47,6 +56,7 @@ defmodule Bridge.Demo do
       end
 
     if Process.alive?(bridge), do: Supervisor.stop(bridge)
+    GenServer.stop(alerts)
     GenServer.stop(tally)
     Signals.restore()
     Seen.detach()
@@ -65,22 +75,26 @@ defmodule Bridge.Demo do
         "over #{length(texts)} source files of Python's library"
     )
 
-    # The tour is taken to its end however short the run, or some events would never come.
-    continue? = fn stage ->
-      :atomics.get(run.stop, 1) == 0 and (stage == :tour or now() < deadline)
-    end
+    # Scenes and tour are taken to their end however short the run, or some events would never come.
+    go_on? = fn -> :atomics.get(run.stop, 1) == 0 end
+    continue? = fn stage -> go_on?.() and (stage == :tour or now() < deadline) end
+
+    run = watch(run, [Task.async(Scenes, :run, [texts, go_on?])], deadline)
 
     tasks =
       for n <- 1..callers do
         Task.async(Workload, :run, [texts, {run.seed, n, 0}, [tour: n == 1], continue?])
       end
 
-    run = watch(run, MapSet.new(tasks, & &1.ref), deadline)
+    run = watch(run, tasks, deadline)
     Progress.clear()
     run
   end
 
   # Until all callers have returned: they finish the operation they are in.
+  defp watch(run, tasks, deadline) when is_list(tasks),
+    do: watch(run, MapSet.new(tasks, & &1.ref), deadline)
+
   defp watch(run, callers, deadline) do
     if MapSet.size(callers) == 0 do
       run
@@ -117,16 +131,26 @@ defmodule Bridge.Demo do
     :ok = Tally.await_sessions()
     await_answers()
 
+    verdict = Verdict.ask()
+    performance = PerformanceMonitor.report(window: :since_start)
     report = DSPexTelemetry.report([])
-    IO.puts(to_string(report))
+    usage = Usage.report()
     unsaved = save_json(run.json)
+    told = await_summary(run)
+
+    [to_string(report), Detected.section(told), Verdict.section(verdict), Usage.section(usage)]
+    |> Enum.intersperse("\n\n")
+    |> IO.puts()
 
     status = Pool.status()
     wrong = disagreements(run, report, status)
     Supervisor.stop(bridge)
     wrong_after = disagreements(run, DSPexTelemetry.report([]), all_stopped(status))
 
-    case unsaved ++ Enum.uniq(wrong ++ wrong_after) ++ missed(run) do
+    case unsaved ++
+           Enum.uniq(wrong ++ wrong_after) ++
+           Verdict.disagreements(verdict, performance) ++
+           usage_disagreements(run, usage) ++ missed(run, told) do
       [] -> agreed(run)
       sentences -> {:error, sentences}
     end
@@ -157,29 +181,54 @@ defmodule Bridge.Demo do
     Audit.disagreements(own, report |> Audit.facts() |> Audit.difference(run.before))
   end
 
+  defp usage_disagreements(run, usage) do
+    own = Usage.own_facts(Tally.facts())
+    reported = usage |> Usage.facts() |> Audit.difference(run.used_before)
+
+    Audit.disagreements(own, reported) ++
+      Usage.never_used_disagreements(usage, Map.merge(run.used_before, own))
+  end
+
   # What the pool would say if it were there to be asked.
   defp all_stopped(%{size: size} = status) do
     %{status | size: 0, died: Map.update(status.died, "shutdown", size, &(&1 + size))}
   end
 
-  # A run that was cut short need not have come to everything.
-  defp missed(%{signal: nil}) do
-    for event <- Seen.missed(DSPexTelemetry.events()), do: "#{inspect(event)} never came"
+  # The slow method has been called for the last time; a summary of its last call may be still
+  # to come when the run is short.
+  defp await_summary(%{signal: nil}) do
+    calls = staged_calls()
+    Alerts.await(&(Map.get(&1.summaries.calls, Detected.slow()) == calls), @summary_ms)
+    Alerts.told()
   end
 
-  defp missed(_run), do: []
+  defp await_summary(_run), do: Alerts.told()
+
+  defp staged_calls do
+    {calls, _errors} = Map.get(Tally.facts(), {:operation, Detected.slow()}, {0, 0})
+    calls
+  end
+
+  # A run that was cut short need not have come to everything.
+  defp missed(%{signal: nil}, told) do
+    events = for event <- Seen.missed(events()), do: "#{inspect(event)} never came"
+    events ++ Detected.disagreements(told, staged_calls())
+  end
+
+  defp missed(_run, _told), do: []
 
   defp agreed(%{signal: nil}) do
     {calls, errors} = Tally.calls()
-    events = length(DSPexTelemetry.events())
 
     IO.puts(
-      "All #{events} events came, and the report agrees with the demo's own counts: " <>
-        "#{calls} calls, #{errors} of them failed."
+      "\nAll #{length(events())} events came, what was staged was detected, and the reports agree " <>
+        "with the demo's own counts: #{calls} calls, #{errors} of them failed."
     )
   end
 
   defp agreed(%{signal: signal}), do: {:interrupted, signal}
+
+  defp events, do: DSPexTelemetry.events() ++ Alerts.events()
 
   defp now, do: System.monotonic_time(:millisecond)
 end

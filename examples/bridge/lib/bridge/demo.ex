@@ -221,8 +221,8 @@ defmodule Bridge.Demo do
     {calls, errors} = Tally.calls()
 
     IO.puts(
-      "\nAll #{length(events())} events came, what was staged was detected, and the reports agree " <>
-        "with the demo's own counts: #{calls} calls, #{errors} of them failed."
+      "\nAll #{length(events())} events and all staged alerts came, and the reports agree with the " <>
+        "demo's own counts: #{calls} calls, #{errors} failed."
     )
   end
 

@@ -8,7 +8,7 @@ defmodule Bridge.Scenes do
 
   How long a thing takes differs between machines, so nothing is done so many times: each goes on
   until `Bridge.Alerts` was told of it, and texts are doubled until they are enough. It all has an
-  end: after `@patience` milliseconds a scene gives up.
+  end: after half a minute a step gives up.
 
   No other caller is there meanwhile. In a crowd the wait for a worker is most of what a call
   takes, and nothing could be said of the method.
@@ -17,9 +17,12 @@ defmodule Bridge.Scenes do
   alias Bridge.{Alerts, Detected, PoolError, PythonError, Tally, WorkerError}
   alias DSPexTelemetry.Options
 
-  @patience 15_000
+  @patience 30_000
+  # They call at the same time, so that a slice has as many calls as it takes to be judged, however
+  # long each of them is.
+  @readers 4
   # Milliseconds between two calls that are there to be measured.
-  @pause 2
+  @pause 10
   @most_texts 1_024
   @most_texts_in_archive 256
 
@@ -40,9 +43,10 @@ defmodule Bridge.Scenes do
 
     with {:ok, ledger} <- create("Ledger", %{path: stage.path}),
          {:ok, other} <- create("Ledger", %{path: stage.path}),
-         {:ok, compressor} <- create("Compressor", %{algorithm: "lzma"}) do
+         {:ok, compressor} <- create("Compressor", %{algorithm: "lzma"}),
+         {:ok, readers} <- create_readers(stage, @readers) do
       lock(stage, ledger, other)
-      slow_down(stage, ledger)
+      slow_down(stage, ledger, readers)
       keep_busy(stage, compressor)
       await_end_of_spike(stage)
     end
@@ -60,28 +64,28 @@ defmodule Bridge.Scenes do
     post(ledger, [])
   end
 
-  defp slow_down(stage, ledger) do
+  defp slow_down(stage, ledger, readers) do
     # It takes some slices until there is a usual range; the two more may be the short ones.
     %{slice: slice, anomaly_min_slices: slices} = stage.options
-    scan_for(stage, ledger, (slices + 3) * slice)
+    scan_for(stage, readers, (slices + 3) * slice)
 
     # What a hiccup of the machine has set off must be over first.
     slow? = &on?(&1, Detected.slow(), :latency_anomaly)
-    until(stage, &(not slow?.(&1)), fn -> scan_for(stage, ledger, slice) end)
-    until(stage, slow?, 1, fn entries -> grow(stage, ledger, entries, slow?) end)
+    until(stage, &(not slow?.(&1)), fn -> scan_for(stage, readers, slice) end)
+    until(stage, slow?, 1, fn entries -> grow(stage, ledger, readers, entries, slow?) end)
 
     call(ledger, "Ledger", "strike", [1])
-    until(stage, &(not slow?.(&1)), fn -> scan_for(stage, ledger, slice) end)
+    until(stage, &(not slow?.(&1)), fn -> scan_for(stage, readers, slice) end)
   end
 
   # As many texts again, and time for a slice to show it.
-  defp grow(stage, ledger, entries, slow?) do
+  defp grow(stage, ledger, readers, entries, slow?) do
     more = min(entries, @most_texts - entries)
     if more > 0, do: post(ledger, stage.texts |> Stream.cycle() |> Enum.take(more))
 
     over = now() + 2 * stage.options.slice
     within = %{stage | continue?: fn -> stage.continue?.() and now() < over end}
-    until(within, slow?, fn -> scan(ledger) end)
+    until(within, slow?, fn -> scan(readers) end)
     entries + more
   end
 
@@ -115,6 +119,15 @@ defmodule Bridge.Scenes do
   defp create(class, args),
     do: Tally.count({:instance, class}, Bridge.create_instance(class, args))
 
+  defp create_readers(_stage, 0), do: {:ok, []}
+
+  defp create_readers(stage, number) do
+    with {:ok, reader} <- create("Ledger", %{path: stage.path}),
+         {:ok, readers} <- create_readers(stage, number - 1) do
+      {:ok, [reader | readers]}
+    end
+  end
+
   defp post(ledger, names) do
     outcome =
       try do
@@ -126,14 +139,17 @@ defmodule Bridge.Scenes do
     Tally.count({:operation, {"post", "Ledger"}}, outcome)
   end
 
-  defp scan_for(stage, ledger, milliseconds) do
+  defp scan_for(stage, readers, milliseconds) do
     over = now() + milliseconds
     within = %{stage | continue?: fn -> stage.continue?.() and now() < over end}
-    until(within, fn _told -> false end, fn -> scan(ledger) end)
+    until(within, fn _told -> false end, fn -> scan(readers) end)
   end
 
-  defp scan(ledger) do
-    call(ledger, "Ledger", "scan", ["import"])
+  defp scan(readers) do
+    readers
+    |> Enum.map(&Task.async(fn -> call(&1, "Ledger", "scan", ["import"]) end))
+    |> Task.await_many(:infinity)
+
     Process.sleep(@pause)
   end
 

@@ -4,14 +4,12 @@ import host
 
 
 def milliseconds(us):
-    return f"{us / 1000:.3g} ms"
+    return f"{us / 1000:.0f} ms" if us >= 100_000 else f"{us / 1000:.1f} ms"
 
 
-def sentence(row):
-    return (
-        f"{row['python_class']}.{row['method']}: p95 {milliseconds(row['p95_us'])} "
-        f"over {row['count']} calls, {row['errors']} failed"
-    )
+def phrase(row):
+    name = f"{row['python_class']}.{row['method']}"
+    return f"{name} p95 {milliseconds(row['p95_us'])} ({row['count']} calls)"
 
 
 class Advisor:
@@ -28,5 +26,5 @@ class Advisor:
         }
         answer = host.tool("method_performance", question)
         slowest = sorted(answer["methods"], key=lambda row: row["p95_us"], reverse=True)[:3]
-        verdict = "; ".join(map(sentence, slowest)) or "nothing was called"
+        verdict = ", ".join(map(phrase, slowest)) or "nothing was called"
         return {"verdict": verdict, **answer}

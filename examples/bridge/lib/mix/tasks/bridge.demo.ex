@@ -11,8 +11,8 @@ defmodule Mix.Tasks.Bridge.Demo do
     * `--json FILE` - also writes the report there as JSON
     * `--help` - prints this
 
-  Exit status: 0; 1 when an event of the catalogue never came or the report disagrees with the
-  demo's own counts; 2 for bad options; 143 after SIGTERM, on which it ends early, in order,
+  Exit status: 0; 1 when an event or a staged alert never came, or a report disagrees with the
+  demo's own counts or with what Python was told; 2 for bad options; 143 after SIGTERM, on which it ends early, in order,
   with its report. For the same on Ctrl-C start it by `bin/demo`; the README says why.
   """
 

@@ -14,7 +14,7 @@ def phrase(row):
 
 class Advisor:
     def verdict(self, seconds, method=None, python_class=None):
-        """Which methods were slowest in the last seconds (0: since the start), and all their numbers.
+        """Which methods were slowest in the last seconds (0: since the start), and all numbers.
 
         ToolError when the tool refuses, as it does for a negative number of seconds.
         """

@@ -24,7 +24,7 @@ class Ledger:
         return entries + len(names)
 
     def scan(self, term):
-        """How many lines contain the term. Every line is read, so this takes as long as they are many."""
+        """How many lines contain the term; reads every line, so many lines make it slow."""
         return self._db.execute(
             "SELECT count(*) FROM line WHERE instr(content, ?) > 0", (term,)
         ).fetchone()[0]

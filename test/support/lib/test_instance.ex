@@ -32,6 +32,13 @@ defmodule DSPexTelemetry.TestInstance do
   def supervisor_of(name),
     do: Registry.whereis_name({Instance.registry(), {:supervisor, name}})
 
+  @doc "The process of a running instance that runs a module, such as `DSPexTelemetry.Dispatcher`."
+  def child(name, module) do
+    children = name |> supervisor_of() |> Supervisor.which_children()
+    {_id, pid, _type, _modules} = List.keyfind(children, module, 0)
+    pid
+  end
+
   def native(name), do: Instance.fetch!(name).native
 
   @doc "The plans of a running instance by event name."
@@ -73,6 +80,41 @@ defmodule DSPexTelemetry.TestInstance do
   @doc "Asserts that no handler has raised since `watch_handler_failures/0`."
   def assert_no_handler_failed, do: refute_received({:handler_failed, _metadata})
 
+  @doc """
+  Has the test told of the events that an instance emits, as `{:emitted, event, measurements,
+  metadata}`.
+  """
+  def watch_events(instance, events) do
+    id = {__MODULE__, make_ref()}
+    :ok = :telemetry.attach_many(id, events, &__MODULE__.forward_event/4, {instance, self()})
+    on_exit(fn -> :telemetry.detach(id) end)
+  end
+
+  @doc false
+  def forward_event(event, measurements, %{instance: instance} = metadata, {instance, test}),
+    do: send(test, {:emitted, event, measurements, metadata})
+
+  def forward_event(_event, _measurements, _metadata_of_another, _config), do: :ok
+
+  @doc """
+  Has the test told of every line that is logged in the VM and has a text in it, as `{:logged, level,
+  line}`.
+  """
+  def watch_log(text) do
+    id = :"log_of_#{System.unique_integer([:positive])}"
+    :ok = :logger.add_handler(id, __MODULE__, %{config: %{text: text, test: self()}})
+    on_exit(fn -> :logger.remove_handler(id) end)
+  end
+
+  @doc false
+  # `:logger` calls it in the process that logs.
+  def log(%{level: level, msg: {:string, chardata}}, %{config: %{text: text, test: test}}) do
+    line = IO.chardata_to_string(chardata)
+    if line =~ text, do: send(test, {:logged, level, line})
+  end
+
+  def log(_report, _config), do: :ok
+
   @doc "The row with these labels, or `nil`."
   def row(rows, labels), do: Enum.find(rows, &(Map.take(&1, Map.keys(labels)) == labels))
 
@@ -89,6 +131,17 @@ defmodule DSPexTelemetry.TestInstance do
     receive do
       {:DOWN, ^monitor, :process, ^pid, _reason} -> :ok
     end
+  end
+
+  @doc "Kills the process that runs a module for a running instance, and waits for the next."
+  def kill_child(name, module) do
+    before = child(name, module)
+    kill(before)
+
+    await("another #{inspect(module)}", fn ->
+      now = child(name, module)
+      is_pid(now) and now != before
+    end)
   end
 
   @doc """

@@ -16,7 +16,8 @@ defmodule DSPexTelemetry.Instance do
           native: Native.instance(),
           plans: %{[atom()] => Native.plan()},
           options: Options.t(),
-          started_at_ms: integer()
+          started_at_ms: integer(),
+          summarised_until_ms: :atomics.atomics_ref()
         }
 
   @doc "The registry in which instances are found by name."
@@ -86,11 +87,16 @@ defmodule DSPexTelemetry.Instance do
 
     case start_native(options) do
       {:ok, native, plans} ->
+        started_at_ms = now_ms()
+        summarised_until_ms = :atomics.new(1, [])
+        :atomics.put(summarised_until_ms, 1, started_at_ms)
+
         handle = %{
           native: native,
           plans: Map.new(Enum.zip(Enum.map(Catalogue.events(), & &1.name), plans)),
           options: options,
-          started_at_ms: now_ms()
+          started_at_ms: started_at_ms,
+          summarised_until_ms: summarised_until_ms
         }
 
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)

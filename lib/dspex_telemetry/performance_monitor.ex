@@ -105,19 +105,21 @@ defmodule DSPexTelemetry.PerformanceMonitor do
   def init(options) do
     handle = Instance.fetch!(options.name)
     schedule(options)
-    {:ok, %{native: handle.native, options: options, from_ms: handle.started_at_ms}}
+    {:ok, %{native: handle.native, options: options, until: handle.summarised_until_ms}}
   end
 
   @impl true
   def handle_info(:summarise, %{native: native, options: options} = state) do
-    # A slice ends here, so that each call is in one summary.
+    # A slice ends here, so that each call is in one summary. How far that has come is kept where it
+    # survives this process, and before anybody is told, for the same reason.
     {now_ms, _unix_ms} = now = Instance.now()
     :ok = Native.end_slice(native, now)
-    performance = Native.performance(native, {:between, state.from_ms, now_ms}, now)
+    from_ms = :atomics.exchange(state.until, 1, now_ms)
+    performance = Native.performance(native, {:between, from_ms, now_ms}, now)
     Enum.each(performance.rows, &emit(&1, performance.interval, options.name))
     if performance.rows != [], do: Logger.info(fn -> line(performance) end)
     schedule(options)
-    {:noreply, %{state | from_ms: now_ms}}
+    {:noreply, state}
   end
 
   def handle_info(_message, state), do: {:noreply, state}

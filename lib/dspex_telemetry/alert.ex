@@ -27,7 +27,8 @@ defmodule DSPexTelemetry.Alert do
       deviation), `lower_us` and `upper_us` (the usual range), `count` (calls in the slice) and, when
       it is over, `duration` in native time units
     * metadata: `method`, `python_class`, `state` (`:started` or `:over`), `direction` (`:above` or
-      `:below`) and, when it is over, `reason` (`:back_in_range` or `:no_calls`)
+      `:below`), `started_unix_ms` (when it began, in milliseconds since 1970) and, when it is over,
+      `reason` (`:back_in_range` or `:no_calls`)
 
   Only logged, as warnings: requests that waited too long for a worker (option
   `:queue_wait_threshold`), and the first event over a series limit.
@@ -57,10 +58,11 @@ defmodule DSPexTelemetry.Alert do
   def raise({:error_spike, spike}, instance) do
     Logger.error(fn ->
       "Error spike: #{method(spike)} failed #{spike.error_count} times within " <>
-        "#{milliseconds(spike.last_unix_ms - spike.first_unix_ms)}#{causes(spike.causes)}"
+        "#{milliseconds(max(spike.last_unix_ms - spike.first_unix_ms, 1))}#{causes(spike.causes)}"
     end)
 
-    {measurements, metadata} = Map.split(spike, [:error_count])
+    # When a spike begins, the total is what is in the window.
+    {measurements, metadata} = spike |> Map.delete(:total) |> Map.split([:error_count])
     emit(:error_spike, measurements, metadata, instance)
   end
 

@@ -355,12 +355,14 @@ impl Family {
     }
 
     /// Removes series without an event for `timeout_ms` and gives their slots back; returns how
-    /// many. No event is lost: what arrives while a series leaves goes to its successor. `farewell`
-    /// is given each one that leaves for good, with room for what is to be read from it.
+    /// many. No event is lost: what arrives while a series leaves goes to its successor. `removed`
+    /// is given each one, `farewell` each one that leaves for good, with room for what is to be read
+    /// from it.
     pub(crate) fn retire_idle(
         &self,
         now_ms: u64,
         timeout_ms: u64,
+        mut removed: impl FnMut(&Series),
         mut farewell: impl FnMut(&Series, &mut Point),
     ) -> usize {
         // Without labels there is one series, whose slot nobody else can take.
@@ -378,6 +380,8 @@ impl Family {
         // From here no thread can reach the retired series, so what they hold is final.
         let mut delta = Point::new(&self.layout);
         for series in &retired {
+            // Before the successor has it, which may be the overflow series, of no name.
+            removed(series);
             if series.changed_since_sweep(&self.layout) {
                 let successor =
                     self.get_or_create(series.labels()).unwrap_or_else(|| self.overflow_series());

@@ -148,8 +148,8 @@ impl Instance {
         let mut retired = 0;
         let mut collector = state.windows.collector();
         for (index, family) in self.families.iter().enumerate() {
-            retired += family.retire_idle(now.ms, timeout_ms, |series, delta| {
-                self.count_uses_of(family, series, now);
+            let removed = |series: &Series| self.count_uses_of(family, series, now);
+            retired += family.retire_idle(now.ms, timeout_ms, removed, |series, delta| {
                 if series.take_delta(family.layout(), delta) {
                     collector.push(index, series.labels(), delta);
                 }

@@ -44,7 +44,8 @@ defmodule DSPexTelemetry.UsageAnalytics do
           exact: boolean(),
           error_bound: non_neg_integer(),
           most_used: [used()],
-          never_used: [String.t()]
+          never_used: [String.t()],
+          unsure: [String.t()]
         }
 
   @type report :: %{
@@ -89,8 +90,9 @@ defmodule DSPexTelemetry.UsageAnalytics do
       `:since_start`
     * `:classes`, `:methods`, `:tools`, `:variables` - each with the same three numbers, `:names`
       (how many are known), `:exact` (whether all counts are), `:error_bound` (no count is further
-      off), `:most_used` and `:never_used` (those of `declare_classes/2` and `declare_tools/2`
-      without a use)
+      off), `:most_used`, `:never_used` (those of `declare_classes/2` and `declare_tools/2` without a
+      use) and `:unsure` (those without a use since they were declared, which was when names had made
+      room already, perhaps they; empty while `:exact`)
     * `:file` - the state of the file, `nil` without option `:usage_path`
 
   Times are known to within ten seconds, the length of a slice.
@@ -161,7 +163,7 @@ defmodule DSPexTelemetry.UsageAnalytics do
   end
 
   defp declare(kind, names, options) do
-    unless is_list(names) and List.improper?(names) == false and Enum.all?(names, &is_binary/1) do
+    unless is_list(names) and List.improper?(names) == false and Enum.all?(names, &text?/1) do
       raise ArgumentError, "names must be a list of strings, got: #{inspect(names)}"
     end
 
@@ -172,6 +174,8 @@ defmodule DSPexTelemetry.UsageAnalytics do
       {:error, message} -> raise ArgumentError, message
     end
   end
+
+  defp text?(name), do: is_binary(name) and String.valid?(name)
 
   @doc false
   def start_link(options), do: GenServer.start_link(__MODULE__, options)
@@ -192,6 +196,9 @@ defmodule DSPexTelemetry.UsageAnalytics do
   end
 
   def handle_info(_message, state), do: {:noreply, state}
+
+  # The instance has ended, and we are about to.
+  defp log({:error, :no_path}, %{failing?: failing?}), do: failing?
 
   # Once when it begins to fail, and once when it works again.
   defp log({:error, message}, %{failing?: false}) do

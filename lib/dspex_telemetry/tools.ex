@@ -135,7 +135,7 @@ defmodule DSPexTelemetry.Tools do
 
   # The arguments
 
-  defp check(arguments, properties) when is_map(arguments) do
+  defp check(arguments, properties) when is_map(arguments) and not is_struct(arguments) do
     defaults = for {name, %{"default" => default}} <- properties, into: %{}, do: {name, default}
     # `None` is what Python code passes for what it does not care about.
     given = for {name, value} <- arguments, value != nil, into: %{}, do: {name, value}

@@ -78,6 +78,28 @@ defmodule DSPexTelemetry.RecoveryTest do
     end
   end
 
+  describe "an instance with a usage file that is killed" do
+    @describetag :tmp_dir
+
+    test "waits for the janitor to save what it had counted", %{tmp_dir: folder} do
+      name = unique_name()
+      options = [name: name, attach: false, usage_path: Path.join(folder, "usage")]
+      start_supervised!({DSPexTelemetry, options})
+      for _ <- 1..3, do: assert(record(plans(name)) == :ok)
+
+      :ok = :sys.suspend(HandlerJanitor)
+      before = pid(name)
+      kill(before)
+      await("a successor", fn -> pid(name) not in [before, :undefined] end)
+      # It does not get past the janitor, whatever time it has.
+      for _ <- 1..1_000, do: :erlang.yield()
+      refute running?(name, before)
+      :ok = :sys.resume(HandlerJanitor)
+      await("the instance to be restarted", fn -> running?(name, before) end)
+      assert %{before: 3} = DSPexTelemetry.UsageAnalytics.get_usage_report(instance: name)
+    end
+  end
+
   describe "a supervisor that is killed" do
     test "takes its instances and their handlers with it" do
       names = [unique_name(), unique_name()]

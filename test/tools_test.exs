@@ -164,6 +164,28 @@ defmodule DSPexTelemetry.ToolsTest do
       end
     end
 
+    test "a window are those of its seconds, and of all time for 0", %{instance: instance} do
+      later_ms = Instance.now_ms() + 3_600_000
+      for ms <- [later_ms, later_ms + 60_000], do: Native.end_slice(native(instance), {ms, ms})
+      methods = &length(call(instance, "method_performance", %{"window" => &1})["methods"])
+      assert {methods.(0), methods.(60), methods.(7_200)} == {4, 0, 4}
+    end
+
+    test "method_errors are told in words where they are none" do
+      options = [attach: false, slice: 3_600_000, anomaly_min_calls: 1, anomaly_min_slices: 2]
+      instance = start!(options)
+      now_ms = Instance.now_ms()
+      metadata = %{method: "search", python_class: "Index", success: true}
+
+      for {us, at} <- Enum.with_index([1_000, 1_000, 9_000], 1) do
+        :ok = handle(plans(instance), @call ++ [:stop], %{duration: us * 1_000}, metadata)
+        :ok = Native.end_slice(native(instance), {now_ms + 1_000 * at, 0})
+      end
+
+      assert [%{"method" => "search", "state" => "started", "direction" => "above"}] =
+               call(instance, "method_errors", %{})["anomalies"]
+    end
+
     test "usage are those of the usage report", %{instance: instance} do
       for limit <- [1, 20] do
         answer = call(instance, "usage", %{"limit" => limit})

@@ -33,8 +33,10 @@ defmodule DSPexTelemetry.Instance do
   @doc "The handle of a running instance. Raises `ArgumentError` if there is none of that name."
   @spec fetch!(name()) :: handle()
   def fetch!(name) do
-    case Registry.lookup(@registry, name) do
-      [{_pid, %{} = handle}] -> handle
+    # The registry forgets a process a moment after it has ended.
+    with [{pid, %{} = handle}] <- Registry.lookup(@registry, name), true <- Process.alive?(pid) do
+      handle
+    else
       _none_or_not_ready -> raise ArgumentError, not_running(name)
     end
   end

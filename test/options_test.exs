@@ -54,9 +54,9 @@ defmodule DSPexTelemetry.OptionsTest do
     worker_limit: [1, 1_000_000],
     idle_timeout: [1_000, 31_536_000_000, :infinity],
     slice: [10, 3_600_000],
-    history: [10_000, 604_800_000],
+    history: [60_000, 604_800_000],
     window_memory_limit: [65_536, 1_099_511_627_776],
-    summary_interval: [100, 86_400_000, :infinity],
+    summary_interval: [100, 3_600_000, :infinity],
     count_unsuccessful: [true, false],
     error_spike_threshold: [1, 1_000],
     error_spike_window: [10, 3_600_000],
@@ -205,6 +205,20 @@ defmodule DSPexTelemetry.OptionsTest do
       assert error.message =~ to_string(metric)
       for histogram <- @histograms, do: assert(error.message =~ histogram)
     end
+  end
+
+  test "options that do not go together are refused" do
+    for {options, message} <- [
+          {[slice: 60_001, history: 60_000],
+           "option :history must be at least option :slice, which is 60001, got: 60000"},
+          {[history: 59_999],
+           "option :summary_interval must be at most option :history, which is 59999, or " <>
+             ":infinity, got: 60000"}
+        ] do
+      assert_raise ArgumentError, message, fn -> Options.validate!(options) end
+    end
+
+    assert Options.validate!(history: 59_999, summary_interval: :infinity).history == 59_999
   end
 
   test "an unknown option is named together with all known ones" do

@@ -227,7 +227,7 @@ defmodule DSPexTelemetry.PerformanceMonitorTest do
 
   # A summary is made when the test says so.
   defp start_by_hand do
-    instance = start!(attach: false, summary_interval: 86_400_000)
+    instance = start!(attach: false, summary_interval: 3_600_000)
     watch_events(instance, [PerformanceMonitor.event()])
     instance
   end

@@ -80,7 +80,8 @@ defmodule DSPexTelemetry.Options do
       default: 60_000,
       doc:
         "Milliseconds between two performance summaries: a `[:dspex, :performance, :summary]` event " <>
-          "for each method that was called, and a line in the log. `:infinity` for none."
+          "for each method that was called, and a line in the log; at most `:history`. `:infinity` " <>
+          "for none."
     ],
     count_unsuccessful: [
       type: :boolean,
@@ -217,6 +218,15 @@ defmodule DSPexTelemetry.Options do
 
   defp check_together!(%{slice: slice, history: history}) when history < slice,
     do: refuse!(:history, history, "at least option :slice, which is #{slice}")
+
+  defp check_together!(%{summary_interval: interval, history: history})
+       when is_integer(interval) and history < interval do
+    refuse!(
+      :summary_interval,
+      interval,
+      "at most option :history, which is #{history}, or :infinity"
+    )
+  end
 
   defp check_together!(options), do: options
 

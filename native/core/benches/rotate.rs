@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
@@ -144,6 +145,33 @@ impl Emitter {
     }
 }
 
+/// Emitters on threads of their own, each of which has a lane in every series.
+struct Emitters(Vec<(Sender<usize>, Receiver<()>)>);
+
+impl Emitters {
+    fn new(plan: PlanId, series: usize, threads: usize) -> Self {
+        let emitter = |_| {
+            let (order, orders) = channel();
+            let (done, dones) = channel();
+            std::thread::spawn(move || {
+                let mut emitter = Emitter::new(plan, series);
+                for events in orders {
+                    emitter.round(events);
+                    let _ = done.send(());
+                }
+            });
+            (order, dones)
+        };
+        Self((0..threads).map(emitter).collect())
+    }
+
+    /// So many events of every series from each thread.
+    fn round(&mut self, events: usize) {
+        self.0.iter().for_each(|(order, _)| order.send(events).unwrap());
+        self.0.iter().for_each(|(_, done)| done.recv().unwrap());
+    }
+}
+
 /// As many counters as series have, one beside the other.
 struct Plain {
     counters: Vec<u32>,
@@ -151,9 +179,9 @@ struct Plain {
 }
 
 impl Plain {
-    /// As many as the series of an instance have allocated in one lane: chunks of 128 counters, and
-    /// their cells.
-    fn like(instance: &Instance) -> Self {
+    /// As many as the series of an instance have allocated in `lanes` lanes: chunks of 128 counters,
+    /// and their cells.
+    fn like(instance: &Instance, lanes: usize) -> Self {
         let family = &instance.families()[0];
         let mut plain = Self { counters: Vec::new(), cells: Vec::new() };
         for series in family.series() {
@@ -161,10 +189,10 @@ impl Plain {
                 let counts = series.lanes().counts(histogram);
                 let mut chunks: Vec<_> = counts.iter().map(|(at, _)| at.chunk).collect();
                 chunks.dedup();
-                plain.counters.extend((0..chunks.len() * 128).map(|at| at as u32 % 3));
+                plain.counters.extend((0..lanes * chunks.len() * 128).map(|at| at as u32 % 3));
             }
             let cells = family.layout().shape().cells.next_multiple_of(16);
-            plain.cells.extend((0..cells).map(|at| at as u64));
+            plain.cells.extend((0..lanes * cells).map(|at| at as u64));
         }
         plain
     }
@@ -222,38 +250,39 @@ fn bench(
 fn rotating(criterion: &mut Criterion) -> Vec<String> {
     let mut group = group(criterion, "rotate");
     let mut lines = Vec::new();
-    for series in [2_000, 20_000] {
+    for (series, lanes) in [(2_000, 1), (2_000, 2), (20_000, 1), (20_000, 2)] {
         // With room enough that no slices merge.
         let (instance, plan) = start(4 << 30);
-        let mut emitter = Emitter::new(plan, series);
-        emitter.round(100);
+        let mut emitters = Emitters::new(plan, series, lanes);
+        // Enough that both have written to every chunk.
+        emitters.round(100);
         let now_ms = RefCell::new(0);
         let tick = || {
             *now_ms.borrow_mut() += SLICE_MS;
             instance.tick(at(*now_ms.borrow()));
         };
         tick();
-        let plain = Plain::like(&instance);
+        let plain = Plain::like(&instance, lanes);
         let mib = plain.bytes() as f64 / f64::from(1 << 20);
         let sum = bench(
             &mut group,
-            BenchmarkId::new("plain_sum", series),
-            || emitter.round(1),
+            BenchmarkId::new(format!("plain_sum/{lanes}_lanes"), series),
+            || emitters.round(1),
             || {
                 black_box(black_box(&plain).sum());
             },
         );
-        let active =
-            bench(&mut group, BenchmarkId::new("active", series), || emitter.round(3), tick);
-        let idle = bench(&mut group, BenchmarkId::new("idle", series), || (), tick);
+        let id = |name: &str| BenchmarkId::new(format!("{name}/{lanes}_lanes"), series);
+        let active = bench(&mut group, id("active"), || emitters.round(3), tick);
+        let idle = bench(&mut group, id("idle"), || (), tick);
         lines.push(format!(
-            "rotate {series} active / plain sum: {:.1} ({:.2} ms / {:.2} ms for {mib:.0} MiB)",
+            "rotate {series} active in {lanes} lanes / plain sum: {:.1} ({:.2} ms / {:.2} ms for {mib:.0} MiB)",
             active.as_secs_f64() / sum.as_secs_f64(),
             active.as_secs_f64() * 1e3,
             sum.as_secs_f64() * 1e3,
         ));
         let of_one = idle.as_secs_f64() * 1e9 / series as f64;
-        lines.push(format!("rotate {series} idle: {of_one:.0} ns per series"));
+        lines.push(format!("rotate {series} idle in {lanes} lanes: {of_one:.0} ns per series"));
     }
     lines
 }
@@ -283,6 +312,13 @@ fn reporting(criterion: &mut Criterion) {
 
 /// How much longer two producers take for their events while slices end every 10 ms. Rounds with
 /// and without alternate, so that whatever else the machine does meets both.
+/// How long the thread has run, without the time in which others had the core: with two producers on
+/// two cores, whoever ticks takes it from one of them.
+fn time_on_cpu() -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(told.split(' ').next().unwrap().parse().unwrap())
+}
+
 fn recording_while_ticking() -> String {
     const SERIES: usize = 100;
     const EVENTS: usize = 400_000;
@@ -298,9 +334,9 @@ fn recording_while_ticking() -> String {
                     scope.spawn(|| {
                         let mut emitter = Emitter::new(plan, SERIES);
                         emitter.round(50);
-                        let started = Instant::now();
+                        let before = time_on_cpu();
                         (0..EVENTS).for_each(|event| emitter.emit(event % SERIES));
-                        started.elapsed()
+                        time_on_cpu() - before
                     })
                 })
                 .collect();

@@ -4,8 +4,9 @@ use std::mem::size_of;
 
 use crate::family::Layout;
 use crate::histogram::{Location, Precision};
-use crate::lane::{ChunkIndex, chunk_index};
+use crate::lane::{ChunkIndex, CounterLine, LINE, bits, chunk_index, marked_lines};
 use crate::point::Point;
+use crate::prefetch;
 
 /// The numbers of a series when a slice of time ended, from which the next slice counts.
 ///
@@ -18,10 +19,25 @@ pub(crate) struct Baseline {
     /// Which chunks there are, in order.
     chunks: Vec<ChunkIndex>,
     /// Their counters.
-    counters: Vec<u32>,
+    lines: Vec<CounterLine>,
 }
 
 impl Baseline {
+    /// Asks for its cells, and for the list of its chunks.
+    pub(crate) fn ask_for_cells(&self) {
+        prefetch::all(&*self.cells);
+        prefetch::all(&*self.chunks);
+    }
+
+    /// Asks for the marked lines of a histogram, when the list of chunks has come.
+    pub(crate) fn ask_for_lines(&self, precision: Precision, histogram: usize, marks: u64) {
+        let first = chunk_index(precision, histogram, 0);
+        for (chunk, counters) in self.chunks(precision, histogram) {
+            let lines = marked_lines(marks, precision, histogram, usize::from(chunk - first));
+            bits(lines).for_each(|at| prefetch::line(&counters[at]));
+        }
+    }
+
     /// Whether events were counted since; `events` are the cells that count them.
     pub(crate) fn differs_from(&self, events: &[u64]) -> bool {
         match self.cells.get(..events.len()) {
@@ -42,15 +58,15 @@ impl Baseline {
         &self,
         precision: Precision,
         histogram: usize,
-    ) -> impl Iterator<Item = (ChunkIndex, &[u32])> + Clone {
+    ) -> impl Iterator<Item = (ChunkIndex, &[CounterLine])> + Clone {
         let first = |histogram| {
             let first = chunk_index(precision, histogram, 0);
             self.chunks.partition_point(|chunk| *chunk < first)
         };
-        let length = precision.chunk_length();
+        let length = precision.chunk_length() / LINE;
         let here = first(histogram)..first(histogram + 1);
-        let counters = &self.counters[here.start * length..here.end * length];
-        self.chunks[here].iter().copied().zip(counters.chunks_exact(length))
+        let lines = &self.lines[here.start * length..here.end * length];
+        self.chunks[here].iter().copied().zip(lines.chunks_exact(length))
     }
 
     /// Adds what came in since, so that it becomes what has been counted by now. Largest and smallest
@@ -81,23 +97,25 @@ impl Baseline {
                 _ => self.find_or_insert(chunk, precision),
             };
             last = Some((chunk, counters));
-            let counter = &mut self.counters[counters + usize::from(location.offset)];
+            let offset = usize::from(location.offset);
+            let counter = &mut self.lines[counters + offset / LINE].0[offset % LINE];
             *counter = counter.wrapping_add(*count as u32);
         }
     }
 
-    /// Where the counters of a chunk begin.
+    /// Where the lines of a chunk begin.
     fn find_or_insert(&mut self, chunk: ChunkIndex, precision: Precision) -> usize {
-        let length = precision.chunk_length();
+        let length = precision.chunk_length() / LINE;
         match self.chunks.binary_search(&chunk) {
             Ok(at) => at * length,
             Err(at) => {
                 let begin = at * length;
                 // By one chunk at a time: there are few, and the room that doubling leaves is large.
                 self.chunks.reserve_exact(1);
-                self.counters.reserve_exact(length);
+                self.lines.reserve_exact(length);
                 self.chunks.insert(at, chunk);
-                self.counters.splice(begin..begin, std::iter::repeat_n(0, length));
+                self.lines
+                    .splice(begin..begin, std::iter::repeat_n(CounterLine::default(), length));
                 begin
             }
         }
@@ -112,11 +130,12 @@ impl Baseline {
             *cell = cell.saturating_add(*more);
         }
         let precision = layout.shape().precision;
-        let length = precision.chunk_length();
-        for (chunk, more) in other.chunks.iter().zip(other.counters.chunks_exact(length)) {
+        let length = precision.chunk_length() / LINE;
+        for (chunk, more) in other.chunks.iter().zip(other.lines.chunks_exact(length)) {
             let begin = self.find_or_insert(*chunk, precision);
-            for (counter, more) in self.counters[begin..begin + length].iter_mut().zip(more) {
-                *counter = counter.wrapping_add(*more);
+            let lines = self.lines[begin..begin + length].iter_mut().zip(more);
+            for (counter, more) in lines.flat_map(|(line, more)| line.0.iter_mut().zip(more.0)) {
+                *counter = counter.wrapping_add(more);
             }
         }
     }
@@ -124,7 +143,7 @@ impl Baseline {
     pub(crate) fn memory_bytes(&self) -> usize {
         size_of_val(&*self.cells)
             + self.chunks.capacity() * size_of::<ChunkIndex>()
-            + self.counters.capacity() * size_of::<u32>()
+            + self.lines.capacity() * size_of::<CounterLine>()
     }
 }
 
@@ -145,9 +164,10 @@ mod tests {
             let chunks = baseline.chunks(precision, histogram);
             let counts = chunks.flat_map(|(chunk, counters)| {
                 let chunk = chunk - chunk_index(precision, histogram, 0);
-                let counters = counters.iter().enumerate().filter(|(_, count)| **count > 0);
+                let counters = counters.iter().flat_map(|line| line.0).enumerate();
+                let counters = counters.filter(|(_, count)| *count > 0);
                 counters
-                    .map(move |(offset, count)| (Location { chunk, offset: offset as u16 }, *count))
+                    .map(move |(offset, count)| (Location { chunk, offset: offset as u16 }, count))
             });
             counts.collect::<Vec<_>>()
         };

@@ -159,7 +159,7 @@ impl Layout {
         self.events_cell + 1
     }
 
-    /// The cell that marks chunks of histograms. Not a number to be summed.
+    /// The cell that marks what histograms have counted. Not a number to be summed.
     pub(crate) fn marks_cell(&self) -> usize {
         self.events_cell + 1
     }

@@ -189,7 +189,7 @@ impl Instance {
                 taken
             };
             for batch in family.series().chunks(Series::BATCH) {
-                batch.iter().for_each(|series| series.touch());
+                Series::read_ahead(batch, family.layout());
                 for series in batch {
                     if take(series) {
                         self.count_uses_of(family, series, now);

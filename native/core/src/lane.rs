@@ -23,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 use once_cell::race::OnceBox;
 
 use crate::histogram::{Counts, Location, Precision};
+use crate::prefetch;
 use crate::thread_number::{ThreadNumber, exclusive_lanes};
 
 /// How many threads have histogram counters of their own.
@@ -64,23 +65,33 @@ impl Counter for AtomicU64 {
     }
 }
 
-type Chunks<C, const LEN: usize> = Box<[OnceBox<[C; LEN]>]>;
+/// The counters of a chunk. They begin with a cache line, so that a line of counters is one.
+#[repr(C, align(64))]
+struct Chunk<C, const LEN: usize>([C; LEN]);
+
+type Chunks<C, const LEN: usize> = Box<[OnceBox<Chunk<C, LEN>>]>;
 
 /// The counters of all histograms of a lane: for each histogram a row of chunks, each of which is
 /// allocated when the first value falls into it, so that a histogram takes memory for the powers of
 /// two that its samples span and for nothing else.
-enum Counters<C> {
+struct Counters<C> {
+    /// For each histogram the chunks that are allocated, as bits.
+    allocated: Box<[AtomicU64]>,
+    rows: Rows<C>,
+}
+
+enum Rows<C> {
     One(Chunks<C, 16>),
     Two(Chunks<C, 128>),
     Three(Chunks<C, 1024>),
 }
 
 macro_rules! each_precision {
-    ($counters:expr, $chunks:ident => $body:expr) => {
-        match $counters {
-            Counters::One($chunks) => $body,
-            Counters::Two($chunks) => $body,
-            Counters::Three($chunks) => $body,
+    ($rows:expr, $chunks:ident => $body:expr) => {
+        match $rows {
+            Rows::One($chunks) => $body,
+            Rows::Two($chunks) => $body,
+            Rows::Three($chunks) => $body,
         }
     };
 }
@@ -90,44 +101,58 @@ impl<C: Counter> Counters<C> {
         fn chunks<C, const LEN: usize>(shape: Shape) -> Chunks<C, LEN> {
             (0..shape.histograms * shape.precision.chunk_count()).map(|_| OnceBox::new()).collect()
         }
-        match shape.precision {
-            Precision::One => Self::One(chunks(shape)),
-            Precision::Two => Self::Two(chunks(shape)),
-            Precision::Three => Self::Three(chunks(shape)),
-        }
+        let rows = match shape.precision {
+            Precision::One => Rows::One(chunks(shape)),
+            Precision::Two => Rows::Two(chunks(shape)),
+            Precision::Three => Rows::Three(chunks(shape)),
+        };
+        Self { allocated: (0..shape.histograms).map(|_| AtomicU64::new(0)).collect(), rows }
     }
 
     #[inline]
     fn at(&self, histogram: usize, location: Location) -> &C {
-        fn at<C: Counter, const LEN: usize>(
-            chunks: &Chunks<C, LEN>,
+        fn at<'c, C: Counter, const LEN: usize>(
+            chunks: &'c Chunks<C, LEN>,
+            allocated: &[AtomicU64],
             precision: Precision,
             histogram: usize,
             location: Location,
-        ) -> &C {
+        ) -> &'c C {
             let chunk = &chunks
                 [usize::from(chunk_index(precision, histogram, usize::from(location.chunk)))];
-            &chunk.get_or_init(|| Box::new([const { C::ZERO }; LEN]))[usize::from(location.offset)]
+            let counters = chunk.get_or_init(|| {
+                // Comes before the mark of any sample in the chunk, which publishes it.
+                allocated[histogram].fetch_or(1 << location.chunk, Relaxed);
+                Box::new(Chunk([const { C::ZERO }; LEN]))
+            });
+            &counters.0[usize::from(location.offset)]
         }
-        match self {
-            Self::One(chunks) => at(chunks, Precision::One, histogram, location),
-            Self::Two(chunks) => at(chunks, Precision::Two, histogram, location),
-            Self::Three(chunks) => at(chunks, Precision::Three, histogram, location),
+        let allocated = &self.allocated;
+        match &self.rows {
+            Rows::One(chunks) => at(chunks, allocated, Precision::One, histogram, location),
+            Rows::Two(chunks) => at(chunks, allocated, Precision::Two, histogram, location),
+            Rows::Three(chunks) => at(chunks, allocated, Precision::Three, histogram, location),
         }
     }
 
     /// The counters of a chunk, if any was touched.
     #[inline]
     fn chunk(&self, chunk: usize) -> Option<&[C]> {
-        each_precision!(self, chunks => chunks[chunk].get().map(|counters| &counters[..]))
+        each_precision!(&self.rows, chunks => chunks[chunk].get().map(|counters| &counters.0[..]))
+    }
+
+    /// Asks for the place where a chunk is told.
+    #[inline]
+    fn ask_for_row(&self, chunk: usize) {
+        each_precision!(&self.rows, chunks => prefetch::line(&chunks[chunk]));
     }
 
     fn memory_bytes(&self) -> usize {
         fn bytes<C, const LEN: usize>(chunks: &Chunks<C, LEN>) -> usize {
             let touched = chunks.iter().filter(|chunk| chunk.get().is_some()).count();
-            size_of_val(&**chunks) + touched * size_of::<[C; LEN]>()
+            size_of_val(&**chunks) + touched * size_of::<Chunk<C, LEN>>()
         }
-        each_precision!(self, chunks => bytes(chunks))
+        size_of_val(&*self.allocated) + each_precision!(&self.rows, chunks => bytes(chunks))
     }
 }
 
@@ -147,73 +172,63 @@ pub(crate) const fn chunk_index(
 /// The length of a chunk at the highest precision.
 const LARGEST_CHUNK: usize = 1 << Precision::Three.chunk_bits();
 
-/// A sum of counters: of all their bits, or of the lower ones.
-trait Sum: Copy + PartialEq + std::ops::BitOr<Output = Self> {
-    const ZERO: Self;
-    fn of(counter: &impl Counter) -> Self;
-    fn plus(self, other: Self) -> Self;
-    fn get(self) -> u64;
-}
-
-impl Sum for u64 {
-    const ZERO: Self = 0;
-
-    fn of(counter: &impl Counter) -> Self {
-        counter.get()
-    }
-
-    fn plus(self, other: Self) -> Self {
-        self + other
-    }
-
-    fn get(self) -> u64 {
-        self
-    }
-}
-
-impl Sum for u32 {
-    const ZERO: Self = 0;
-
-    fn of(counter: &impl Counter) -> Self {
-        counter.get() as u32
-    }
-
-    fn plus(self, other: Self) -> Self {
-        self.wrapping_add(other)
-    }
-
-    fn get(self) -> u64 {
-        self.into()
-    }
-}
-
 /// Adds counters to sums. What the sums were before counts for nothing if these are the `first`.
 #[inline]
-fn add<S: Sum, C: Counter>(sums: &mut [S], counters: &[C], first: bool) {
+fn add<C: Counter>(sums: &mut [u64], counters: &[C], first: bool) {
     let pairs = sums.iter_mut().zip(counters);
     if first {
-        pairs.for_each(|(sum, counter)| *sum = S::of(counter));
+        pairs.for_each(|(sum, counter)| *sum = counter.get());
     } else {
-        pairs.for_each(|(sum, counter)| *sum = sum.plus(S::of(counter)));
+        pairs.for_each(|(sum, counter)| *sum += counter.get());
     }
 }
 
-/// The mark of the chunk that a sample is counted in.
+/// Base-two logarithm of how many counters one mark stands for: as many as 32-bit ones have room
+/// for in a cache line.
+const LINE_BITS: u32 = 4;
+
+pub(crate) const LINE: usize = 1 << LINE_BITS;
+
+/// How far apart the marks of two histograms' first lines are. The lines of three histograms then
+/// share few marks where they lie close together.
+const HISTOGRAM_MARKS: u32 = 21;
+
+/// The mark of the line that a sample is counted in: a bit of a word, in which lines far from each
+/// other share their bits.
 #[inline]
-pub(crate) const fn mark_of(location: Location) -> u64 {
-    1 << location.chunk
+pub(crate) const fn mark_of(precision: Precision, histogram: usize, location: Location) -> u64 {
+    let line = (location.chunk as u32) << (precision.chunk_bits() - LINE_BITS)
+        | location.offset as u32 >> LINE_BITS;
+    1u64.rotate_left(line + histogram as u32 * HISTOGRAM_MARKS)
 }
 
-/// Reads a number from each cache line.
+/// The lines of a chunk that may have been written to, as bits.
 #[inline]
-fn touch<N>(numbers: &[N], read: impl Fn(&N) -> u64) -> u64 {
-    const LINE_BYTES: usize = 64;
-    numbers.iter().step_by(LINE_BYTES / size_of::<N>()).fold(0, |any, number| any | read(number))
+pub(crate) fn marked_lines(
+    marks: u64,
+    precision: Precision,
+    histogram: usize,
+    chunk: usize,
+) -> u64 {
+    let lines = precision.chunk_length() >> LINE_BITS;
+    let first = (chunk * lines) as u32 + histogram as u32 * HISTOGRAM_MARKS;
+    marks.rotate_right(first) & (u64::MAX >> (64 - lines))
+}
+
+/// Counters that were read, in a cache line.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+pub(crate) struct CounterLine(pub(crate) [u32; LINE]);
+
+/// The counters of a line.
+#[inline]
+fn line<N>(counters: &[N], line: usize) -> &[N] {
+    &counters[line * LINE..][..LINE]
 }
 
 /// The numbers of the bits that are set.
 #[inline]
-fn bits(mut set: u64) -> impl Iterator<Item = usize> {
+pub(crate) fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lowest = (set != 0).then(|| set.trailing_zeros() as usize);
         set &= set.wrapping_sub(1);
@@ -223,16 +238,15 @@ fn bits(mut set: u64) -> impl Iterator<Item = usize> {
 
 /// Appends the sums of a chunk that are not zero.
 #[inline]
-fn collect<S: Sum>(chunk: u16, sums: &[S], counts: &mut Counts) {
+fn collect(chunk: u16, sums: &[u64], counts: &mut Counts) {
     // Most of a chunk is zero, and sixteen numbers at a time are quickly seen to be.
-    const STRIDE: usize = 16;
-    for (block, sums) in sums.chunks_exact(STRIDE).enumerate() {
-        if sums.iter().fold(S::ZERO, |any, sum| any | *sum) == S::ZERO {
+    for (block, sums) in sums.chunks_exact(LINE).enumerate() {
+        if sums.iter().fold(0, |any, sum| any | sum) == 0 {
             continue;
         }
-        for (at, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum != S::ZERO) {
-            let offset = (block * STRIDE + at) as u16;
-            counts.push((Location { chunk, offset }, sum.get()));
+        for (at, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum != 0) {
+            let offset = (block * LINE + at) as u16;
+            counts.push((Location { chunk, offset }, sum));
         }
     }
 }
@@ -380,8 +394,8 @@ impl Lanes {
         });
     }
 
-    /// The chunks that histograms were written to in since [`Self::take_marks`], as bits. What has
-    /// been counted in them before is seen by what is read after this.
+    /// The lines that histograms were written to in since [`Self::take_marks`]. What has been counted
+    /// in them before is seen by what is read after this.
     pub(crate) fn marks(&self, cell: usize) -> u64 {
         // Acquire pairs with the Release in `mark`, here and below.
         let marks = self.cells().map(|cells| cells.as_slice()[cell].load(Ordering::Acquire));
@@ -396,13 +410,13 @@ impl Lanes {
     }
 
     /// Replaces `changes` by what came in since the counters of a histogram were as they are in
-    /// `before`, in order of value: in the marked chunks, for there is nothing in others. Chunks that
+    /// `before`, in order of value: in the marked lines, for there is nothing in others. Chunks that
     /// are not in `before` were zero.
     pub(crate) fn read_changes<'b>(
         &self,
         histogram: usize,
         marks: u64,
-        before: impl Iterator<Item = (ChunkIndex, &'b [u32])> + Clone,
+        before: impl Iterator<Item = (ChunkIndex, &'b [CounterLine])> + Clone,
         changes: &mut Counts,
     ) {
         self.read_between_carries(|| {
@@ -438,50 +452,90 @@ impl Lanes {
 
     /// Replaces `sums` by those of a chunk over all lanes; says whether there are any counters.
     #[inline]
-    fn add_chunk<S: Sum>(&self, chunk: ChunkIndex, sums: &mut [S]) -> bool {
+    fn add_chunk(&self, chunk: ChunkIndex, sums: &mut [u64]) -> bool {
         let chunk = usize::from(chunk);
         let mut any = false;
-        let own = self.exclusive.iter().filter_map(OnceLock::get);
-        for counters in own.filter_map(|lane| lane.counters.as_ref()?.chunk(chunk)) {
+        for counters in self.own_chunks(chunk) {
             add(sums, counters, !any);
             any = true;
         }
-        if let Some(counters) = self.shared.get().and_then(|lane| lane.counters.chunk(chunk)) {
+        if let Some(counters) = self.shared_chunk(chunk) {
             add(sums, counters, !any);
             any = true;
         }
         any
     }
 
-    /// Reads a cell from each cache line.
-    pub(crate) fn touch_cells(&self) {
-        let cells = self.cells().map(|cells| touch(cells.as_slice(), Counter::get));
-        std::hint::black_box(cells.fold(0, |any, cells| any | cells));
+    /// Asks for the list of lanes.
+    pub(crate) fn ask_for_lanes(&self) {
+        prefetch::all(&*self.exclusive);
     }
 
-    /// Reads a number from each cache line of the marked chunks, so that those which are not in the
-    /// cache are on their way all at once rather than one after the other.
-    pub(crate) fn touch<'b>(
+    /// Asks for the lanes, whose list has come.
+    pub(crate) fn ask_for_own(&self) {
+        self.exclusive.iter().filter_map(OnceLock::get).for_each(|lane| prefetch::all(&**lane));
+    }
+
+    /// Asks for the cells of the lanes, which have come, and for what they have allocated.
+    pub(crate) fn ask_for_cells(&self) {
+        self.cells().for_each(|cells| prefetch::all(&*cells.0));
+        self.counters().for_each(prefetch::all);
+    }
+
+    /// Asks for the places where marked chunks are told, when the cells have come.
+    pub(crate) fn ask_for_rows(&self, histogram: usize, marks: u64) {
+        for (chunk, _) in self.marked_chunks(histogram, marks) {
+            let index = usize::from(self.chunk_index(histogram, chunk));
+            let own = self.exclusive.iter().filter_map(OnceLock::get);
+            own.filter_map(|lane| lane.counters.as_ref()).for_each(|own| own.ask_for_row(index));
+            self.shared.get().into_iter().for_each(|lane| lane.counters.ask_for_row(index));
+        }
+    }
+
+    /// Asks for the marked lines, when their places have come.
+    pub(crate) fn ask_for_lines(&self, histogram: usize, marks: u64) {
+        for (chunk, lines) in self.marked_chunks(histogram, marks) {
+            let index = usize::from(self.chunk_index(histogram, chunk));
+            for counters in self.own_chunks(index) {
+                bits(lines).for_each(|at| prefetch::all(line(counters, at)));
+            }
+            if let Some(counters) = self.shared_chunk(index) {
+                bits(lines).for_each(|at| prefetch::all(line(counters, at)));
+            }
+        }
+    }
+
+    /// For each lane the chunks that are allocated, by histogram.
+    #[inline]
+    fn counters(&self) -> impl Iterator<Item = &[AtomicU64]> {
+        let own = self.exclusive.iter().filter_map(OnceLock::get);
+        let own = own.filter_map(|lane| lane.counters.as_ref()).map(|own| &*own.allocated);
+        own.chain(self.shared.get().map(|lane| &*lane.counters.allocated))
+    }
+
+    /// The chunks of a histogram in which lines are marked, with those lines as bits.
+    #[inline]
+    fn marked_chunks(
         &self,
         histogram: usize,
         marks: u64,
-        before: impl Iterator<Item = (ChunkIndex, &'b [u32])>,
-    ) {
-        let first = self.chunk_index(histogram, 0);
-        let mut any = 0;
-        for chunk in bits(marks).map(|chunk| usize::from(first) + chunk) {
-            let own = self.exclusive.iter().filter_map(OnceLock::get);
-            for counters in own.filter_map(|lane| lane.counters.as_ref()?.chunk(chunk)) {
-                any |= touch(counters, Counter::get);
-            }
-            if let Some(counters) = self.shared.get().and_then(|lane| lane.counters.chunk(chunk)) {
-                any |= touch(counters, Counter::get);
-            }
-        }
-        for (_, before) in before.filter(|(chunk, _)| marks >> (chunk - first) & 1 == 1) {
-            any |= touch(before, |count| u64::from(*count));
-        }
-        std::hint::black_box(any);
+    ) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let allocated = self.counters().fold(0, |all, one| all | one[histogram].load(Relaxed));
+        let precision = self.shape.precision;
+        bits(allocated)
+            .map(move |chunk| (chunk, marked_lines(marks, precision, histogram, chunk)))
+            .filter(|(_, lines)| *lines != 0)
+    }
+
+    #[inline]
+    fn own_chunks(&self, chunk: usize) -> impl Iterator<Item = &[AtomicU32]> {
+        let own = self.exclusive.iter().filter_map(OnceLock::get);
+        own.filter_map(move |lane| lane.counters.as_ref()?.chunk(chunk))
+    }
+
+    #[inline]
+    fn shared_chunk(&self, chunk: usize) -> Option<&[AtomicU64]> {
+        self.shared.get().and_then(|lane| lane.counters.chunk(chunk))
     }
 
     #[inline]
@@ -493,24 +547,40 @@ impl Lanes {
         &self,
         histogram: usize,
         marks: u64,
-        before: impl Iterator<Item = (ChunkIndex, &'b [u32])>,
+        before: impl Iterator<Item = (ChunkIndex, &'b [CounterLine])>,
         changes: &mut Counts,
     ) {
-        let mut sums = [0_u32; LARGEST_CHUNK];
-        let sums = &mut sums[..self.shape.precision.chunk_length()];
         let mut before = before.peekable();
-        for chunk in bits(marks) {
-            let at = self.chunk_index(histogram, chunk);
-            while before.next_if(|(before, _)| *before < at).is_some() {}
-            if !self.add_chunk(at, sums) {
-                continue;
+        for (chunk, lines) in self.marked_chunks(histogram, marks) {
+            let index = self.chunk_index(histogram, chunk);
+            while before.next_if(|(before, _)| *before < index).is_some() {}
+            let before = before.next_if(|(before, _)| *before == index).map(|(_, before)| before);
+            let shared = self.shared_chunk(usize::from(index));
+            let mut own = [&[][..]; COUNTING_LANES];
+            let mut lanes = 0;
+            for counters in self.own_chunks(usize::from(index)) {
+                own[lanes] = counters;
+                lanes += 1;
             }
-            if let Some((_, before)) = before.next_if(|(before, _)| *before == at) {
-                for (sum, before) in sums.iter_mut().zip(before) {
-                    *sum = sum.wrapping_sub(*before);
+            for at in bits(lines) {
+                // One counter at a time over all lanes: sums in an array would be written in words
+                // and read in wider ones, which stalls the processor.
+                let own = own.map(|counters| counters.get(at * LINE..(at + 1) * LINE));
+                let shared = shared.map(|counters| line(counters, at));
+                let before = before.map(|lines| &lines[at].0);
+                for offset in 0..LINE {
+                    let shared = shared.map_or(0, |counters| counters[offset].get() as u32);
+                    let own = own[..lanes].iter().flatten();
+                    let sum = own.fold(shared, |sum, counters| {
+                        sum.wrapping_add(counters[offset].load(Relaxed))
+                    });
+                    let change = sum.wrapping_sub(before.map_or(0, |before| before[offset]));
+                    if change != 0 {
+                        let offset = (at * LINE + offset) as u16;
+                        changes.push((Location { chunk: chunk as u16, offset }, change.into()));
+                    }
                 }
             }
-            collect(chunk as u16, sums, changes);
         }
     }
 
@@ -560,7 +630,7 @@ pub trait Writer {
     /// which is never below it, so that mostly one comparison does for both.
     fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64);
 
-    /// Marks the chunks of samples that have been counted: who sees the mark sees the counts.
+    /// Marks the lines of samples that have been counted: who sees the mark sees the counts.
     fn mark(&self, marks: &AtomicU64, mark: u64);
 
     /// A histogram counter and its count.

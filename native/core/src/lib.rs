@@ -28,6 +28,7 @@ pub mod performance;
 pub mod plan;
 pub mod plan_spec;
 pub mod point;
+mod prefetch;
 pub mod quantiles;
 pub mod reader;
 pub mod refs;

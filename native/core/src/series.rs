@@ -13,6 +13,7 @@ use crate::label::LabelSet;
 use crate::lane::{Lanes, Writer, mark_of};
 use crate::metric::HistogramMetric;
 use crate::point::{Point, total};
+use crate::prefetch;
 
 /// All that the events of one label set have fed.
 pub struct Series {
@@ -40,13 +41,33 @@ impl Series {
     }
 
     /// How many series are worth touching before the first of them is read.
-    pub(crate) const BATCH: usize = 8;
+    pub(crate) const BATCH: usize = 16;
 
-    /// Reads a little of all that [`Self::take_delta`] is going to read first. Done to some series
-    /// before the first of them is read, it has what is not in the cache come for all at once.
-    pub(crate) fn touch(&self) {
-        self.lanes.touch_cells();
-        std::hint::black_box(self.labels.memory_bytes());
+    /// Asks for all that [`Self::take_delta`] is going to read of some series, one step of the way
+    /// to it at a time for all of them.
+    pub(crate) fn read_ahead(batch: &[Arc<Self>], layout: &Layout) {
+        batch.iter().for_each(|series| prefetch::all(&**series));
+        for series in batch {
+            series.lanes.ask_for_lanes();
+            series.baseline().ask_for_cells();
+            prefetch::line(&series.labels);
+        }
+        batch.iter().for_each(|series| series.lanes.ask_for_own());
+        batch.iter().for_each(|series| series.lanes.ask_for_cells());
+        let marks = |series: &Self| series.lanes.marks(layout.marks_cell());
+        let histograms = 0..layout.histograms().len();
+        for series in batch {
+            let marks = marks(series);
+            let baseline = series.baseline();
+            for histogram in histograms.clone() {
+                series.lanes.ask_for_rows(histogram, marks);
+                baseline.ask_for_lines(series.lanes.precision(), histogram, marks);
+            }
+        }
+        for series in batch {
+            let marks = marks(series);
+            histograms.clone().for_each(|at| series.lanes.ask_for_lines(at, marks));
+        }
     }
 
     /// Its label values, in the family's order.
@@ -90,9 +111,6 @@ impl Series {
         let marks = layout.marks_cell();
         let marks = if take { self.lanes.take_marks(marks) } else { self.lanes.marks(marks) };
         let precision = self.lanes.precision();
-        for index in 0..layout.histograms().len() {
-            self.lanes.touch(index, marks, baseline.chunks(precision, index));
-        }
         delta.read_each_histogram(|index, changes| {
             self.lanes.read_changes(index, marks, baseline.chunks(precision, index), changes);
         });
@@ -124,7 +142,7 @@ impl Series {
         total(&self.lanes.counts(index))
     }
 
-    /// Records one sample into a histogram. Returns the mark of its chunk, which has to be set
+    /// Records one sample into a histogram. Returns the mark of its counter, which has to be set
     /// afterwards; see [`Writer::mark`].
     #[inline]
     #[must_use]
@@ -140,7 +158,7 @@ impl Series {
             writer.add(&cells[metric.covered_cell(bound)], 1);
         });
         writer.count(counted);
-        mark_of(location)
+        mark_of(metric.precision, metric.index(), location)
     }
 
     /// The counts of a histogram's explicit buckets, not cumulated.
@@ -186,7 +204,10 @@ impl Series {
         for metric in layout.histograms() {
             for &(location, count) in point.counts(metric.index()) {
                 shared.add_samples(metric.index(), location, count);
-                shared.mark(&cells[layout.marks_cell()], mark_of(location));
+                shared.mark(
+                    &cells[layout.marks_cell()],
+                    mark_of(metric.precision, metric.index(), location),
+                );
             }
         }
         for (cell, &sum) in cells.iter().zip(&*point.cells_mut()) {
@@ -307,7 +328,10 @@ mod tests {
             let [mut first, mut second, mut sum] = [(); 3].map(|()| Point::new(layout));
             assert!(series.take_delta(layout, &mut first));
             shared.count(shared.find(0, metric.precision.locate(value)));
-            shared.mark(&cells[layout.marks_cell()], mark_of(metric.precision.locate(value)));
+            shared.mark(
+                &cells[layout.marks_cell()],
+                mark_of(metric.precision, 0, metric.precision.locate(value)),
+            );
             shared.finish(&cells[layout.events_cell()]);
             assert!(series.take_delta(layout, &mut second));
             assert!(!series.take_delta(layout, &mut Point::new(layout)));

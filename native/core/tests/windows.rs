@@ -654,9 +654,9 @@ impl Drop for Ending<'_> {
 /// reports. Every event is in exactly one slice.
 fn race(producers: usize, retire: bool) {
     const METHODS: u64 = 10;
-    const TICKS: u64 = 300;
-    const REPORTS: u64 = 5;
-    const EVENTS: u64 = 20_000;
+    const TICKS: u64 = 80;
+    const REPORTS: u64 = 3;
+    const EVENTS: u64 = 10_000;
     let bound = 500_003;
     let running =
         Calls { bounds: vec![bound], ..Calls::default() }.start_with(windows(u64::MAX, 1 << 30));
@@ -695,6 +695,11 @@ fn race(producers: usize, retire: bool) {
         let ticking = scope.spawn(|| {
             let _ending = Ending(&ended);
             while !done.load(SeqCst) {
+                if ticked.load(SeqCst) >= 2 * TICKS {
+                    // With ever more slices, reports would take ever longer.
+                    std::thread::yield_now();
+                    continue;
+                }
                 running.instance.tick(at(now.fetch_add(SLICE_MS, SeqCst) + SLICE_MS));
                 if retire {
                     running.instance.retire_idle(at(now.load(SeqCst)), 0);
@@ -772,7 +777,7 @@ fn race(producers: usize, retire: bool) {
 #[test]
 fn two_producers_lose_no_event_between_slices() {
     let _alone = alone();
-    for retire in [false, true, false, true] {
+    for retire in [false, true] {
         race(2, retire);
     }
 }
@@ -782,7 +787,7 @@ fn two_producers_lose_no_event_between_slices() {
 fn producers_that_share_a_lane_lose_no_event_between_slices() {
     let _alone = alone();
     let others: Vec<_> = (0..EXCLUSIVE_LANES - 2).map(|_| ThreadNumber::take()).collect();
-    for retire in [false, true, false, true] {
+    for retire in [false, true] {
         race(4, retire);
     }
     drop(others);

@@ -61,7 +61,9 @@ defmodule DSPexTelemetry.Options do
     slice: [
       type: {:integer, 10, 3_600_000},
       default: 10_000,
-      doc: "Milliseconds of a slice, the unit in which windows of time are kept."
+      doc:
+        "Milliseconds of a slice, the unit in which windows of time are kept. Short enough that no " <>
+          "histogram bucket of a series gets 2^32 samples in one."
     ],
     history: [
       type: {:integer, 10, 604_800_000},

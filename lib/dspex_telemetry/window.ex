@@ -2,7 +2,8 @@ defmodule DSPexTelemetry.Window do
   @moduledoc """
   Which time a report is about, for the option `:window` of every report.
 
-    * `:since_start` - all since the instance started or was last reset
+    * `:since_start` - all since the instance started or was last reset, but for series that were
+      removed because they were idle (option `:idle_timeout`)
     * `:last_minute`, `:last_hour` - up to now
     * `{5, :minutes}`, `{30, :seconds}`, `{1, :hour}` - up to now
     * `:previous_minute`, `:previous_hour` - the minute or hour before the last

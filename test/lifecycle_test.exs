@@ -3,6 +3,7 @@ defmodule DSPexTelemetry.LifecycleTest do
   use ExUnit.Case, async: false
 
   import DSPexTelemetry.TestInstance
+  import DSPexTelemetry.TestCalls
 
   alias DSPexTelemetry.{Catalogue, HandlerJanitor, Native}
 
@@ -296,17 +297,5 @@ defmodule DSPexTelemetry.LifecycleTest do
     for handler <- :telemetry.list_handlers([]),
         handler.config in plans,
         do: {handler.id, handler.event_name}
-  end
-
-  defp call(method) do
-    metadata = %{method: method, python_class: "C", success: true}
-    :telemetry.execute(@stop, %{duration: 1}, metadata)
-  end
-
-  defp record(plans),
-    do: handle(plans, @stop, %{duration: 1}, %{method: "m", python_class: "C", success: true})
-
-  defp counts(name) do
-    Map.new(DSPexTelemetry.report(instance: name).operations, &{&1.method, &1.count})
   end
 end

@@ -6,12 +6,11 @@ defmodule DSPexTelemetry.RecoveryTest do
   use ExUnit.Case, async: false
 
   import DSPexTelemetry.TestInstance
+  import DSPexTelemetry.TestCalls
 
   alias DSPexTelemetry.{Handler, HandlerJanitor, Instance, Native}
 
   @moduletag :capture_log
-
-  @stop [:dspex, :bridge, :call_method, :stop]
 
   # Kills count against the application's supervisor, so every test has one of its own.
   setup do
@@ -314,17 +313,5 @@ defmodule DSPexTelemetry.RecoveryTest do
         call("emitted")
         emit_until_told(test, count + 1)
     end
-  end
-
-  defp call(method) do
-    metadata = %{method: method, python_class: "C", success: true}
-    :telemetry.execute(@stop, %{duration: 1}, metadata)
-  end
-
-  defp record(plans),
-    do: handle(plans, @stop, %{duration: 1}, %{method: "m", python_class: "C", success: true})
-
-  defp counts(name) do
-    Map.new(DSPexTelemetry.report(instance: name).operations, &{&1.method, &1.count})
   end
 end

@@ -120,15 +120,17 @@ defmodule DSPexTelemetry.Report.Table do
     |> clip()
   end
 
-  defp by(counts) when map_size(counts) == 0, do: "0"
+  @doc "Counts by label: their sum and, in brackets, each of them, the largest first."
+  @spec by(%{(String.t() | atom()) => non_neg_integer()}) :: String.t()
+  def by(counts) when map_size(counts) == 0, do: "0"
 
-  defp by(counts) do
+  def by(counts) do
     total = counts |> Map.values() |> Enum.sum()
 
     parts =
       counts
-      |> Enum.sort_by(fn {_label, count} -> -count end)
-      |> Enum.map_join(", ", fn {label, count} -> "#{printable(label)} #{count}" end)
+      |> Enum.sort_by(fn {label, count} -> {-count, to_string(label)} end)
+      |> Enum.map_join(", ", fn {label, count} -> printable("#{label} #{count}") end)
 
     "#{total} (#{parts})"
   end

@@ -256,22 +256,9 @@ defmodule DSPexTelemetry.Top.Screen do
   defp pool(pool) do
     [
       "Worker pool  size #{pool.size}, spawned #{pool.spawned}, died ",
-      pool.died |> died() |> errors_cell(map_size(pool.died)),
+      pool.died |> Table.by() |> errors_cell(map_size(pool.died)),
       queue_wait(pool.queue_wait_us)
     ]
-  end
-
-  defp died(counts) when map_size(counts) == 0, do: "0"
-
-  defp died(counts) do
-    total = counts |> Map.values() |> Enum.sum()
-
-    reasons =
-      counts
-      |> Enum.sort_by(fn {reason, count} -> {-count, to_string(reason)} end)
-      |> Enum.map_join(", ", fn {reason, count} -> printable("#{reason} #{count}") end)
-
-    "#{total} (#{reasons})"
   end
 
   defp queue_wait(%{count: 0}), do: ", nobody queued"

@@ -296,6 +296,13 @@ impl Family {
         self.usage.as_ref()
     }
 
+    /// Of what its series count uses, and the counter that does.
+    pub(crate) fn usage_counter(&self) -> Option<(&Usage, &Counter)> {
+        let usage = self.usage()?;
+        let mut counters = self.layout.counters().iter();
+        Some((usage, counters.find(|counter| counter.name == usage.counter())?))
+    }
+
     /// Whether this is asked for the first time since the start or a reset.
     pub(crate) fn is_first_overflow(&self) -> bool {
         !self.overflow_signalled.load(Relaxed) && !self.overflow_signalled.swap(true, Relaxed)

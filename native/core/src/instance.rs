@@ -254,11 +254,7 @@ impl Instance {
     }
 
     fn count_uses_of(&self, family: &Family, series: &Series, now: Moment) {
-        let Some(usage) = family.usage() else {
-            return;
-        };
-        let mut counters = family.layout().counters().iter();
-        let Some(counter) = counters.find(|counter| counter.name == usage.counter()) else {
+        let Some((usage, counter)) = family.usage_counter() else {
             return;
         };
         let uses = series.take_uses(counter.cells());

@@ -63,11 +63,8 @@ fn of_kind(
 ) -> KindInWindow {
     let mut counts: HashMap<String, u64, RandomState> = HashMap::default();
     for family in reader.instance().families() {
-        let Some(usage) = family.usage().filter(|usage| usage.kind() == kind) else {
-            continue;
-        };
-        let mut counters = family.layout().counters().iter();
-        let Some(counter) = counters.find(|counter| counter.name == usage.counter()) else {
+        let of_kind = family.usage_counter().filter(|(usage, _)| usage.kind() == kind);
+        let Some((usage, counter)) = of_kind else {
             continue;
         };
         let used = |(labels, point): (LabelSet, Point)| {

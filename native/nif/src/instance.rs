@@ -5,12 +5,14 @@ use std::sync::Mutex;
 use rustler::{
     Atom, Binary, Encoder, Env, Error, LocalPid, NifResult, Resource, ResourceArc, Term,
 };
+use serde::Serialize;
 use telemetry_core::encoding;
 use telemetry_core::errors::Errors;
 use telemetry_core::instance::{Definition, Instance};
 use telemetry_core::performance::Performance;
 use telemetry_core::report::Report;
 use telemetry_core::thread_number;
+use telemetry_core::window::{Moment, Window};
 
 use crate::forwarder::Forwarder;
 use crate::usage::File;
@@ -107,6 +109,18 @@ fn info<'a>(env: Env<'a>, instance: &InstanceResource) -> NifResult<Term<'a>> {
     encode::term(env, &instance.instance.info()).map_err(raise)
 }
 
+/// What a report says of a window.
+fn read<'a, T: Serialize>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    window: Term<'a>,
+    now: Term<'a>,
+    report: fn(&Instance, Window, Moment) -> T,
+) -> NifResult<Term<'a>> {
+    let (window, now) = (decode::window(window)?, decode::moment(now)?);
+    encode::term(env, &report(&instance.instance, window, now)).map_err(raise)
+}
+
 #[rustler::nif(schedule = "DirtyCpu")]
 fn report<'a>(
     env: Env<'a>,
@@ -114,8 +128,7 @@ fn report<'a>(
     window: Term<'a>,
     now: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let (window, now) = (decode::window(window)?, decode::moment(now)?);
-    encode::term(env, &Report::new(&instance.instance, window, now)).map_err(raise)
+    read(env, instance, window, now, Report::new)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -125,8 +138,7 @@ fn performance<'a>(
     window: Term<'a>,
     now: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let (window, now) = (decode::window(window)?, decode::moment(now)?);
-    encode::term(env, &Performance::new(&instance.instance, window, now)).map_err(raise)
+    read(env, instance, window, now, Performance::new)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -136,8 +148,7 @@ fn errors<'a>(
     window: Term<'a>,
     now: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let (window, now) = (decode::window(window)?, decode::moment(now)?);
-    encode::term(env, &Errors::new(&instance.instance, window, now)).map_err(raise)
+    read(env, instance, window, now, Errors::new)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

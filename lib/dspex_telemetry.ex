@@ -26,8 +26,8 @@ defmodule DSPexTelemetry do
   does not know. See `DSPexTelemetry.Options` for the options of an instance.
   """
 
-  alias DSPexTelemetry.{Catalogue, Info, Instance, InstanceSupervisor, Native, Options}
-  alias DSPexTelemetry.{Report, Top, Window}
+  alias DSPexTelemetry.{Catalogue, Exposition, Info, Instance, InstanceSupervisor, Native}
+  alias DSPexTelemetry.{Options, Report, Top, Window}
 
   @overflow_label :otel_metric_overflow
 
@@ -173,6 +173,39 @@ defmodule DSPexTelemetry do
   end
 
   @doc """
+  All metrics in a format of Prometheus, as `/metrics` of the HTTP endpoint serves them.
+
+  Options, beside `:instance`:
+
+    * `:format` - `:text` (default), `:openmetrics` or `:protobuf`; see `DSPexTelemetry.Exposition`
+    * `:created` - `true` adds to `:openmetrics` and `:protobuf` since when each counter and histogram
+      counts, in OpenMetrics as samples that end in `_created`, which double the number of counter samples; `false` by default
+
+  Runs on a dirty scheduler while recording goes on.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Scraped)
+      iex> DSPexTelemetry.Emit.session_created(%{}, %{session_id: "s-1"})
+      iex> text = DSPexTelemetry.scrape(instance: MyApp.Scraped)
+      iex> text =~ "dspex_session_created_total 1"
+      true
+
+      iex> DSPexTelemetry.scrape(format: :json)
+      ** (ArgumentError) option :format must be :text, :openmetrics or :protobuf, got: :json
+  """
+  @spec scrape(keyword()) :: binary()
+  def scrape(options \\ []) do
+    {format, options} = Keyword.pop(options, :format, :text)
+    {created, options} = Keyword.pop(options, :created, false)
+    format = Exposition.format!(format)
+
+    unless is_boolean(created) do
+      raise ArgumentError, "option :created must be true or false, got: #{inspect(created)}"
+    end
+
+    options |> instance!() |> Instance.fetch!() |> Exposition.render(format, created)
+  end
+
+  @doc """
   The instance's own state, as a `DSPexTelemetry.Info`: series and limits, overflow, rejected events,
   memory in bytes, uptime in milliseconds.
 
@@ -260,7 +293,7 @@ defmodule DSPexTelemetry do
     values = label_values!(family, labels)
 
     with {:ok, v2, v2_compressed} <- Native.histogram(native, to_string(metric.name), values) do
-      unit = if metric.unit == :microsecond, do: :nanosecond, else: metric.unit
+      {unit, _factor} = Catalogue.stored_unit(metric.unit)
       {:ok, %{metric: metric.name, unit: unit, v2: v2, v2_compressed: v2_compressed}}
     end
   end

@@ -40,7 +40,7 @@ defmodule DSPexTelemetry.CatalogueTest do
     dspex_bridge_call_method_result_size_bytes: {:histogram, :byte, [:method, :python_class]},
     dspex_session_created_total: {:counter, []},
     dspex_session_expired_total: {:counter, [:reason]},
-    dspex_session_lifetime_ms: {:histogram, :millisecond, [:reason]},
+    dspex_session_lifetime_seconds: {:histogram, :second, [:reason]},
     dspex_session_operations: {:histogram, :one, [:reason]},
     dspex_session_variable_set_total: {:counter, [:var_type]},
     dspex_session_variable_get_total: {:counter, [:found]},
@@ -51,7 +51,7 @@ defmodule DSPexTelemetry.CatalogueTest do
     snakepit_worker_spawned_total: {:counter, [:python_version]},
     snakepit_worker_died_total: {:counter, [:reason]},
     snakepit_worker_startup_time: {:histogram, :microsecond, []},
-    snakepit_worker_lifetime_ms: {:histogram, :millisecond, []},
+    snakepit_worker_lifetime_seconds: {:histogram, :second, []},
     snakepit_worker_pool_size: {:gauge, []},
     snakepit_pool_queue_time: {:histogram, :microsecond, [:command]}
   }

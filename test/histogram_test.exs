@@ -151,7 +151,7 @@ defmodule DSPexTelemetry.HistogramTest do
     :telemetry.execute(event, numbers, %{reason: reason})
 
     for {metric, unit, value} <- [
-          {:dspex_session_lifetime_ms, :millisecond, 12},
+          {:dspex_session_lifetime_seconds, :millisecond, 12},
           {:dspex_session_operations, :one, 3}
         ] do
       options = [instance: instance, metric: metric]

@@ -39,8 +39,8 @@ defmodule DSPexTelemetry.OptionsTest do
   @histograms ~w(
     dspex_bridge_create_instance_duration dspex_bridge_call_method_duration
     dspex_bridge_call_method_args_size_bytes dspex_bridge_call_method_result_size_bytes
-    dspex_session_lifetime_ms dspex_session_operations dspex_session_variable_size_bytes
-    dspex_tools_call_duration snakepit_worker_startup_time snakepit_worker_lifetime_ms
+    dspex_session_lifetime_seconds dspex_session_operations dspex_session_variable_size_bytes
+    dspex_tools_call_duration snakepit_worker_startup_time snakepit_worker_lifetime_seconds
     snakepit_pool_queue_time
   )
 

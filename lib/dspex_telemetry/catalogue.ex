@@ -88,6 +88,24 @@ defmodule DSPexTelemetry.Catalogue do
   @spec calls_family() :: String.t()
   def calls_family, do: "dspex.bridge.call_method"
 
+  @doc "The unit in which samples are stored, and how many of it make one of a metric's unit."
+  @spec stored_unit(atom()) :: {atom(), pos_integer()}
+  def stored_unit(:microsecond), do: {:nanosecond, 1_000}
+  def stored_unit(:second), do: {:millisecond, 1_000}
+  def stored_unit(unit), do: {unit, 1}
+
+  @doc """
+  What a metric is, as one line for people: its documentation and its unit.
+
+      iex> [family | _] = DSPexTelemetry.Catalogue.families()
+      iex> DSPexTelemetry.Catalogue.help(hd(family.histograms))
+      "Time to create an instance of a Python class, exceptions included, in microseconds."
+  """
+  @spec help(map()) :: String.t()
+  def help(%{unit: :one, doc: doc}), do: doc
+  def help(%{unit: unit, doc: doc}), do: String.trim_trailing(doc, ".") <> ", in #{unit}s."
+  def help(%{doc: doc}), do: doc
+
   @doc "The names of all histograms."
   @spec histogram_names() :: [String.t()]
   def histogram_names do

@@ -4,7 +4,7 @@ defmodule DSPexTelemetry.Definition do
 
   alias DSPexTelemetry.Catalogue
   alias DSPexTelemetry.Catalogue.{Event, Field}
-  alias DSPexTelemetry.Options
+  alias DSPexTelemetry.{Exemplar, Options}
 
   @doc "The definition for these options."
   @spec new(Options.t()) :: map()
@@ -12,6 +12,7 @@ defmodule DSPexTelemetry.Definition do
     %{
       families: Enum.map(Catalogue.families(), &family(&1, options)),
       plans: Enum.map(Catalogue.events(), &plan(&1, options)),
+      gauges: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of}),
       ref_limit: options.ref_limit,
       worker_limit: options.worker_limit,
       windows: %{
@@ -69,47 +70,56 @@ defmodule DSPexTelemetry.Definition do
       digits: options.significant_digits,
       series_limit: options.series_limit,
       usage: usage(family),
-      counters: Enum.map(family.counters, &counter/1),
+      counters: Enum.map(family.counters, &counter(&1, family)),
       histograms: Enum.map(family.histograms, &histogram(&1, options))
     }
   end
 
-  defp usage(%{usage: {kind, counter, labels}} = family) do
-    index = family.labels |> Enum.with_index() |> Map.new()
-    %{kind: kind, counter: counter, labels: Enum.map(labels, &Map.fetch!(index, &1))}
-  end
+  defp usage(%{usage: {kind, counter, labels}} = family),
+    do: %{kind: kind, counter: counter, labels: places(labels, family)}
 
   defp usage(_family_of_which_no_uses_are_counted), do: nil
 
-  defp counter(counter) do
+  defp counter(counter, family) do
     dimensions = for {name, values} <- counter.dimensions, do: %{name: name, values: values}
-    %{name: counter.name, dimensions: dimensions}
+    dropped = Map.get(counter, :drop_labels, [])
+
+    %{
+      name: counter.name,
+      help: Catalogue.help(counter),
+      dimensions: dimensions,
+      dropped_labels: places(dropped, family)
+    }
+  end
+
+  defp places(labels, family) do
+    index = family.labels |> Enum.with_index() |> Map.new()
+    Enum.map(labels, &Map.fetch!(index, &1))
   end
 
   defp histogram(histogram, options) do
-    {unit, factor} = stored_unit(histogram.unit)
+    {unit, factor} = Catalogue.stored_unit(histogram.unit)
     bounds = Map.get(options.buckets, to_string(histogram.name), histogram.buckets)
 
     %{
       name: histogram.name,
+      help: Catalogue.help(histogram),
       unit: unit,
       # Samples are integers, so rounding a bound down changes no bucket.
       bounds: bounds |> Enum.map(&floor(&1 * factor)) |> Enum.dedup()
     }
   end
 
-  # Durations are stored in nanoseconds; see design decision 5.
-  defp stored_unit(:microsecond), do: {:nanosecond, 1_000}
-  defp stored_unit(unit), do: {unit, 1}
-
   defp plan(%Event{} = event, options) do
     fields = Catalogue.used_fields(event)
     index = fields |> Enum.map(& &1.key) |> Enum.with_index() |> Map.new()
+    options = Map.put(options, :exemplar, event.exemplar)
 
     %{
       event: Enum.map_join(event.name, ".", &to_string/1),
       fields: Enum.map(fields, &field(&1, options)),
-      steps: for(step <- event.steps, applies?(step, options), do: step(step, index, options))
+      steps: for(step <- event.steps, applies?(step, options), do: step(step, index, options)),
+      exemplar_labels: if(event.exemplar, do: Exemplar.labels(), else: [])
     }
   end
 
@@ -171,7 +181,7 @@ defmodule DSPexTelemetry.Definition do
      }}
   end
 
-  defp step({:feed, family_name, labels, counts, observes}, index, _options) do
+  defp step({:feed, family_name, labels, counts, observes}, index, options) do
     family = Catalogue.family!(family_name)
 
     {:feed,
@@ -181,7 +191,11 @@ defmodule DSPexTelemetry.Definition do
        counts: Enum.map(counts, &count(&1, family, index)),
        observes:
          Enum.map(observes, fn {histogram, key} ->
-           %{histogram: histogram, field: Map.fetch!(index, key)}
+           %{
+             histogram: histogram,
+             field: Map.fetch!(index, key),
+             exemplars: key == options.exemplar
+           }
          end)
      }}
   end

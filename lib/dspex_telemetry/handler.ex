@@ -10,7 +10,7 @@ defmodule DSPexTelemetry.Handler do
   one pattern match fetches everything; any other takes the last.
   """
 
-  alias DSPexTelemetry.{Catalogue, Native, Reason}
+  alias DSPexTelemetry.{Catalogue, Exemplar, Native, Reason}
 
   measurements = Macro.var(:measurements, nil)
   metadata = Macro.var(:metadata, nil)
@@ -23,6 +23,23 @@ defmodule DSPexTelemetry.Handler do
   pass = fn
     %{type: :reason}, value -> quote(do: Reason.class(unquote(value)))
     _field, value -> value
+  end
+
+  # A recording, and what follows if the event is exemplary.
+  record = fn event, arguments ->
+    plan = Macro.var(:plan, nil)
+    recorded = quote(do: Native.record(unquote(plan), unquote_splicing(arguments)))
+
+    if event.exemplar do
+      quote do
+        case unquote(recorded) do
+          :exemplary -> Exemplar.keep(unquote(plan), unquote(arguments), unquote(metadata))
+          outcome -> outcome
+        end
+      end
+    else
+      recorded
+    end
   end
 
   for event <- Catalogue.events() do
@@ -51,7 +68,7 @@ defmodule DSPexTelemetry.Handler do
           )
           when unquote(guard) do
         _ = unquote(metadata)
-        Native.record(plan, unquote_splicing(arguments))
+        unquote(record.(event, arguments))
       end
     end
 
@@ -63,7 +80,7 @@ defmodule DSPexTelemetry.Handler do
 
     def unquote(name)(_event, unquote(measurements), unquote(metadata), plan) do
       _ = {unquote(measurements), unquote(metadata)}
-      Native.record(plan, unquote_splicing(arguments))
+      unquote(record.(event, arguments))
     end
   end
 

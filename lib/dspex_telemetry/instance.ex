@@ -221,6 +221,13 @@ defmodule DSPexTelemetry.Instance do
   @spec now() :: Native.moment()
   def now, do: {now_ms(), System.system_time(:millisecond)}
 
+  @doc "A time of `now_ms/0` in milliseconds since 1970."
+  @spec unix_ms(integer()) :: integer()
+  def unix_ms(ms) do
+    {now_ms, unix_ms} = now()
+    unix_ms - (now_ms - ms)
+  end
+
   @doc "Milliseconds since the start of the VM."
   def now_ms do
     # Monotonic time may be negative, while the core counts up from the start of the VM.

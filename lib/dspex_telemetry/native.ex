@@ -13,7 +13,7 @@ defmodule DSPexTelemetry.Native do
 
   @type instance :: reference()
   @type plan :: pos_integer()
-  @type outcome :: :ok | :rejected | :stopped | :panicked
+  @type outcome :: :ok | :exemplary | :rejected | :stopped | :panicked
 
   @type window ::
           :since_start
@@ -78,6 +78,12 @@ defmodule DSPexTelemetry.Native do
 
   @spec panics() :: non_neg_integer()
   def panics, do: not_loaded()
+
+  @spec scrape(instance(), map()) :: binary()
+  def scrape(_instance, _scrape), do: not_loaded()
+
+  @spec keep_exemplar(plan(), [term()], [binary()]) :: :ok
+  def keep_exemplar(_plan, _fields, _labels), do: not_loaded()
 
   @spec histogram(instance(), String.t(), [String.t()]) ::
           {:ok, binary(), binary()} | {:error, :not_found}

@@ -16,11 +16,13 @@ defmodule DSPexTelemetry.Catalogue.Event do
 
   A source is a field's key, `{:constant, value}`, or `{:class_of, reference, class}`: the class if
   the event gives one, else the class that was bound to the reference, else `unknown`.
+
+  `:exemplar` is the measurement of which exemplars are kept; see `DSPexTelemetry.Exemplar`.
   """
   alias DSPexTelemetry.Catalogue.Field
 
   @enforce_keys [:name, :doc, :fields, :steps]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [exemplar: nil]
 
   @type source :: atom() | {:constant, term()} | {:class_of, atom(), atom()}
   @type step ::
@@ -34,6 +36,7 @@ defmodule DSPexTelemetry.Catalogue.Event do
           name: [atom()],
           doc: String.t(),
           fields: [Field.t()],
-          steps: [step()]
+          steps: [step()],
+          exemplar: atom() | nil
         }
 end

@@ -62,6 +62,22 @@ defmodule DSPexTelemetry.Catalogue.Events do
   }
 
   session_id = unused.(:session_id, "The session, if the operation belongs to one.")
+
+  # What exemplars are found by.
+  found_by =
+    for {key, doc} <- [
+          session_id: "The session, if the operation belongs to one.",
+          trace_id: "The trace, as text or as an integer.",
+          span_id: "The span, as text or as an integer."
+        ],
+        do: %Field{
+          key: key,
+          in: :metadata,
+          type: :term,
+          required: false,
+          doc: doc <> " Goes into an exemplar."
+        }
+
   worker_id = text.(:worker_id, "The worker.")
   tool_name = text.(:tool_name, "The tool.")
 
@@ -103,12 +119,14 @@ defmodule DSPexTelemetry.Catalogue.Events do
     %Event{
       name: [:dspex, :bridge, :create_instance, :stop],
       doc: "An instance was created, or the bridge answered that it could not be.",
-      fields: [
-        duration,
-        python_class,
-        success,
-        %Field{ref | doc: "Reference of the new instance."}
-      ],
+      fields:
+        [
+          duration,
+          python_class,
+          success,
+          %Field{ref | doc: "Reference of the new instance."}
+        ] ++ found_by,
+      exemplar: :duration,
       steps: [
         {:feed, "dspex.bridge.create_instance", [:python_class, :success],
          [dspex_bridge_create_instance_total: [:success]],
@@ -119,7 +137,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
     %Event{
       name: [:dspex, :bridge, :create_instance, :exception],
       doc: "The creation of an instance raised.",
-      fields: [duration, python_class, kind] ++ exception_details,
+      fields: [duration, python_class, kind] ++ exception_details ++ found_by,
+      exemplar: :duration,
       steps: [
         {:feed, "dspex.bridge.create_instance", [:python_class, {:constant, "false"}],
          [
@@ -154,22 +173,24 @@ defmodule DSPexTelemetry.Catalogue.Events do
     %Event{
       name: [:dspex, :bridge, :call_method, :stop],
       doc: "A method call returned.",
-      fields: [
-        duration,
-        %Field{integer.(:result_size, :byte, "Size of the result.") | required: false},
-        ref,
-        method,
-        success,
-        %Field{
-          key: :cached,
-          in: :metadata,
-          type: :flag,
-          required: false,
-          default: false,
-          doc: "Whether the result came from a cache."
-        },
-        class_of_call
-      ],
+      fields:
+        [
+          duration,
+          %Field{integer.(:result_size, :byte, "Size of the result.") | required: false},
+          ref,
+          method,
+          success,
+          %Field{
+            key: :cached,
+            in: :metadata,
+            type: :flag,
+            required: false,
+            default: false,
+            doc: "Whether the result came from a cache."
+          },
+          class_of_call
+        ] ++ found_by,
+      exemplar: :duration,
       steps: [
         {:feed, calls, call_labels, [dspex_bridge_call_method_total: [:success, :cached]],
          [
@@ -182,15 +203,17 @@ defmodule DSPexTelemetry.Catalogue.Events do
     %Event{
       name: [:dspex, :bridge, :call_method, :exception],
       doc: "A method call raised.",
-      fields: [
-        duration,
-        ref,
-        method,
-        kind,
-        %Field{reason.("What was raised, exited with or thrown.") | required: false},
-        stacktrace,
-        class_of_call
-      ],
+      fields:
+        [
+          duration,
+          ref,
+          method,
+          kind,
+          %Field{reason.("What was raised, exited with or thrown.") | required: false},
+          stacktrace,
+          class_of_call
+        ] ++ found_by,
+      exemplar: :duration,
       steps: [
         {:feed, calls, call_labels,
          [
@@ -259,7 +282,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
       steps: [
         {:feed, "dspex.session.expired", [:reason], [dspex_session_expired_total: []],
          [
-           dspex_session_lifetime_ms: :lifetime_ms,
+           dspex_session_lifetime_seconds: :lifetime_ms,
            dspex_session_operations: :total_operations
          ]}
       ]
@@ -286,12 +309,14 @@ defmodule DSPexTelemetry.Catalogue.Events do
     %Event{
       name: [:dspex, :tools, :call, :stop],
       doc: "A tool call returned.",
-      fields: [
-        duration,
-        tool_name,
-        success,
-        unused.(:result_size, "Size of the result in bytes.")
-      ],
+      fields:
+        [
+          duration,
+          tool_name,
+          success,
+          unused.(:result_size, "Size of the result in bytes.")
+        ] ++ found_by,
+      exemplar: :duration,
       steps: [
         {:feed, "dspex.tools.call", [:tool_name], [dspex_tools_call_total: [:success]],
          [dspex_tools_call_duration: :duration]}
@@ -300,7 +325,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
     %Event{
       name: [:dspex, :tools, :call, :exception],
       doc: "A tool call raised.",
-      fields: [duration, tool_name, kind] ++ exception_details,
+      fields: [duration, tool_name, kind] ++ exception_details ++ found_by,
+      exemplar: :duration,
       steps: [
         {:feed, "dspex.tools.call", [:tool_name],
          [
@@ -341,7 +367,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
       ],
       steps: [
         {:feed, "snakepit.worker.died", [:reason], [snakepit_worker_died_total: []], []},
-        {:feed, "snakepit.worker", [], [], [snakepit_worker_lifetime_ms: :lifetime_ms]},
+        {:feed, "snakepit.worker", [], [], [snakepit_worker_lifetime_seconds: :lifetime_ms]},
         {:worker_down, :worker_id}
       ]
     },

@@ -24,17 +24,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     10_000_000,
     60_000_000
   ]
-  @lifetime_buckets [
-    1_000,
-    10_000,
-    60_000,
-    300_000,
-    1_800_000,
-    3_600_000,
-    21_600_000,
-    86_400_000,
-    604_800_000
-  ]
+  @lifetime_buckets [1, 10, 60, 300, 1_800, 3_600, 21_600, 86_400, 604_800]
   @size_buckets [64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 16_777_216]
   @count_buckets [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 10_000]
 
@@ -162,8 +152,8 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
       ],
       histograms: [
         %{
-          name: :dspex_session_lifetime_ms,
-          unit: :millisecond,
+          name: :dspex_session_lifetime_seconds,
+          unit: :second,
           buckets: @lifetime_buckets,
           doc: "How long sessions lived."
         },
@@ -283,8 +273,8 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
           doc: "How long workers took to start."
         },
         %{
-          name: :snakepit_worker_lifetime_ms,
-          unit: :millisecond,
+          name: :snakepit_worker_lifetime_seconds,
+          unit: :second,
           buckets: @lifetime_buckets,
           doc: "How long dead workers had lived."
         }
@@ -308,6 +298,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
   @gauges [
     %{
       name: :snakepit_worker_pool_size,
+      of: :workers,
       doc: "Workers that are alive: a set of ids, so a repeated event changes nothing."
     }
   ]

@@ -216,7 +216,7 @@ impl<'a> Compiler<'a> {
             .find(|metric| metric.name == spec.histogram)
             .ok_or_else(|| self.unknown(format!("histogram {}", spec.histogram)))?
             .clone();
-        Ok(Observe { field: self.field(spec.field)?, metric })
+        Ok(Observe { field: self.field(spec.field)?, metric, exemplars: spec.exemplars })
     }
 
     fn field(&self, index: usize) -> Result<usize, DefinitionError> {

@@ -1,7 +1,7 @@
 //! A family: series that share label names and metrics, bounded in number.
 
 use std::mem::size_of;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use dashmap::DashMap;
@@ -202,6 +202,9 @@ pub struct Family {
     overflow: RwLock<Option<Arc<Series>>>,
     overflow_total: AtomicU64,
     overflow_signalled: AtomicBool,
+    /// The time as it was told last, in milliseconds since 1970: no series that is created from now
+    /// on has counted anything then.
+    told_unix_ms: AtomicI64,
 }
 
 impl Family {
@@ -233,6 +236,7 @@ impl Family {
             slots_taken: AtomicUsize::new(0),
             overflow: RwLock::new(None),
             overflow_total: AtomicU64::new(0),
+            told_unix_ms: AtomicI64::new(0),
         })
     }
 
@@ -284,11 +288,21 @@ impl Family {
             Entry::Vacant(entry) => {
                 let take = |taken| (taken < self.series_limit).then_some(taken + 1);
                 self.slots_taken.fetch_update(Relaxed, Relaxed, take).ok()?;
-                let series = Arc::new(Series::new(labels.clone(), &self.layout));
+                let series = Arc::new(self.new_series(labels.clone()));
                 entry.insert(Arc::clone(&series));
                 Some(series)
             }
         }
+    }
+
+    /// A series that is not in the table.
+    pub(crate) fn new_series(&self, labels: LabelSet) -> Series {
+        Series::new(labels, &self.layout, self.told_unix_ms.load(Relaxed))
+    }
+
+    /// Tells the time, by which series know when they were created.
+    pub(crate) fn tell_time(&self, unix_ms: i64) {
+        self.told_unix_ms.store(unix_ms, Relaxed);
     }
 
     /// Of what its series count uses.
@@ -321,7 +335,7 @@ impl Family {
         let mut overflow = self.overflow.write().unwrap_or_else(PoisonError::into_inner);
         let series = overflow.get_or_insert_with(|| {
             let labels = LabelSet::new(self.label_names.iter().map(|_| OVERFLOW_LABEL));
-            Arc::new(Series::new(labels, &self.layout))
+            Arc::new(self.new_series(labels))
         });
         Arc::clone(series)
     }

@@ -10,6 +10,7 @@ use crate::anomaly::CurrentAnomaly;
 use crate::error::DefinitionError;
 use crate::family::{Family, FamilySpec, OVERFLOW_LABEL};
 use crate::field::Reject;
+use crate::gauge::Gauge;
 use crate::id_set::IdSet;
 use crate::info::{FamilyInfo, Info, Rejected};
 use crate::label::{self, LabelSet};
@@ -33,6 +34,9 @@ pub struct Definition {
     pub families: Vec<FamilySpec>,
     /// The plans, one for each event.
     pub plans: Vec<PlanSpec>,
+    /// Values that are looked up when they are asked for.
+    #[serde(default)]
+    pub gauges: Vec<Gauge>,
     /// How many references keep their class.
     pub ref_limit: usize,
     /// How many workers the pool's set holds.
@@ -48,6 +52,7 @@ pub struct Definition {
 /// A running instance.
 pub struct Instance {
     families: Vec<Arc<Family>>,
+    gauges: Vec<Gauge>,
     plans: Vec<Arc<Plan>>,
     surroundings: Arc<Surroundings>,
     alerts: Alerts,
@@ -79,7 +84,8 @@ impl Instance {
             .into_iter()
             .map(|spec| Family::new(spec).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        let now_ms = clock().ms;
+        let now = clock();
+        families.iter().for_each(|family| family.tell_time(now.unix_ms));
         let surroundings = Arc::new(Surroundings {
             refs: Refs::new(definition.ref_limit),
             workers: IdSet::new(definition.worker_limit),
@@ -95,10 +101,11 @@ impl Instance {
             .into_iter()
             .map(|spec| Plan::new(spec, &families, Arc::clone(&surroundings)).map(Arc::new))
             .collect::<Result<_, _>>()?;
-        let windows = Windows::new(definition.windows, families.len(), now_ms);
+        let windows = Windows::new(definition.windows, families.len(), now.ms);
         plans.iter().for_each(local::publish);
         let state = RwLock::new(State { stopped: false, windows });
-        Ok(Self { families, plans, surroundings, alerts, state })
+        let gauges = definition.gauges;
+        Ok(Self { families, gauges, plans, surroundings, alerts, state })
     }
 
     /// The id of each plan, in the definition's order.
@@ -130,6 +137,7 @@ impl Instance {
         self.alerts.clear();
         self.surroundings.spikes.clear();
         for family in &self.families {
+            family.tell_time(now.unix_ms);
             family.clear();
         }
         local::drop_caches();
@@ -148,6 +156,7 @@ impl Instance {
         let mut retired = 0;
         let mut collector = state.windows.collector();
         for (index, family) in self.families.iter().enumerate() {
+            family.tell_time(now.unix_ms);
             let removed = |series: &Series| self.count_uses_of(family, series, now);
             retired += family.retire_idle(now.ms, timeout_ms, removed, |series, delta| {
                 if series.take_delta(family.layout(), delta) {
@@ -161,6 +170,7 @@ impl Instance {
     /// Does what time brings: ends the slice that is under way if its time has come, and signals
     /// what is over. To be called at least once in the length of a slice, or slices get longer.
     pub fn tick(&self, now: Moment) {
+        self.families.iter().for_each(|family| family.tell_time(now.unix_ms));
         self.alerts.tick(now, &self.surroundings);
         let state = self.write();
         if state.windows.is_due(now.ms) {
@@ -277,6 +287,11 @@ impl Instance {
     /// The family with this name.
     pub fn family(&self, name: &str) -> Option<&Arc<Family>> {
         self.families.iter().find(|family| family.name() == name)
+    }
+
+    /// The gauges, in the definition's order.
+    pub fn gauges(&self) -> &[Gauge] {
+        &self.gauges
     }
 
     /// All families, in the definition's order.

@@ -630,8 +630,9 @@ pub trait Writer {
     /// which is never below it, so that mostly one comparison does for both.
     fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64);
 
-    /// Marks the lines of samples that have been counted: who sees the mark sees the counts.
-    fn mark(&self, marks: &AtomicU64, mark: u64);
+    /// Marks the lines of samples that have been counted: who sees the mark sees the counts. Returns
+    /// the marks that were there.
+    fn mark(&self, marks: &AtomicU64, mark: u64) -> u64;
 
     /// A histogram counter and its count.
     type Counted<'c>
@@ -693,10 +694,12 @@ impl Writer for Exclusive<'_> {
     }
 
     #[inline]
-    fn mark(&self, marks: &AtomicU64, mark: u64) {
+    fn mark(&self, marks: &AtomicU64, mark: u64) -> u64 {
         // Stored even if it is there already: a reader may take it before it has seen the count. A
         // mark that one takes between the load and the store comes back, which does no harm.
-        marks.store(marks.load(Relaxed) | mark, Ordering::Release);
+        let before = marks.load(Relaxed);
+        marks.store(before | mark, Ordering::Release);
+        before
     }
 
     type Counted<'c>
@@ -765,8 +768,8 @@ impl Writer for Shared<'_> {
         }
     }
 
-    fn mark(&self, marks: &AtomicU64, mark: u64) {
-        marks.fetch_or(mark, Ordering::Release);
+    fn mark(&self, marks: &AtomicU64, mark: u64) -> u64 {
+        marks.fetch_or(mark, Ordering::Release)
     }
 
     type Counted<'c>

@@ -31,6 +31,8 @@ thread_local! {
 pub enum Outcome {
     /// It was recorded.
     Recorded,
+    /// It was recorded, and should be an exemplar; see [`keep_exemplar`].
+    Exemplary,
     /// It was counted as rejected.
     Rejected(Reject),
     /// The plan's instance has stopped; nothing was counted.
@@ -55,10 +57,29 @@ pub fn record<'a>(
                 plan.reject(reason);
                 return Outcome::Rejected(reason);
             }
-            plan.record(&fields, &local.number, &mut caches.series);
-            Outcome::Recorded
+            if plan.record(&fields, &local.number, &mut caches.series) {
+                Outcome::Exemplary
+            } else {
+                Outcome::Recorded
+            }
         })
     })
+}
+
+/// Keeps an event that [`record`] found exemplary, given once more, with the values of the plan's
+/// exemplar labels. Where it belongs to a series that is gone by now, nothing happens.
+pub fn keep_exemplar<'a>(
+    id: PlanId,
+    decode: impl FnOnce(&Inputs, &mut Fields<'a>) -> Result<(), Reject>,
+    labels: &[&[u8]],
+) {
+    let Some(plan) = PLANS.get(&id).map(|plan| Arc::clone(&plan)) else {
+        return;
+    };
+    let mut fields = Fields::new();
+    if decode(plan.inputs(), &mut fields).is_ok() {
+        plan.keep_exemplar(&fields, labels);
+    }
 }
 
 /// Makes a plan known to [`record`].

@@ -14,12 +14,31 @@ use crate::histogram::Precision;
 pub enum Unit {
     /// Time, stored in nanoseconds and reported in microseconds.
     Nanosecond,
-    /// Time, stored and reported in milliseconds.
+    /// Time, stored in milliseconds and exposed in seconds.
     Millisecond,
     /// Sizes.
     Byte,
     /// Plain numbers.
     One,
+}
+
+impl Unit {
+    /// How many stored units make one of those in which the metric is exposed.
+    pub fn divisor(self) -> f64 {
+        match self {
+            Self::Nanosecond | Self::Millisecond => 1e3,
+            Self::Byte | Self::One => 1.0,
+        }
+    }
+
+    /// The unit in which it is exposed, where that is a base unit, which names of metrics end in.
+    pub fn base_unit(self) -> Option<&'static str> {
+        match self {
+            Self::Millisecond => Some("seconds"),
+            Self::Byte => Some("bytes"),
+            Self::Nanosecond | Self::One => None,
+        }
+    }
 }
 
 /// A small enumerated dimension that lives inside a series as one counter for each value.
@@ -36,8 +55,14 @@ pub struct Dimension {
 pub struct CounterSpec {
     /// The metric's name.
     pub name: String,
+    /// What it counts, for people.
+    #[serde(default)]
+    pub help: String,
     /// Its dimensions; the first varies slowest.
     pub dimensions: Vec<Dimension>,
+    /// Places of the family's labels that it does not have when it is exposed.
+    #[serde(default)]
+    pub dropped_labels: Vec<usize>,
 }
 
 /// A histogram as a definition declares it.
@@ -45,6 +70,9 @@ pub struct CounterSpec {
 pub struct HistogramSpec {
     /// The metric's name.
     pub name: String,
+    /// What it measures, for people.
+    #[serde(default)]
+    pub help: String,
     /// The unit of stored samples.
     pub unit: Unit,
     /// Inclusive upper bounds of explicit buckets, in stored units.
@@ -56,14 +84,46 @@ pub struct HistogramSpec {
 pub struct Counter {
     /// The metric's name.
     pub name: String,
+    /// What it counts, for people.
+    pub help: String,
     /// Its dimensions; the first varies slowest.
     pub dimensions: Vec<Dimension>,
+    dropped_labels: Vec<usize>,
     first_cell: usize,
 }
 
 impl Counter {
     pub(crate) fn new(spec: CounterSpec, first_cell: usize) -> Self {
-        Self { name: spec.name, dimensions: spec.dimensions, first_cell }
+        let CounterSpec { name, help, dimensions, dropped_labels } = spec;
+        Self { name, help, dimensions, dropped_labels, first_cell }
+    }
+
+    /// Whether it has the family's label at this place when it is exposed.
+    pub fn has_label(&self, place: usize) -> bool {
+        !self.dropped_labels.contains(&place)
+    }
+
+    /// Whether it lacks any of the family's labels when it is exposed, so that several series add up
+    /// to one.
+    pub fn drops_labels(&self) -> bool {
+        !self.dropped_labels.is_empty()
+    }
+
+    /// The names and values of the dimensions for one combination, given as an offset below
+    /// [`Self::cell_count`].
+    pub fn dimension_values(&self, offset: usize) -> Vec<(&str, &str)> {
+        let mut values: Vec<_> = self.last_dimension_first(offset).collect();
+        values.reverse();
+        values
+    }
+
+    fn last_dimension_first(&self, offset: usize) -> impl Iterator<Item = (&str, &str)> {
+        let mut rest = offset;
+        self.dimensions.iter().rev().map(move |dimension| {
+            let index = rest % dimension.values.len();
+            rest /= dimension.values.len();
+            (&*dimension.name, &*dimension.values[index])
+        })
     }
 
     /// How many cells it takes: the product of its dimensions' sizes.
@@ -90,12 +150,8 @@ impl Counter {
     ) -> impl Iterator<Item = usize> + 'a {
         (0..self.cell_count())
             .filter(move |&offset| {
-                let mut rest = offset;
-                self.dimensions.iter().rev().all(|dimension| {
-                    let index = rest % dimension.values.len();
-                    rest /= dimension.values.len();
-                    dimension.name != name || dimension.values[index] == value
-                })
+                self.last_dimension_first(offset)
+                    .all(|(dimension, given)| dimension != name || given == value)
             })
             .map(|offset| self.cell(offset))
     }
@@ -111,6 +167,8 @@ impl Counter {
 pub struct HistogramMetric {
     /// The metric's name.
     pub name: String,
+    /// What it measures, for people.
+    pub help: String,
     /// The unit of stored samples.
     pub unit: Unit,
     /// Precision of the HDR counters.
@@ -138,8 +196,8 @@ impl HistogramMetric {
         first_scalar: usize,
     ) -> Result<Self, DefinitionError> {
         let bounds = Bounds::new(&spec.name, &spec.bounds, precision)?;
-        let (name, unit) = (spec.name, spec.unit);
-        Ok(Self { name, unit, precision, bounds, index, first_scalar, first_covered: 0 })
+        let HistogramSpec { name, help, unit, .. } = spec;
+        Ok(Self { name, help, unit, precision, bounds, index, first_scalar, first_covered: 0 })
     }
 
     /// Says where the cells of its bounds are, which is behind the scalars of all histograms: what
@@ -206,7 +264,9 @@ mod tests {
         };
         let spec = CounterSpec {
             name: "calls".to_owned(),
+            help: String::new(),
             dimensions: vec![dimension("success"), dimension("cached")],
+            dropped_labels: vec![],
         };
         let counter = Counter::new(spec, 10);
         let cells = |name, value| counter.cells_where(name, value).collect::<Vec<_>>();
@@ -214,5 +274,6 @@ mod tests {
         assert_eq!(cells("success", "false"), [12, 13]);
         assert_eq!(cells("cached", "false"), [11, 13]);
         assert_eq!(cells("absent", "x"), [10, 11, 12, 13]);
+        assert_eq!(counter.dimension_values(2), [("success", "false"), ("cached", "true")]);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::compile::{self, Compiler};
 use crate::error::DefinitionError;
+use crate::exemplar::Exemplar;
 use crate::family::Family;
 use crate::field::{Fields, Inputs, MAX_FIELDS, Reject};
 use crate::label::{self, LabelSet, MAX_LABELS, UNKNOWN};
@@ -68,6 +69,8 @@ pub(crate) struct Observe {
     pub(crate) field: usize,
     /// A copy of the family's, one step nearer.
     pub(crate) metric: HistogramMetric,
+    /// Whether exemplars of it are kept.
+    pub(crate) exemplars: bool,
 }
 
 /// A label that may have to be looked up by reference.
@@ -144,6 +147,7 @@ pub struct Plan {
     event: String,
     inputs: Inputs,
     steps: Box<[Step]>,
+    exemplar_labels: Box<[Arc<str>]>,
     surroundings: Arc<Surroundings>,
     rejected: [AtomicU64; Reject::ALL.len()],
 }
@@ -171,6 +175,7 @@ impl Plan {
         Ok(Self {
             id: PlanId::next(),
             steps,
+            exemplar_labels: spec.exemplar_labels.iter().map(|name| name.as_str().into()).collect(),
             event: spec.event,
             inputs: Inputs::new(
                 &spec.fields,
@@ -216,17 +221,18 @@ impl Plan {
         }
     }
 
-    /// Records one event whose fields were accepted.
+    /// Records one event whose fields were accepted. Says whether it should be an exemplar.
     #[inline]
     pub(crate) fn record(
         &self,
         fields: &Fields<'_>,
         number: &ThreadNumber,
         cache: &mut SeriesCache,
-    ) {
+    ) -> bool {
+        let mut exemplary = false;
         for step in &self.steps {
             match step {
-                Step::Feed(feed) => self.feed(feed, fields, number, cache),
+                Step::Feed(feed) => exemplary |= self.feed(feed, fields, number, cache),
                 Step::Failure(failure) => self.failure(failure, fields),
                 Step::Wait(wait) => self.wait(wait, fields),
                 Step::Bind { reference, class } => self.bind(fields, *reference, *class),
@@ -235,6 +241,32 @@ impl Plan {
                 }
                 Step::WorkerDown { id } => {
                     self.surroundings.workers.remove(&label::normalise(fields.text(*id)));
+                }
+            }
+        }
+        exemplary
+    }
+
+    /// Keeps exemplars of an event that was recorded, whose fields are given once more. `labels` are
+    /// the values of the exemplar labels, in the order in which the plan was declared.
+    pub fn keep_exemplar(&self, fields: &Fields<'_>, labels: &[&[u8]]) {
+        let Surroundings { clock, refs, .. } = &*self.surroundings;
+        for step in &self.steps {
+            let Step::Feed(feed) = step else { continue };
+            if !feed.observes.iter().any(|observe| observe.exemplars) || feed.unless.is_set(fields)
+            {
+                continue;
+            }
+            let Some(series) = feed.family.get(&feed.labels.resolve(fields, refs)) else {
+                continue;
+            };
+            for observe in feed.observes.iter().filter(|observe| observe.exemplars) {
+                let labels = self.exemplar_labels.iter().zip(labels.iter().copied());
+                let exemplar = fields
+                    .number(observe.field)
+                    .and_then(|value| Exemplar::new(value, clock().unix_ms, labels));
+                if let Some(exemplar) = exemplar {
+                    series.keep_exemplar(&observe.metric, exemplar);
                 }
             }
         }
@@ -256,9 +288,9 @@ impl Plan {
         fields: &Fields<'_>,
         number: &ThreadNumber,
         cache: &mut SeriesCache,
-    ) {
+    ) -> bool {
         if feed.unless.is_set(fields) {
-            return;
+            return false;
         }
         let LabelSlots { count, constants, .. } = &feed.labels;
         let mut slots = feed.labels.slots;
@@ -281,11 +313,13 @@ impl Plan {
             Found::Here(place) => match cache.get(place) {
                 Some((series, Some(lane))) => feed.write(&series.lanes().own(lane), fields),
                 Some((series, None)) => feed.write(&series.lanes().shared(), fields),
-                None => {}
+                None => false,
             },
             Found::Overflow(series) => {
                 feed.write(&series.lanes().shared(), fields);
                 self.overflowed(feed, fields);
+                // Its labels are lost, so it would not be found again.
+                false
             }
         }
     }
@@ -408,21 +442,27 @@ impl Join {
 }
 
 impl Feed {
+    /// Says whether the event should be an exemplar: whether its sample is the first of its range of
+    /// values since a slice of time began.
     #[inline]
-    fn write(&self, writer: &impl Writer, fields: &Fields<'_>) {
-        let mut marks = 0;
+    fn write(&self, writer: &impl Writer, fields: &Fields<'_>) -> bool {
+        let (mut marks, mut exemplary) = (0, 0);
         for observe in &self.observes {
             if let Some(value) = fields.number(observe.field) {
-                marks |= Series::observe(writer, &observe.metric, value);
+                let mark = Series::observe(writer, &observe.metric, value);
+                marks |= mark;
+                exemplary |= if observe.exemplars { mark } else { 0 };
             }
         }
         if marks != 0 {
-            writer.mark(&writer.cells()[self.family.layout().marks_cell()], marks);
+            let marks_cell = &writer.cells()[self.family.layout().marks_cell()];
+            exemplary &= !writer.mark(marks_cell, marks);
         }
         for count in &self.counts {
             let step = |(field, stride): (usize, usize)| fields.choice(field) * stride;
             let cell = count.first_cell + count.dimensions.map(step).iter().sum::<usize>();
             writer.finish(&writer.cells()[cell]);
         }
+        exemplary != 0
     }
 }

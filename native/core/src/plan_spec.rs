@@ -47,6 +47,9 @@ pub struct ObserveSpec {
     pub histogram: String,
     /// The field with the value; an absent optional one is skipped.
     pub field: usize,
+    /// Whether exemplars of it are kept.
+    #[serde(default)]
+    pub exemplars: bool,
 }
 
 /// The metrics of one series that an event feeds.
@@ -138,4 +141,7 @@ pub struct PlanSpec {
     pub fields: Vec<FieldKind>,
     /// What the event does.
     pub steps: Vec<StepSpec>,
+    /// Names of the labels that exemplars have, the most wanted first.
+    #[serde(default)]
+    pub exemplar_labels: Vec<String>,
 }

@@ -274,12 +274,21 @@ mod tests {
     use crate::metric::{CounterSpec, HistogramSpec, Unit};
 
     fn family() -> Family {
-        let histogram =
-            |name: &str| HistogramSpec { name: name.into(), unit: Unit::One, bounds: vec![7, 500] };
+        let histogram = |name: &str| HistogramSpec {
+            name: name.into(),
+            help: String::new(),
+            unit: Unit::One,
+            bounds: vec![7, 500],
+        };
         let spec = FamilySpec {
             name: "family".into(),
             labels: vec![],
-            counters: vec![CounterSpec { name: "total".into(), dimensions: vec![] }],
+            counters: vec![CounterSpec {
+                name: "total".into(),
+                help: String::new(),
+                dimensions: vec![],
+                dropped_labels: vec![],
+            }],
             histograms: vec![histogram("first"), histogram("second")],
             digits: 3,
             usage: None,

@@ -265,7 +265,7 @@ impl View<'_> {
         Sessions {
             created,
             expired,
-            lifetime_ms: self.distribution("dspex_session_lifetime_ms", None, 1.0),
+            lifetime_ms: self.distribution("dspex_session_lifetime_seconds", None, 1.0),
             operations: self.distribution("dspex_session_operations", None, 1.0),
         }
     }
@@ -294,7 +294,7 @@ impl View<'_> {
                 None,
                 NANOSECONDS_PER_MICROSECOND,
             ),
-            lifetime_ms: self.distribution("snakepit_worker_lifetime_ms", None, 1.0),
+            lifetime_ms: self.distribution("snakepit_worker_lifetime_seconds", None, 1.0),
             queue_wait_us: self.distribution(queue, None, NANOSECONDS_PER_MICROSECOND),
             queue_wait_us_by_command: self.distributions_by_first_label("snakepit.pool.queue_time"),
         }

@@ -1,12 +1,13 @@
 //! One series: the counters and histograms of one label set.
 
 use std::mem::size_of;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram as Snapshot;
 
 use crate::baseline::Baseline;
+use crate::exemplar::{Exemplar, Exemplars, Place};
 use crate::family::Layout;
 use crate::histogram::{add_counts, empty_snapshot};
 use crate::label::LabelSet;
@@ -26,10 +27,13 @@ pub struct Series {
     /// What [`Series::events`] was when a sweep last saw it change, and when that was.
     seen_events: AtomicU64,
     active_at_ms: AtomicU64,
+    /// A time in milliseconds since 1970 at which it had counted nothing.
+    created_unix_ms: AtomicI64,
+    exemplars: Exemplars,
 }
 
 impl Series {
-    pub(crate) fn new(labels: LabelSet, layout: &Layout) -> Self {
+    pub(crate) fn new(labels: LabelSet, layout: &Layout, created_unix_ms: i64) -> Self {
         Self {
             labels,
             lanes: Lanes::new(layout.shape()),
@@ -37,6 +41,8 @@ impl Series {
             uses_told: AtomicU64::new(0),
             seen_events: AtomicU64::new(0),
             active_at_ms: AtomicU64::new(0),
+            created_unix_ms: AtomicI64::new(created_unix_ms),
+            exemplars: Exemplars::default(),
         }
     }
 
@@ -82,11 +88,32 @@ impl Series {
         &self.lanes
     }
 
+    /// When it had counted nothing, in milliseconds since 1970: at most a tick before its first event.
+    pub fn created_unix_ms(&self) -> i64 {
+        self.created_unix_ms.load(Relaxed)
+    }
+
+    /// Keeps an exemplar of a histogram for the bucket that its value belongs to.
+    pub(crate) fn keep_exemplar(&self, metric: &HistogramMetric, exemplar: Exemplar) {
+        let bucket = metric.bounds.bucket(exemplar.value);
+        self.exemplars.keep(Place { histogram: metric.index(), bucket }, exemplar);
+    }
+
+    /// The exemplars of the family's n-th histogram by explicit bucket; the last ones may be missing.
+    pub fn exemplars(&self, index: usize) -> Vec<Option<Exemplar>> {
+        self.exemplars.of(index)
+    }
+
     /// All that it has counted.
     pub fn point(&self, layout: &Layout) -> Point {
         let mut point = Point::new(layout);
-        point.read(&self.lanes, layout);
+        self.read_point(layout, &mut point);
         point
+    }
+
+    /// Replaces a point by all that it has counted.
+    pub fn read_point(&self, layout: &Layout, point: &mut Point) {
+        point.read(&self.lanes, layout);
     }
 
     /// Puts what it has counted since the last call into `delta`, and starts the next slice of time.
@@ -195,6 +222,8 @@ impl Series {
         // First, so that whoever looks meanwhile does not take the old counts for new ones.
         self.baseline().absorb(&other.baseline(), layout);
         self.uses_told.fetch_add(other.uses_told.load(Relaxed), Relaxed);
+        self.created_unix_ms.fetch_min(other.created_unix_ms(), Relaxed);
+        self.exemplars.absorb(&other.exemplars);
         let mut point = other.point(layout);
         for (ever, slice) in layout.raising_cells() {
             shared.raise(&cells[slice], &cells[ever], other.lanes.max(slice));
@@ -228,6 +257,7 @@ impl Series {
             + self.labels.memory_bytes()
             + self.lanes.memory_bytes()
             + self.baseline().memory_bytes()
+            + self.exemplars.memory_bytes()
             + table_entry
     }
 }
@@ -245,7 +275,12 @@ mod tests {
             name: "family".into(),
             labels: vec![],
             counters: vec![],
-            histograms: vec![HistogramSpec { name: "h".into(), unit: Unit::One, bounds: vec![5] }],
+            histograms: vec![HistogramSpec {
+                name: "h".into(),
+                help: String::new(),
+                unit: Unit::One,
+                bounds: vec![5],
+            }],
             digits: 2,
             series_limit: 1,
             usage: None,
@@ -276,7 +311,7 @@ mod tests {
         let family = family();
         let layout = family.layout();
         let metric = &layout.histograms()[0];
-        let series = Series::new(LabelSet::new([]), layout);
+        let series = Series::new(LabelSet::new([]), layout, 0);
         let samples = 1_500 * u64::from(FULL) + 7;
         let mut sum = Point::new(layout);
         std::thread::scope(|scope| {
@@ -317,7 +352,7 @@ mod tests {
         let layout = family.layout();
         let metric = &layout.histograms()[0];
         for (value, largest, smallest) in [(1_000_003, 1_000_003, 5_001), (1_003, 5_001, 1_003)] {
-            let series = Series::new(LabelSet::new([]), layout);
+            let series = Series::new(LabelSet::new([]), layout, 0);
             let shared = series.lanes().shared();
             record(&shared, layout, 5_001);
 

@@ -3,6 +3,7 @@
 mod clock;
 mod decode;
 mod encode;
+mod exposition;
 mod forwarder;
 mod instance;
 mod record;

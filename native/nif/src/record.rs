@@ -10,14 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
-use rustler::{Atom, Env, Nif, Term};
+use rustler::{Atom, Binary, Env, Nif, Term};
 use telemetry_core::local::{self, Outcome};
 use telemetry_core::plan::PlanId;
 
 use crate::decode;
 
 mod atoms {
-    rustler::atoms! { ok, rejected, stopped, panicked }
+    rustler::atoms! { ok, exemplary, rejected, stopped, panicked }
 }
 
 static PANICS: AtomicU64 = AtomicU64::new(0);
@@ -45,9 +45,28 @@ fn record<'a>(env: Env<'a>, arguments: &[ErlNifTerm]) -> Atom {
     });
     match outcome {
         Outcome::Recorded => atoms::ok(),
+        Outcome::Exemplary => atoms::exemplary(),
         Outcome::Rejected(_) => atoms::rejected(),
         Outcome::Stopped => atoms::stopped(),
     }
+}
+
+/// Keeps an event that was found exemplary: its fields once more, and what it can be found by.
+#[rustler::nif]
+fn keep_exemplar<'a>(
+    env: Env<'a>,
+    plan: u64,
+    fields: Vec<Term<'a>>,
+    labels: Vec<Binary<'a>>,
+) -> Atom {
+    let field = |at: usize| fields.get(at).copied().unwrap_or_else(|| decode::absent(env));
+    let labels: Vec<_> = labels.iter().map(|label| label.as_slice()).collect();
+    local::keep_exemplar(
+        PlanId::from(plan),
+        |inputs, decoded| decode::fields(inputs, field, decoded),
+        &labels,
+    );
+    atoms::ok()
 }
 
 unsafe extern "C" fn record_nif(

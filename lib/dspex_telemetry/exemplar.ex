@@ -1,0 +1,49 @@
+defmodule DSPexTelemetry.Exemplar do
+  @moduledoc """
+  Exemplars: single samples that a histogram keeps, with the trace, span and session they belong to.
+  Grafana shows them as points on a latency panel that lead to the trace.
+
+  Where the metadata of a stop or exception event has `:trace_id`, `:span_id` or `:session_id`, the
+  duration may become the exemplar of its bucket. Each bucket keeps its latest one. A sample is taken
+  if it is the first in its range of values, an eighth of a power of two, since the slice of time began
+  (option `slice`), for each scheduler. So an event that is not taken costs nothing more, and one that is, some
+  microseconds; and at most 64 of them per series, slice and scheduler are.
+
+  Names and values of an exemplar's labels have at most 128 characters together, as OpenMetrics
+  demands; what does not fit is left out, the session first. A trace id or span id that is an integer is written in
+  hexadecimal digits, 32 and 16 of them, as OpenTelemetry does. Exemplars are exposed in the formats `:openmetrics` and
+  `:protobuf` of `DSPexTelemetry.scrape/1`.
+  """
+
+  alias DSPexTelemetry.Native
+
+  @labels [:trace_id, :span_id, :session_id]
+
+  @doc false
+  @spec labels() :: [atom()]
+  def labels, do: @labels
+
+  @doc false
+  # The event was recorded by the plan and is exemplary; metadata may be anything.
+  @spec keep(Native.plan(), [term()], term()) :: :ok
+  def keep(plan, fields, metadata) when is_map(metadata) do
+    values = for label <- @labels, do: text(label, Map.get(metadata, label))
+    if Enum.all?(values, &(&1 == "")), do: :ok, else: Native.keep_exemplar(plan, fields, values)
+  end
+
+  def keep(_plan, _fields, _metadata), do: :ok
+
+  defp text(_label, value) when is_binary(value), do: value
+  defp text(_label, nil), do: ""
+  defp text(_label, value) when is_atom(value), do: Atom.to_string(value)
+  defp text(:trace_id, value) when is_integer(value) and value >= 0, do: hexadecimal(value, 32)
+  defp text(:span_id, value) when is_integer(value) and value >= 0, do: hexadecimal(value, 16)
+  defp text(:session_id, value) when is_integer(value), do: Integer.to_string(value)
+  defp text(_label, _value), do: ""
+
+  # An id is one of OpenTelemetry's only if it fits.
+  defp hexadecimal(value, digits) do
+    text = value |> Integer.to_string(16) |> String.downcase()
+    if byte_size(text) > digits, do: "", else: String.pad_leading(text, digits, "0")
+  end
+end

@@ -1,0 +1,90 @@
+defmodule DSPexTelemetry.Exposition do
+  @moduledoc """
+  The formats in which `DSPexTelemetry.scrape/1` renders metrics.
+
+    * `:text` - Prometheus' text format 0.0.4
+    * `:openmetrics` - OpenMetrics 1.0.0, with exemplars
+    * `:protobuf` - Prometheus' protobuf format, with exemplars and with a native histogram beside the
+      explicit buckets of each histogram, which are made from the same HDR counts as reports
+
+  Names, units and labels are those of `docs/reference.md`. A counter is there for all values of its
+  enumerated labels once there is one event with the others, so that a rate sees the first error; a histogram is there once it has a sample. Counters
+  and buckets never go down, except at a restart, a reset, or when an idle series is removed. The events over
+  the series limit have the label `otel_metric_overflow="true"` in the place of their own. What the instance
+  tells of itself begins with `dspex_telemetry_`.
+  """
+
+  alias DSPexTelemetry.{Instance, Native}
+
+  @content_types %{
+    text: "text/plain; version=0.0.4; charset=utf-8",
+    openmetrics: "application/openmetrics-text; version=1.0.0; charset=utf-8",
+    protobuf:
+      "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+  }
+
+  @type format :: :text | :openmetrics | :protobuf
+
+  @version Mix.Project.config()[:version]
+
+  @doc """
+  What an HTTP answer says of a format.
+
+      iex> DSPexTelemetry.Exposition.content_type(:text)
+      "text/plain; version=0.0.4; charset=utf-8"
+  """
+  @spec content_type(format()) :: String.t()
+  def content_type(format), do: Map.fetch!(@content_types, format)
+
+  @doc false
+  @spec format!(term()) :: format()
+  def format!(format) when is_map_key(@content_types, format), do: format
+
+  def format!(other) do
+    raise ArgumentError,
+          "option :format must be :text, :openmetrics or :protobuf, got: #{inspect(other)}"
+  end
+
+  @doc false
+  @spec render(Instance.handle(), format(), boolean()) :: binary()
+  def render(handle, format, created?) do
+    Native.scrape(handle.native, %{
+      format: format,
+      created: created?,
+      scalars: scalars(handle)
+    })
+  end
+
+  # What Rust does not know.
+  defp scalars(handle) do
+    attached? = Instance.attached?(handle.options.name)
+    started_at_unix_ms = Instance.unix_ms(handle.started_at_ms)
+
+    [
+      gauge(
+        :dspex_telemetry_attached,
+        "1 while the handlers are attached, 0 while they are not.",
+        if(attached?, do: 1, else: 0)
+      ),
+      gauge(
+        :dspex_telemetry_start_time_seconds,
+        "When the instance started, in seconds since 1970.",
+        started_at_unix_ms / 1_000
+      ),
+      counter(
+        :dspex_telemetry_panics_total,
+        "Recordings of the whole VM that ended in a panic: a bug.",
+        Native.panics()
+      ),
+      gauge(:dspex_telemetry_build_info, "Always 1, with the version.", 1, version: @version)
+    ]
+  end
+
+  defp gauge(name, help, value, labels \\ []), do: scalar(:gauge, name, help, value, labels)
+  defp counter(name, help, value), do: scalar(:counter, name, help, value, [])
+
+  defp scalar(kind, name, help, value, labels) do
+    labels = for {name, value} <- labels, do: [name, value]
+    %{kind: kind, name: name, help: help, samples: [%{labels: labels, value: value}]}
+  end
+end

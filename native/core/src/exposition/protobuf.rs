@@ -1,0 +1,148 @@
+//! The protobuf format: `io.prometheus.client.MetricFamily` messages, each with its length in front.
+
+use prost::Message;
+use prost::encoding::{self, WireType};
+
+use super::encoder::{Encoder, Header, HistogramSample, MetricKind, Value};
+use super::message::{
+    Bucket, BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, MetricFamily, MetricType,
+    Timestamp,
+};
+use super::native::{Buckets, ZERO_THRESHOLD, schema};
+use super::scalar::Kind;
+
+/// Writes messages.
+pub(crate) struct Protobuf;
+
+/// A metric, ready for its samples.
+pub(crate) struct ProtobufMetric {
+    /// The message without its samples.
+    announcement: Vec<u8>,
+    bounds: Vec<f64>,
+}
+
+/// Numbers of the fields that are written one by one.
+mod tag {
+    pub(super) const FAMILY_METRIC: u32 = 4;
+    pub(super) const METRIC_LABEL: u32 = 1;
+    pub(super) const METRIC_GAUGE: u32 = 2;
+    pub(super) const METRIC_COUNTER: u32 = 3;
+    pub(super) const METRIC_HISTOGRAM: u32 = 7;
+}
+
+/// Appends a sample, whose labels are encoded already.
+fn append(labels: &[u8], tag: u32, value: &impl Message, body: &mut Vec<u8>) {
+    let value_length = encoding::message::encoded_len(tag, value);
+    encoding::encode_key(tag::FAMILY_METRIC, WireType::LengthDelimited, body);
+    encoding::encode_varint((labels.len() + value_length) as u64, body);
+    body.extend_from_slice(labels);
+    encoding::message::encode(tag, value, body);
+}
+
+fn label_pair(name: &str, value: &str) -> LabelPair {
+    LabelPair { name: Some(name.to_owned()), value: Some(value.to_owned()) }
+}
+
+fn timestamp(unix_ms: i64) -> Timestamp {
+    let nanos = unix_ms.rem_euclid(1_000) as i32 * 1_000_000;
+    Timestamp { seconds: unix_ms.div_euclid(1_000), nanos }
+}
+
+fn message_of(exemplar: &crate::exemplar::Exemplar, divisor: f64) -> Exemplar {
+    Exemplar {
+        label: exemplar.labels().map(|(name, value)| label_pair(name, value)).collect(),
+        value: Some(exemplar.value as f64 / divisor),
+        timestamp: Some(timestamp(exemplar.unix_ms)),
+    }
+}
+
+impl Encoder for Protobuf {
+    type Metric = ProtobufMetric;
+
+    fn metric(&self, header: Header<'_>, bounds: &[f64]) -> ProtobufMetric {
+        let kind = match header.kind {
+            MetricKind::Scalar(Kind::Counter) => MetricType::Counter,
+            MetricKind::Scalar(Kind::Gauge) => MetricType::Gauge,
+            MetricKind::Histogram => MetricType::Histogram,
+        };
+        let family = MetricFamily {
+            name: Some(header.name.to_owned()),
+            help: Some(header.help.to_owned()),
+            r#type: Some(kind.into()),
+            metric: Vec::new(),
+            unit: header.unit.map(str::to_owned),
+        };
+        ProtobufMetric { announcement: family.encode_to_vec(), bounds: bounds.to_vec() }
+    }
+
+    fn label(&self, name: &str, value: &str, labels: &mut Vec<u8>) {
+        encoding::message::encode(tag::METRIC_LABEL, &label_pair(name, value), labels);
+    }
+
+    fn join(&self, labels: &mut Vec<u8>, more: &[u8]) {
+        labels.extend_from_slice(more);
+    }
+
+    fn counter(
+        &self,
+        _metric: &ProtobufMetric,
+        labels: &[u8],
+        value: Value,
+        created_unix_ms: Option<i64>,
+        body: &mut Vec<u8>,
+    ) {
+        let counter = Counter {
+            value: Some(value.as_f64()),
+            created_timestamp: created_unix_ms.map(timestamp),
+        };
+        append(labels, tag::METRIC_COUNTER, &counter, body);
+    }
+
+    fn gauge(&self, _metric: &ProtobufMetric, labels: &[u8], value: Value, body: &mut Vec<u8>) {
+        append(labels, tag::METRIC_GAUGE, &Gauge { value: Some(value.as_f64()) }, body);
+    }
+
+    fn histogram(
+        &self,
+        metric: &ProtobufMetric,
+        labels: &[u8],
+        sample: &HistogramSample<'_>,
+        body: &mut Vec<u8>,
+    ) {
+        let (precision, divisor) = (sample.metric.precision, sample.metric.unit.divisor());
+        let native = Buckets::new(sample.counts, precision, divisor);
+        let mut count = 0;
+        let buckets = metric.bounds.iter().zip(sample.buckets).enumerate();
+        let bucket = buckets.map(|(at, (bound, in_bucket))| {
+            count += in_bucket;
+            let exemplar = sample.exemplars.get(at).and_then(Option::as_ref);
+            Bucket {
+                cumulative_count: Some(count),
+                upper_bound: Some(*bound),
+                exemplar: exemplar.map(|exemplar| message_of(exemplar, divisor)),
+            }
+        });
+        let bucket = bucket.collect();
+        let span = |(offset, length)| BucketSpan { offset: Some(offset), length: Some(length) };
+        let histogram = Histogram {
+            sample_count: Some(count),
+            sample_sum: Some(sample.sum),
+            bucket,
+            schema: Some(schema(precision)),
+            zero_threshold: Some(ZERO_THRESHOLD),
+            zero_count: Some(native.zero_count),
+            positive_span: native.spans.into_iter().map(span).collect(),
+            positive_delta: native.deltas,
+            created_timestamp: sample.created_unix_ms.map(timestamp),
+        };
+        append(labels, tag::METRIC_HISTOGRAM, &histogram, body);
+    }
+
+    fn close(&self, metric: &ProtobufMetric, body: &[u8], out: &mut Vec<u8>) {
+        encoding::encode_varint((metric.announcement.len() + body.len()) as u64, out);
+        out.extend_from_slice(&metric.announcement);
+        out.extend_from_slice(body);
+    }
+
+    fn end(&self, _out: &mut Vec<u8>) {}
+}

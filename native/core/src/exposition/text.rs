@@ -1,0 +1,234 @@
+//! The text formats: Prometheus 0.0.4 and OpenMetrics 1.0.0.
+
+use super::encoder::{Encoder, Header, HistogramSample, MetricKind, Value};
+use super::number;
+use super::scalar::Kind;
+use crate::exemplar::Exemplar;
+
+/// One of the two.
+pub(crate) struct Text {
+    open_metrics: bool,
+}
+
+/// A metric, ready for its samples.
+pub(crate) struct TextMetric {
+    /// What its samples are called, before `_bucket` and the like.
+    name: String,
+    announcement: Vec<u8>,
+    /// The label of each explicit bucket.
+    bounds: Vec<Vec<u8>>,
+}
+
+impl Text {
+    pub(crate) const PROMETHEUS: Self = Self { open_metrics: false };
+    pub(crate) const OPEN_METRICS: Self = Self { open_metrics: true };
+
+    fn bound(&self, bound: f64) -> Vec<u8> {
+        let mut text = Vec::new();
+        number::go(bound, &mut text);
+        if self.open_metrics && text.iter().all(u8::is_ascii_digit) {
+            text.extend_from_slice(b".0");
+        }
+        let mut label = Vec::new();
+        self.label_of_bytes("le", &text, &mut label);
+        label
+    }
+
+    fn label_of_bytes(&self, name: &str, value: &[u8], labels: &mut Vec<u8>) {
+        if !labels.is_empty() {
+            labels.push(b',');
+        }
+        labels.extend_from_slice(name.as_bytes());
+        labels.extend_from_slice(b"=\"");
+        escape(value, true, labels);
+        labels.push(b'"');
+    }
+
+    fn created(&self, name: &str, labels: &[u8], unix_ms: Option<i64>, body: &mut Vec<u8>) {
+        if let Some(unix_ms) = unix_ms.filter(|_| self.open_metrics) {
+            start(name, "_created", labels, body);
+            number::seconds(unix_ms, body);
+            body.push(b'\n');
+        }
+    }
+
+    fn exemplar(&self, exemplar: &Exemplar, divisor: f64, body: &mut Vec<u8>) {
+        let mut labels = Vec::new();
+        for (name, value) in exemplar.labels() {
+            self.label(name, value, &mut labels);
+        }
+        body.extend_from_slice(b" # {");
+        body.extend_from_slice(&labels);
+        body.extend_from_slice(b"} ");
+        number::go(exemplar.value as f64 / divisor, body);
+        body.push(b' ');
+        number::seconds(exemplar.unix_ms, body);
+    }
+}
+
+/// Escapes a backslash, a line feed and, where they stand in quotes, a quote.
+fn escape(text: &[u8], in_quotes: bool, out: &mut Vec<u8>) {
+    let is_special = |byte: &u8| matches!(byte, b'\\' | b'\n') || (in_quotes && *byte == b'"');
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(is_special) {
+        out.extend_from_slice(&rest[..at]);
+        out.push(b'\\');
+        out.push(if rest[at] == b'\n' { b'n' } else { rest[at] });
+        rest = &rest[at + 1..];
+    }
+    out.extend_from_slice(rest);
+}
+
+/// Begins the line of a sample.
+#[inline]
+fn start(name: &str, suffix: &str, labels: &[u8], body: &mut Vec<u8>) {
+    body.extend_from_slice(name.as_bytes());
+    body.extend_from_slice(suffix.as_bytes());
+    if !labels.is_empty() {
+        body.push(b'{');
+        body.extend_from_slice(labels);
+        body.push(b'}');
+    }
+    body.push(b' ');
+}
+
+/// Ends the line of a sample.
+fn finish(value: Value, body: &mut Vec<u8>) {
+    match value {
+        Value::Integer(value) => number::integer(value, body),
+        Value::Float(value) => number::go(value, body),
+    }
+    body.push(b'\n');
+}
+
+const TOTAL: &str = "_total";
+
+impl Encoder for Text {
+    type Metric = TextMetric;
+
+    fn metric(&self, header: Header<'_>, bounds: &[f64]) -> TextMetric {
+        // In OpenMetrics `_total` belongs to the sample and not to the metric.
+        let is_counter = header.kind == MetricKind::Scalar(Kind::Counter);
+        let without_total = header.name.strip_suffix(TOTAL).filter(|_| is_counter);
+        let announced = without_total.filter(|_| self.open_metrics).unwrap_or(header.name);
+        let kind = match header.kind {
+            MetricKind::Scalar(Kind::Counter) => "counter",
+            MetricKind::Scalar(Kind::Gauge) => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        let mut announcement = format!("# HELP {announced} ").into_bytes();
+        escape(header.help.as_bytes(), self.open_metrics, &mut announcement);
+        announcement.extend_from_slice(format!("\n# TYPE {announced} {kind}\n").as_bytes());
+        if let Some(unit) = header.unit.filter(|_| self.open_metrics) {
+            announcement.extend_from_slice(format!("# UNIT {announced} {unit}\n").as_bytes());
+        }
+        TextMetric {
+            name: without_total.unwrap_or(header.name).to_owned(),
+            announcement,
+            bounds: bounds.iter().map(|bound| self.bound(*bound)).collect(),
+        }
+    }
+
+    fn label(&self, name: &str, value: &str, labels: &mut Vec<u8>) {
+        self.label_of_bytes(name, value.as_bytes(), labels);
+    }
+
+    fn join(&self, labels: &mut Vec<u8>, more: &[u8]) {
+        if !labels.is_empty() && !more.is_empty() {
+            labels.push(b',');
+        }
+        labels.extend_from_slice(more);
+    }
+
+    fn counter(
+        &self,
+        metric: &TextMetric,
+        labels: &[u8],
+        value: Value,
+        created_unix_ms: Option<i64>,
+        body: &mut Vec<u8>,
+    ) {
+        start(&metric.name, TOTAL, labels, body);
+        finish(value, body);
+        self.created(&metric.name, labels, created_unix_ms, body);
+    }
+
+    fn gauge(&self, metric: &TextMetric, labels: &[u8], value: Value, body: &mut Vec<u8>) {
+        start(&metric.name, "", labels, body);
+        finish(value, body);
+    }
+
+    fn histogram(
+        &self,
+        metric: &TextMetric,
+        labels: &[u8],
+        sample: &HistogramSample<'_>,
+        body: &mut Vec<u8>,
+    ) {
+        let mut prefix = Vec::with_capacity(metric.name.len() + labels.len() + 16);
+        prefix.extend_from_slice(metric.name.as_bytes());
+        prefix.extend_from_slice(b"_bucket{");
+        prefix.extend_from_slice(labels);
+        if !labels.is_empty() {
+            prefix.push(b',');
+        }
+        let divisor = sample.metric.unit.divisor();
+        let mut count = 0;
+        for (at, (bound, in_bucket)) in metric.bounds.iter().zip(sample.buckets).enumerate() {
+            count += in_bucket;
+            body.extend_from_slice(&prefix);
+            body.extend_from_slice(bound);
+            body.extend_from_slice(b"} ");
+            number::integer(count, body);
+            if self.open_metrics
+                && let Some(Some(exemplar)) = sample.exemplars.get(at)
+            {
+                self.exemplar(exemplar, divisor, body);
+            }
+            body.push(b'\n');
+        }
+        start(&metric.name, "_sum", labels, body);
+        finish(Value::Float(sample.sum), body);
+        start(&metric.name, "_count", labels, body);
+        finish(Value::Integer(count), body);
+        self.created(&metric.name, labels, sample.created_unix_ms, body);
+    }
+
+    fn close(&self, metric: &TextMetric, body: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(&metric.announcement);
+        out.extend_from_slice(body);
+    }
+
+    fn end(&self, out: &mut Vec<u8>) {
+        if self.open_metrics {
+            out.extend_from_slice(b"# EOF\n");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut labels = Vec::new();
+        Text::PROMETHEUS.label("a", "quote \" slash \\ line\nend \0 \u{1F600} <b>", &mut labels);
+        Text::PROMETHEUS.label("b", "", &mut labels);
+        let expected = "a=\"quote \\\" slash \\\\ line\\nend \0 \u{1F600} <b>\",b=\"\"";
+        assert_eq!(String::from_utf8(labels).expect("UTF-8"), expected);
+    }
+
+    #[test]
+    fn quotes_in_a_help_text_are_escaped_in_openmetrics_only() {
+        let announcement = |text: Text| {
+            let kind = MetricKind::Scalar(Kind::Counter);
+            let header = Header { name: "a_total", help: "x=\"y\" \\\n", kind, unit: None };
+            String::from_utf8(text.metric(header, &[]).announcement).expect("UTF-8")
+        };
+        let expected = "# HELP a_total x=\"y\" \\\\\\n\n# TYPE a_total counter\n";
+        assert_eq!(announcement(Text::PROMETHEUS), expected);
+        let expected = "# HELP a x=\\\"y\\\" \\\\\\n\n# TYPE a counter\n";
+        assert_eq!(announcement(Text::OPEN_METRICS), expected);
+    }
+}

@@ -9,6 +9,7 @@ use std::mem::size_of_val;
 
 use crate::error::DefinitionError;
 use crate::histogram::{Location, MAX_VALUE, Precision};
+use crate::lane::{ChunkReader, ChunkSums};
 
 /// Most bounds that one histogram may have.
 pub const MAX_BOUNDS: usize = 200;
@@ -145,6 +146,71 @@ impl Bounds {
     /// Bytes allocated by the bounds.
     pub fn memory_bytes(&self) -> usize {
         size_of_val(&*self.bounds) + size_of_val(&*self.locations) + size_of_val(&*self.chunks)
+    }
+}
+
+/// Reads explicit buckets from live counters: as [`Bounds::buckets`], but of the counters only the sums
+/// between bounds are made.
+pub(crate) struct BucketReader<'b, F> {
+    bounds: &'b Bounds,
+    /// How long a chunk is.
+    chunk_length: usize,
+    covered: F,
+    below: u64,
+    last: u64,
+    buckets: &'b mut Vec<u64>,
+}
+
+impl<'b, F: Fn(usize) -> u64> BucketReader<'b, F> {
+    /// A reader that replaces `buckets`, not cumulated, the one above all bounds last.
+    pub(crate) fn new(
+        bounds: &'b Bounds,
+        precision: Precision,
+        covered: F,
+        buckets: &'b mut Vec<u64>,
+    ) -> Self {
+        let chunk_length = precision.chunk_length();
+        Self { bounds, chunk_length, covered, below: 0, last: 0, buckets }
+    }
+
+    fn push(&mut self, cumulated: u64) {
+        let cumulated = cumulated.max(self.last);
+        self.buckets.push(cumulated - self.last);
+        self.last = cumulated;
+    }
+
+    /// Takes the buckets above all that was read. Returns how many samples there are.
+    pub(crate) fn finish(mut self) -> u64 {
+        while self.buckets.len() <= self.bounds.count() {
+            self.push(self.below);
+        }
+        self.last
+    }
+}
+
+impl<F: Fn(usize) -> u64> ChunkReader for BucketReader<'_, F> {
+    fn restart(&mut self) {
+        self.buckets.clear();
+        (self.below, self.last) = (0, 0);
+    }
+
+    fn chunk(&mut self, chunk: u16, counters: ChunkSums<'_>) {
+        let mut from = 0;
+        while let Some(bound) = self.bounds.locations.get(self.buckets.len()) {
+            if bound.chunk > chunk {
+                break;
+            }
+            let mut inside = 0;
+            if bound.chunk == chunk {
+                let at = usize::from(bound.offset);
+                self.below += counters.sum(from..at);
+                from = at;
+                // A sample in flight may be covered already and not yet counted.
+                inside = counters.sum(at..at + 1).min((self.covered)(self.buckets.len()));
+            }
+            self.push(self.below + inside);
+        }
+        self.below += counters.sum(from..self.chunk_length);
     }
 }
 

@@ -50,8 +50,9 @@ pub struct Scrape {
     pub scalars: Vec<Scalar>,
 }
 
-/// Renders an instance while it goes on recording.
-pub fn render(instance: &Instance, scrape: &Scrape) -> Vec<u8> {
+/// Renders an instance while it goes on recording. What is scraped is the parts one behind the other:
+/// there may be megabytes of them, which the caller copies once, to where they are wanted.
+pub fn render(instance: &Instance, scrape: &Scrape) -> Vec<Vec<u8>> {
     match scrape.format {
         Format::Text => render_with(&Text::PROMETHEUS, instance, scrape),
         Format::OpenMetrics => render_with(&Text::OPEN_METRICS, instance, scrape),
@@ -59,7 +60,7 @@ pub fn render(instance: &Instance, scrape: &Scrape) -> Vec<u8> {
     }
 }
 
-fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape) -> Vec<u8> {
+fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape) -> Vec<Vec<u8>> {
     // Takes the same lock as the reader, so it has to come before.
     let info = instance.info();
     let mut out = Vec::new();
@@ -73,6 +74,6 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape) ->
         scalar.append(encoder, &mut out);
     }
     scrape.scalars.iter().for_each(|scalar| scalar.append(encoder, &mut out));
-    encoder.end(&mut out);
+    out.push(encoder.end());
     out
 }

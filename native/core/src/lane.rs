@@ -17,6 +17,7 @@
 //! samples.
 
 use std::mem::size_of;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed, fence};
 use std::sync::{Arc, OnceLock};
 
@@ -148,11 +149,13 @@ impl<C: Counter> Counters<C> {
     }
 
     fn memory_bytes(&self) -> usize {
-        fn bytes<C, const LEN: usize>(chunks: &Chunks<C, LEN>) -> usize {
-            let touched = chunks.iter().filter(|chunk| chunk.get().is_some()).count();
+        let chunks = self.allocated.iter().map(|chunks| chunks.load(Relaxed).count_ones() as usize);
+        let touched: usize = chunks.sum();
+        fn bytes<C, const LEN: usize>(chunks: &Chunks<C, LEN>, touched: usize) -> usize {
             size_of_val(&**chunks) + touched * size_of::<Chunk<C, LEN>>()
         }
-        size_of_val(&*self.allocated) + each_precision!(&self.rows, chunks => bytes(chunks))
+        size_of_val(&*self.allocated)
+            + each_precision!(&self.rows, chunks => bytes(chunks, touched))
     }
 }
 
@@ -440,10 +443,22 @@ impl Lanes {
         }
     }
 
+    /// Shows a reader the chunks of a histogram that have been allocated, in order of value.
+    pub(crate) fn read_chunks(&self, histogram: usize, reader: &mut impl ChunkReader) {
+        self.read_between_carries(|| {
+            reader.restart();
+            for chunk in bits(self.allocated(histogram)) {
+                let index = usize::from(self.chunk_index(histogram, chunk));
+                reader.chunk(chunk as u16, ChunkSums { lanes: self, index });
+            }
+        });
+    }
+
     fn read_counts_once(&self, histogram: usize, counts: &mut Counts) {
         let mut sums = [0_u64; LARGEST_CHUNK];
         let sums = &mut sums[..self.shape.precision.chunk_length()];
-        for chunk in 0..self.shape.precision.chunk_count() {
+        // The chunks of samples whose event is seen counted are seen allocated: that comes first.
+        for chunk in bits(self.allocated(histogram)) {
             if self.add_chunk(self.chunk_index(histogram, chunk), sums) {
                 collect(chunk as u16, sums, counts);
             }
@@ -513,6 +528,12 @@ impl Lanes {
         own.chain(self.shared.get().map(|lane| &*lane.counters.allocated))
     }
 
+    /// The chunks of a histogram that any lane has allocated, as bits.
+    #[inline]
+    fn allocated(&self, histogram: usize) -> u64 {
+        self.counters().fold(0, |all, one| all | one[histogram].load(Relaxed))
+    }
+
     /// The chunks of a histogram in which lines are marked, with those lines as bits.
     #[inline]
     fn marked_chunks(
@@ -520,9 +541,8 @@ impl Lanes {
         histogram: usize,
         marks: u64,
     ) -> impl Iterator<Item = (usize, u64)> + '_ {
-        let allocated = self.counters().fold(0, |all, one| all | one[histogram].load(Relaxed));
         let precision = self.shape.precision;
-        bits(allocated)
+        bits(self.allocated(histogram))
             .map(move |chunk| (chunk, marked_lines(marks, precision, histogram, chunk)))
             .filter(|(_, lines)| *lines != 0)
     }
@@ -609,6 +629,36 @@ impl Lanes {
         });
         let shared = self.shared.get().map(|lane| cells + lane.counters.memory_bytes());
         size_of_val(&*self.exclusive) + exclusive.chain(shared).sum::<usize>()
+    }
+}
+
+/// Reads the counters of a histogram, chunk by chunk.
+pub(crate) trait ChunkReader {
+    /// Forgets what was read: a count has moved from one lane to another meanwhile.
+    fn restart(&mut self);
+
+    /// Reads a chunk.
+    fn chunk(&mut self, chunk: u16, counters: ChunkSums<'_>);
+}
+
+/// The counters of a chunk over all lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct ChunkSums<'l> {
+    lanes: &'l Lanes,
+    index: usize,
+}
+
+impl ChunkSums<'_> {
+    /// The sum of the counters at some offsets.
+    #[inline]
+    pub(crate) fn sum(self, offsets: Range<usize>) -> u64 {
+        fn sum<C: Counter>(counters: &[C]) -> u64 {
+            counters.iter().map(Counter::get).sum()
+        }
+        let own = self.lanes.own_chunks(self.index).map(|own| sum(&own[offsets.clone()]));
+        let shared =
+            self.lanes.shared_chunk(self.index).map(|shared| sum(&shared[offsets.clone()]));
+        own.chain(shared).sum()
     }
 }
 

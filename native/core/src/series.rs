@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use hdrhistogram::Histogram as Snapshot;
 
 use crate::baseline::Baseline;
+use crate::bounds::BucketReader;
 use crate::exemplar::{Exemplar, Exemplars, Place};
 use crate::family::Layout;
 use crate::histogram::{add_counts, empty_snapshot};
@@ -76,6 +77,24 @@ impl Series {
         }
     }
 
+    /// Asks for all that [`Self::read_point`] is going to read of some series.
+    pub(crate) fn read_all_ahead(batch: &[Arc<Self>], layout: &Layout) {
+        batch.iter().for_each(|series| prefetch::all(&**series));
+        for series in batch {
+            series.lanes.ask_for_lanes();
+            prefetch::line(&series.labels);
+        }
+        batch.iter().for_each(|series| series.lanes.ask_for_own());
+        batch.iter().for_each(|series| series.lanes.ask_for_cells());
+        let histograms = 0..layout.histograms().len();
+        for series in batch {
+            histograms.clone().for_each(|at| series.lanes.ask_for_rows(at, u64::MAX));
+        }
+        for series in batch {
+            histograms.clone().for_each(|at| series.lanes.ask_for_lines(at, u64::MAX));
+        }
+    }
+
     /// Its label values, in the family's order.
     #[inline]
     pub fn labels(&self) -> &LabelSet {
@@ -107,13 +126,14 @@ impl Series {
     /// All that it has counted.
     pub fn point(&self, layout: &Layout) -> Point {
         let mut point = Point::new(layout);
-        self.read_point(layout, &mut point);
+        point.read(&self.lanes, layout);
         point
     }
 
-    /// Replaces a point by all that it has counted.
-    pub fn read_point(&self, layout: &Layout, point: &mut Point) {
-        point.read(&self.lanes, layout);
+    /// Replaces the cells of a point by all that it has counted, without largest and smallest samples.
+    pub(crate) fn read_cells(&self, layout: &Layout, point: &mut Point) {
+        point.read_event_cells(&self.lanes, layout);
+        point.read_other_cells(&self.lanes, layout);
     }
 
     /// Puts what it has counted since the last call into `delta`, and starts the next slice of time.
@@ -190,10 +210,22 @@ impl Series {
 
     /// The counts of a histogram's explicit buckets, not cumulated.
     pub fn buckets(&self, metric: &HistogramMetric) -> Vec<u64> {
-        let covered: Vec<_> = (0..metric.bounds.count())
-            .map(|bound| self.lanes.sum(metric.covered_cell(bound)))
-            .collect();
-        metric.bounds.buckets(&self.lanes.counts(metric.index()), |bound| covered[bound])
+        let mut buckets = Vec::new();
+        self.read_buckets(metric, |cell| self.lanes.sum(cell), &mut buckets);
+        buckets
+    }
+
+    /// Replaces `buckets` by [`Self::buckets`], given the cells. Returns the number of samples.
+    pub(crate) fn read_buckets(
+        &self,
+        metric: &HistogramMetric,
+        cell: impl Fn(usize) -> u64,
+        buckets: &mut Vec<u64>,
+    ) -> u64 {
+        let covered = |bound| cell(metric.covered_cell(bound));
+        let mut reader = BucketReader::new(&metric.bounds, metric.precision, covered, buckets);
+        self.lanes.read_chunks(metric.index(), &mut reader);
+        reader.finish()
     }
 
     /// A number that grows with every event.

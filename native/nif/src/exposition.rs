@@ -1,6 +1,6 @@
 //! What Prometheus scrapes.
 
-use rustler::{Binary, Env, NifResult, Term};
+use rustler::{Binary, Env, NewBinary, NifResult, Term};
 use telemetry_core::exposition::{Scrape, render};
 
 use crate::decode;
@@ -14,5 +14,13 @@ fn scrape<'a>(
 ) -> NifResult<Binary<'a>> {
     let wanted = decode::value(wanted).map_err(raise)?;
     let wanted: Scrape = serde_json::from_value(wanted).map_err(raise)?;
-    Ok(decode::binary(env, &render(&instance.instance, &wanted)))
+    let parts = render(&instance.instance, &wanted);
+    let mut binary = NewBinary::new(env, parts.iter().map(Vec::len).sum());
+    let mut rest = binary.as_mut_slice();
+    for part in parts {
+        let (place, behind) = rest.split_at_mut(part.len());
+        place.copy_from_slice(&part);
+        rest = behind;
+    }
+    Ok(binary.into())
 }

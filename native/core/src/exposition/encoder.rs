@@ -24,7 +24,7 @@ pub(crate) enum MetricKind {
 /// The samples of one histogram series.
 pub(crate) struct HistogramSample<'a> {
     pub(crate) metric: &'a HistogramMetric,
-    /// The HDR counts in order of value.
+    /// The HDR counts in order of value, if [`Encoder::HAS_COUNTS`] says so.
     pub(crate) counts: &'a [(Location, u64)],
     /// Counts of the explicit buckets, not cumulated, the one above all bounds last.
     pub(crate) buckets: &'a [u64],
@@ -38,6 +38,9 @@ pub(crate) struct HistogramSample<'a> {
 
 /// Writes metrics in one format.
 pub(crate) trait Encoder {
+    /// Whether it makes use of the HDR counts.
+    const HAS_COUNTS: bool;
+
     /// What is prepared once for all samples of a metric.
     type Metric;
 
@@ -69,11 +72,11 @@ pub(crate) trait Encoder {
         body: &mut Vec<u8>,
     );
 
-    /// Appends a metric whose samples are all there.
-    fn close(&self, metric: &Self::Metric, body: &[u8], out: &mut Vec<u8>);
+    /// What stands in front of the samples of a metric, which are all there.
+    fn announcement(&self, metric: &Self::Metric, body: &[u8]) -> Vec<u8>;
 
-    /// Appends what follows the last metric.
-    fn end(&self, out: &mut Vec<u8>);
+    /// What follows the last metric.
+    fn end(&self) -> Vec<u8>;
 }
 
 /// The value of a sample.
@@ -104,9 +107,10 @@ impl<E: Encoder> Column<E> {
     }
 
     /// Appends it, unless it has no sample.
-    pub(crate) fn close(self, encoder: &E, out: &mut Vec<u8>) {
+    pub(crate) fn close(self, encoder: &E, out: &mut Vec<Vec<u8>>) {
         if !self.body.is_empty() {
-            encoder.close(&self.metric, &self.body, out);
+            out.push(encoder.announcement(&self.metric, &self.body));
+            out.push(self.body);
         }
     }
 }

@@ -57,6 +57,8 @@ fn message_of(exemplar: &crate::exemplar::Exemplar, divisor: f64) -> Exemplar {
 }
 
 impl Encoder for Protobuf {
+    const HAS_COUNTS: bool = true;
+
     type Metric = ProtobufMetric;
 
     fn metric(&self, header: Header<'_>, bounds: &[f64]) -> ProtobufMetric {
@@ -138,11 +140,14 @@ impl Encoder for Protobuf {
         append(labels, tag::METRIC_HISTOGRAM, &histogram, body);
     }
 
-    fn close(&self, metric: &ProtobufMetric, body: &[u8], out: &mut Vec<u8>) {
-        encoding::encode_varint((metric.announcement.len() + body.len()) as u64, out);
-        out.extend_from_slice(&metric.announcement);
-        out.extend_from_slice(body);
+    fn announcement(&self, metric: &ProtobufMetric, body: &[u8]) -> Vec<u8> {
+        let mut announcement = Vec::with_capacity(metric.announcement.len() + 10);
+        encoding::encode_varint((metric.announcement.len() + body.len()) as u64, &mut announcement);
+        announcement.extend_from_slice(&metric.announcement);
+        announcement
     }
 
-    fn end(&self, _out: &mut Vec<u8>) {}
+    fn end(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }

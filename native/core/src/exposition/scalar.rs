@@ -54,7 +54,7 @@ impl Scalar {
         Self::new(&gauge.name, &gauge.help, Kind::Gauge).with(&[], gauge.value(instance))
     }
 
-    pub(crate) fn append<E: Encoder>(&self, encoder: &E, out: &mut Vec<u8>) {
+    pub(crate) fn append<E: Encoder>(&self, encoder: &E, out: &mut Vec<Vec<u8>>) {
         let units = ["bytes", "seconds"].into_iter();
         let unit = units.map(|unit| (unit, self.name.strip_suffix(unit)));
         let unit = unit.filter(|(_, rest)| rest.is_some_and(|rest| rest.ends_with('_')));

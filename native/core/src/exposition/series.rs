@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 use super::encoder::{Column, Encoder, Header, HistogramSample, MetricKind, Value};
 use super::scalar::Kind;
 use crate::family::{Family, OVERFLOW_LABEL};
+use crate::histogram::Counts;
 use crate::label::LabelSet;
 use crate::metric::{Counter, HistogramMetric};
 use crate::point::Point;
 use crate::series::Series;
+
+/// How many series are asked for before the first of them is read. All they have may be thousands of
+/// cache lines.
+const READ_AHEAD: usize = 4;
 
 /// Appends all metrics of a family. A counter is there for every combination of its dimensions once
 /// there is a series, so that rates can be taken of the first increment; a histogram is there once
@@ -17,13 +22,14 @@ pub(crate) fn append_family<E: Encoder>(
     encoder: &E,
     family: &Family,
     created: bool,
-    out: &mut Vec<u8>,
+    out: &mut Vec<Vec<u8>>,
 ) {
     let mut columns = Columns::new(encoder, family, created);
     let mut series = family.series();
     series.sort_unstable_by(|left, right| left.labels().cmp(right.labels()));
-    for series in series {
-        columns.append(&series, &[]);
+    for batch in series.chunks(READ_AHEAD) {
+        Series::read_all_ahead(batch, family.layout());
+        batch.iter().for_each(|series| columns.append(series, &[]));
     }
     if family.label_names().is_empty() && family.series_count() == 0 {
         // There is only one that it can ever have, and nothing is as good as zero.
@@ -42,8 +48,11 @@ struct Columns<'a, E: Encoder> {
     created: bool,
     counters: Vec<CounterColumn<'a, E>>,
     histograms: Vec<(&'a HistogramMetric, Column<E>)>,
-    /// What was read of the series at hand.
+    /// What was read of the series at hand: its cells, and of one histogram after the other the counts
+    /// and the explicit buckets.
     point: Point,
+    counts: Counts,
+    buckets: Vec<u64>,
 }
 
 impl<'a, E: Encoder> Columns<'a, E> {
@@ -58,6 +67,8 @@ impl<'a, E: Encoder> Columns<'a, E> {
             counters: layout.counters().iter().map(counter).collect(),
             histograms: layout.histograms().iter().map(histogram).collect(),
             point: Point::new(layout),
+            counts: Counts::new(),
+            buckets: Vec::new(),
         }
     }
 
@@ -65,7 +76,7 @@ impl<'a, E: Encoder> Columns<'a, E> {
     fn append(&mut self, series: &Series, other_labels: &[(&str, &str)]) {
         let Self { encoder, family, point, .. } = self;
         let created_unix_ms = self.created.then(|| series.created_unix_ms());
-        series.read_point(family.layout(), point);
+        series.read_cells(family.layout(), point);
         let labels = |has: &dyn Fn(usize) -> bool| {
             let mut labels = Vec::new();
             for (name, value) in other_labels {
@@ -90,16 +101,22 @@ impl<'a, E: Encoder> Columns<'a, E> {
             }
         }
         for (metric, column) in &mut self.histograms {
-            let counts = point.counts(metric.index());
-            if counts.is_empty() {
+            let cell = |cell| point.cell(cell);
+            if E::HAS_COUNTS {
+                series.lanes().read_counts(metric.index(), &mut self.counts);
+                let covered = |bound| cell(metric.covered_cell(bound));
+                self.buckets = metric.bounds.buckets(&self.counts, covered);
+            } else {
+                series.read_buckets(metric, cell, &mut self.buckets);
+            }
+            if self.buckets.iter().all(|count| *count == 0) {
                 continue;
             }
-            let covered = |bound| point.cell(metric.covered_cell(bound));
             let sample = HistogramSample {
                 metric,
-                counts,
-                buckets: &metric.bounds.buckets(counts, covered),
-                sum: point.cell(metric.sum_cell()) as f64 / metric.unit.divisor(),
+                counts: &self.counts,
+                buckets: &self.buckets,
+                sum: cell(metric.sum_cell()) as f64 / metric.unit.divisor(),
                 exemplars: &series.exemplars(metric.index()),
                 created_unix_ms,
             };
@@ -107,7 +124,7 @@ impl<'a, E: Encoder> Columns<'a, E> {
         }
     }
 
-    fn close(self, out: &mut Vec<u8>) {
+    fn close(self, out: &mut Vec<Vec<u8>>) {
         for column in self.counters {
             column.close(self.encoder, out);
         }
@@ -199,7 +216,7 @@ impl<'a, E: Encoder> CounterColumn<'a, E> {
         }
     }
 
-    fn close(mut self, encoder: &E, out: &mut Vec<u8>) {
+    fn close(mut self, encoder: &E, out: &mut Vec<Vec<u8>>) {
         for (labels, Sum { values, created_unix_ms }) in std::mem::take(&mut self.sums) {
             self.append(encoder, &labels, values.into_iter(), created_unix_ms);
         }

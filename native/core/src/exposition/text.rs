@@ -104,6 +104,8 @@ fn finish(value: Value, body: &mut Vec<u8>) {
 const TOTAL: &str = "_total";
 
 impl Encoder for Text {
+    const HAS_COUNTS: bool = false;
+
     type Metric = TextMetric;
 
     fn metric(&self, header: Header<'_>, bounds: &[f64]) -> TextMetric {
@@ -194,15 +196,12 @@ impl Encoder for Text {
         self.created(&metric.name, labels, sample.created_unix_ms, body);
     }
 
-    fn close(&self, metric: &TextMetric, body: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(&metric.announcement);
-        out.extend_from_slice(body);
+    fn announcement(&self, metric: &TextMetric, _body: &[u8]) -> Vec<u8> {
+        metric.announcement.clone()
     }
 
-    fn end(&self, out: &mut Vec<u8>) {
-        if self.open_metrics {
-            out.extend_from_slice(b"# EOF\n");
-        }
+    fn end(&self) -> Vec<u8> {
+        if self.open_metrics { b"# EOF\n".to_vec() } else { Vec::new() }
     }
 }
 

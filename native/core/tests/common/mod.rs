@@ -198,7 +198,11 @@ pub fn send(plan: PlanId, given: &[Given<'_>]) -> Outcome {
     record(plan, |inputs, fields| decode(given, inputs, fields))
 }
 
-fn decode<'a>(given: &[Given<'a>], inputs: &Inputs, fields: &mut Fields<'a>) -> Result<(), Reject> {
+pub fn decode<'a>(
+    given: &[Given<'a>],
+    inputs: &Inputs,
+    fields: &mut Fields<'a>,
+) -> Result<(), Reject> {
     for input in &inputs.measurements {
         match given[input.at] {
             Given::Number(number) => fields.set_number(input.at, number, &input.scale)?,

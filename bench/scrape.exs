@@ -1,0 +1,222 @@
+# What a scrape costs, beside Peep's export of the same series, and what scraping in a loop costs those who
+# record. See bin/bench --help.
+
+Code.require_file("support.exs", __DIR__)
+
+defmodule Bench.Scrape do
+  alias Bench.Events
+
+  @event [:dspex, :bridge, :call_method, :stop]
+  @bounds [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000] ++
+            [1_000_000, 2_500_000, 10_000_000, 60_000_000]
+  @instance Bench.Scraped
+  @rounds 21
+  @samples_per_series 20
+
+  def main(argv) do
+    options = parse(argv)
+    DSPexTelemetry.detach()
+    Logger.configure(level: :none)
+    costs(options[:peep])
+    producers()
+  end
+
+  defp parse(argv) do
+    case OptionParser.parse(argv, strict: [peep: :string]) do
+      {options, [], []} -> options
+      {_options, rest, invalid} -> stop("unknown arguments: #{inspect(rest ++ invalid)}")
+    end
+  end
+
+  defp stop(message) do
+    IO.puts(:stderr, "bin/bench --scrape: #{message}; see bin/bench --help")
+    System.halt(2)
+  end
+
+  # One histogram of 14 buckets for each series: sizes are left out.
+
+  defp costs(peep) do
+    peep = if peep, do: start_peep(peep)
+    {:ok, owner} = DSPexTelemetry.start_link(name: @instance, series_limit: 20_000)
+
+    times =
+      for series <- [2_000, 20_000], into: %{} do
+        fill(series, peep)
+        {series, measure(series, candidates(peep))}
+      end
+
+    for format <- [:text, :openmetrics, :protobuf] do
+      growth = times[20_000][format] / times[2_000][format] / 10
+      IO.puts("scrape #{format}, per series of 20,000 / of 2,000: #{ratio(growth)}")
+    end
+
+    if peep do
+      for {series, times} <- times,
+          baseline <- [:peep, :peep_export],
+          format <- [:text, :openmetrics, :protobuf] do
+        IO.puts(
+          "#{baseline} / scrape #{format}, #{series} series: #{ratio(times[baseline] / times[format])}"
+        )
+      end
+    end
+
+    GenServer.stop(owner)
+  end
+
+  defp fill(series, peep) do
+    for number <- 0..(series - 1), sample <- 1..@samples_per_series do
+      # Log-uniform over three decades from 1 ms on.
+      exponent = :erlang.phash2({number, sample}, 1_000) / 1_000
+      duration_us = trunc(:math.pow(1_000, exponent) * 1_000)
+      labels = %{method: "method_#{rem(number, 100)}", python_class: "Class#{div(number, 100)}"}
+
+      :telemetry.execute(
+        @event,
+        %{duration: System.convert_time_unit(duration_us, :microsecond, :native)},
+        Map.merge(labels, %{success: true, cached: false})
+      )
+
+      if peep, do: :telemetry.execute([:bench, :call], %{duration: duration_us}, labels)
+    end
+  end
+
+  defp candidates(peep) do
+    ours =
+      for format <- [:text, :openmetrics, :protobuf] do
+        {format, fn -> nil end,
+         fn nil -> DSPexTelemetry.scrape(instance: @instance, format: format) end}
+      end
+
+    if peep, do: ours ++ peep, else: ours
+  end
+
+  # Interleaved, each run in a process of its own, whose heap is empty; medians.
+  defp measure(series, candidates) do
+    rounds =
+      for _round <- 1..@rounds,
+          do: Enum.map(candidates, fn {_name, prepare, run} -> time(prepare, run) end)
+
+    for {{name, _prepare, _run}, times} <- Enum.zip(candidates, Enum.zip_with(rounds, & &1)),
+        into: %{} do
+      {median, bytes} = times |> Enum.sort() |> Enum.at(div(@rounds, 2))
+      IO.puts("#{series} series, #{name}: #{Float.round(median / 1_000, 2)} ms, #{bytes} bytes")
+      {name, median}
+    end
+  end
+
+  defp time(prepare, run) do
+    timed = fn ->
+      prepared = prepare.()
+      {microseconds, output} = :timer.tc(fn -> run.(prepared) end)
+      {microseconds, IO.iodata_length(output)}
+    end
+
+    timed |> Task.async() |> Task.await(:infinity)
+  end
+
+  # Peep 4 and what it needs, compiled into one folder.
+
+  defp start_peep(ebin) do
+    true = Code.prepend_path(ebin)
+
+    unless Code.ensure_loaded?(Peep), do: stop("--peep: there is no Elixir.Peep.beam in #{ebin}")
+
+    {buckets, _bindings} =
+      Code.eval_quoted(
+        quote do
+          defmodule Bench.Buckets do
+            use Peep.Buckets.Custom, buckets: unquote(@bounds)
+          end
+        end
+      )
+
+    {:module, module, _binary, _term} = buckets
+
+    metric =
+      apply(Telemetry.Metrics, :distribution, [
+        [:bench, :call, :duration],
+        [tags: [:method, :python_class], reporter_options: [peep_bucket_calculator: module]]
+      ])
+
+    name = :bench_peep
+    {:ok, _pid} = apply(Peep, :start_link, [[name: name, metrics: [metric]]])
+    all = fn -> apply(Peep, :get_all_metrics, [name]) end
+    export = fn metrics -> apply(Peep.Prometheus, :export, [metrics]) end
+
+    [
+      {:peep, fn -> nil end, fn nil -> IO.iodata_to_binary(export.(all.())) end},
+      # Without collecting them first, and as a list of parts.
+      {:peep_export, all, export}
+    ]
+  end
+
+  # Two producers at full speed beside a scrape in a loop, and beside a process of plain Elixir that
+  # is as busy.
+
+  @producing_ms 300
+  @series 2_000
+
+  defp producers do
+    {:ok, owner} = DSPexTelemetry.start_link(name: @instance, series_limit: @series)
+    fill(@series, nil)
+    events = Events.build(100)
+    scrape = fn -> DSPexTelemetry.scrape(instance: @instance) end
+    plain = fn -> Enum.reduce(1..50_000, 0, &rem(&1 * &2 + 1, 65_536)) end
+    rounds = for _round <- 1..@rounds, do: [produce(events, plain), produce(events, scrape)]
+
+    [plain, scrape] =
+      for rates <- Enum.zip_with(rounds, & &1), do: Enum.at(Enum.sort(rates), div(@rounds, 2))
+
+    IO.puts(
+      "events/s of 2 producers beside a busy process: #{round(plain)}, " <>
+        "beside a scrape in a loop: #{round(scrape)}"
+    )
+
+    IO.puts("beside a scrape in a loop / beside a busy process: #{ratio(scrape / plain)}")
+    GenServer.stop(owner)
+  end
+
+  # Events per second.
+  defp produce(events, busy) do
+    produced = :counters.new(1, [:write_concurrency])
+    stop = :atomics.new(1, [])
+    loop = fn -> until(stop, busy) end
+    emit = fn -> until(stop, fn -> emit_all(events, produced) end) end
+    tasks = Enum.map([loop, emit, emit], &Task.async/1)
+    # Time for all three to get going.
+    wait(div(@producing_ms, 3))
+    {before, started} = {:counters.get(produced, 1), System.monotonic_time(:microsecond)}
+    wait(@producing_ms)
+    {later, ended} = {:counters.get(produced, 1), System.monotonic_time(:microsecond)}
+    :atomics.put(stop, 1, 1)
+    Task.await_many(tasks, :infinity)
+    (later - before) / (ended - started) * 1_000_000
+  end
+
+  defp until(stop, run) do
+    if :atomics.get(stop, 1) == 0 do
+      run.()
+      until(stop, run)
+    end
+  end
+
+  defp emit_all(events, produced) do
+    for index <- 0..(tuple_size(events) - 1) do
+      {measurements, metadata} = elem(events, index)
+      :telemetry.execute(@event, measurements, metadata)
+    end
+
+    :counters.add(produced, 1, tuple_size(events))
+  end
+
+  defp wait(ms) do
+    receive do
+    after
+      ms -> :ok
+    end
+  end
+
+  defp ratio(number), do: :erlang.float_to_binary(number / 1, decimals: 2)
+end
+
+Bench.Scrape.main(System.argv())

@@ -17,7 +17,13 @@ defmodule DSPexTelemetry.MixProject do
       package: package(),
       docs: [
         main: "readme",
-        extras: ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/reference.md"]
+        extras: [
+          "README.md",
+          "CHANGELOG.md",
+          "docs/architecture.md",
+          "docs/reference.md",
+          "docs/dashboard.md"
+        ]
       ]
     ]
   end
@@ -45,7 +51,7 @@ defmodule DSPexTelemetry.MixProject do
     [
       licenses: ["Apache-2.0"],
       files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
-                native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep
+                native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
                 docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
     ]
   end

@@ -83,8 +83,8 @@ defmodule DSPexTelemetry.Dashboard do
 
       iex> [{"Calls per second", "A", expression} | _] = DSPexTelemetry.Dashboard.expressions()
       iex> expression
-      ~S(sum(rate(dspex_bridge_call_method_total{job=~"$job", instance=~"$instance", ) <>
-        ~S(python_class=~"$class", method=~"$method"}[$__rate_interval])))
+      ~S|sum(rate(dspex_bridge_call_method_total{job=~"$job", instance=~"$instance", | <>
+        ~S|python_class=~"$class", method=~"$method"}[$__rate_interval]))|
   """
   @spec expressions([option() | {:conditional, boolean()}]) :: [
           {String.t(), String.t(), String.t()}

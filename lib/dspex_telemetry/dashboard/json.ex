@@ -8,7 +8,7 @@ defmodule DSPexTelemetry.Dashboard.JSON do
   @type key :: String.t() | atom()
 
   @doc """
-  The text, with a newline at its end.
+  The text, with a newline at its end. Raises `ArgumentError` for a binary that is not UTF-8.
 
   ## Examples
 
@@ -56,7 +56,10 @@ defmodule DSPexTelemetry.Dashboard.JSON do
     items |> Enum.map(&[newline, encode.(&1, newline)]) |> Enum.intersperse(?,)
   end
 
-  defp string(text), do: [?", for(<<char::utf8 <- text>>, do: character(char)), ?"]
+  defp string(text) do
+    unless String.valid?(text), do: raise(ArgumentError, "not UTF-8: #{inspect(text)}")
+    [?", for(<<char::utf8 <- text>>, do: character(char)), ?"]
+  end
 
   defp character(?"), do: ~S(\")
   defp character(?\\), do: ~S(\\)

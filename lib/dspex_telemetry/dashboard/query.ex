@@ -66,10 +66,10 @@ defmodule DSPexTelemetry.Dashboard.Query do
   @spec ratio(t(), t()) :: t()
   def ratio(part, whole), do: [part, " / (", whole, " > 0)"]
 
-  @doc "A quantile of a histogram."
+  @doc "A quantile of a histogram; nothing where it has no samples, rather than NaN."
   @spec quantile(float(), String.t(), [atom()], scope()) :: t()
   def quantile(q, metric, by, scope),
-    do: ["histogram_quantile(#{q}, ", buckets(metric, by, scope), ")"]
+    do: ["histogram_quantile(#{q}, ", buckets(metric, by, scope), ") >= 0"]
 
   @doc "The rate of each bucket of a histogram, or the histogram of rates."
   @spec buckets(String.t(), [atom()], scope()) :: t()

@@ -44,7 +44,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Errors do
   defp panels do
     [
       [
-        title: "Error spikes",
+        title: "Error spikes by method",
         description:
           "Spikes of failed calls that began, counted over each step of the graph: enough errors of one " <>
             "method within a few seconds.",

@@ -1,0 +1,410 @@
+defmodule DSPexTelemetry.DashboardTest do
+  use ExUnit.Case, async: true
+
+  doctest DSPexTelemetry.Dashboard
+  doctest DSPexTelemetry.Dashboard.JSON
+
+  alias DSPexTelemetry.{Catalogue, Dashboard, StrictJSON}
+  alias DSPexTelemetry.Dashboard.{Alerts, JSON}
+
+  @path "priv/grafana/dspex_telemetry.json"
+  @rules "priv/prometheus/alerting_rules.yml"
+
+  # What a scrape says of the library itself, and the labels of each.
+  @own %{
+    "dspex_telemetry_series" => ~w(event),
+    "dspex_telemetry_series_limit" => ~w(event),
+    "dspex_telemetry_overflow_total" => ~w(event),
+    "dspex_telemetry_rejected_total" => ~w(event reason),
+    "dspex_telemetry_signals_dropped_total" => [],
+    "dspex_telemetry_spikes_untracked_total" => [],
+    "dspex_telemetry_workers_overflow_total" => [],
+    "dspex_telemetry_slices_merged_total" => [],
+    "dspex_telemetry_slices_dropped_total" => [],
+    "dspex_telemetry_panics_total" => [],
+    "dspex_telemetry_memory_bytes" => [],
+    "dspex_telemetry_window_memory_bytes" => [],
+    "dspex_telemetry_refs" => [],
+    "dspex_telemetry_start_time_seconds" => [],
+    "dspex_telemetry_attached" => [],
+    "dspex_telemetry_build_info" => ~w(version),
+    "dspex_telemetry_push_total" => ~w(result)
+  }
+
+  # What Prometheus itself has.
+  @foreign %{
+    "up" => [],
+    "scrape_duration_seconds" => [],
+    "ALERTS" => ~w(alertname alertstate severity)
+  }
+
+  # Starts are drawn where they say more than completions; exceptions are within the failures.
+  @not_drawn ~w(
+    dspex_bridge_create_instance_exception_total
+    dspex_bridge_create_instance_start_total
+    dspex_bridge_call_method_start_total
+    dspex_tools_call_exception_total
+  )
+
+  @target_labels ~w(job instance)
+
+  defp decoded(options \\ []), do: options |> Dashboard.render() |> StrictJSON.decode!()
+
+  defp panels(dashboard) do
+    for %{"panels" => inside} = row <- dashboard["panels"], panel <- inside ++ [row] do
+      panel
+    end ++ Enum.reject(dashboard["panels"], &Map.has_key?(&1, "panels"))
+  end
+
+  defp drawn(dashboard), do: Enum.reject(panels(dashboard), &(&1["type"] == "row"))
+
+  defp variables(dashboard), do: dashboard["templating"]["list"]
+
+  defp series_of_variables(options) do
+    for %{"type" => "query", "name" => name, "query" => query} <- variables(decoded(options)) do
+      [_all, series, label] = Regex.run(~r/^label_values\((.+), (\w+)\)$/, query["query"])
+      {name, series, label}
+    end
+  end
+
+  # Every metric with its labels; those of a histogram as in the text formats.
+  defp catalogued do
+    for family <- Catalogue.families(),
+        labels = Enum.map(family.labels, &to_string/1),
+        {name, labels} <-
+          Enum.map(family.counters, &{to_string(&1.name), counter_labels(&1, labels)}) ++
+            Enum.flat_map(family.histograms, &histogram_series(&1, labels)),
+        into: Map.new(Catalogue.gauges(), &{to_string(&1.name), []}) do
+      {name, labels}
+    end
+  end
+
+  defp counter_labels(counter, labels) do
+    dropped = counter |> Map.get(:drop_labels, []) |> Enum.map(&to_string/1)
+    (labels -- dropped) ++ for {name, _values} <- counter.dimensions, do: to_string(name)
+  end
+
+  defp histogram_series(histogram, labels) do
+    [
+      {"#{histogram.name}_bucket", ["le" | labels]},
+      {"#{histogram.name}_sum", labels},
+      {"#{histogram.name}_count", labels}
+    ]
+  end
+
+  defp known, do: catalogued() |> Map.merge(@own) |> Map.merge(@foreign)
+
+  # The metrics that a query names, each with the labels that its matchers name.
+  defp selectors(expression) do
+    for [_all, metric, matchers] <- Regex.scan(~r/([a-zA-Z_:][\w:]*)\{([^}]*)\}/, expression) do
+      {metric, Enum.map(Regex.scan(~r/(\w+)=/, matchers), &List.last/1)}
+    end
+  end
+
+  defp grouped(expression) do
+    for [_all, labels] <- Regex.scan(~r/(?:by|on) \(([^)]*)\)/, expression),
+        label <- String.split(labels, ", "),
+        do: label
+  end
+
+  defp metrics(expression), do: Enum.map(selectors(expression), &elem(&1, 0))
+
+  test "#{@path} is current" do
+    assert File.read!(@path) == Dashboard.render(),
+           "run mix dspex_telemetry.dashboard --output #{@path} and commit it"
+  end
+
+  describe "queries" do
+    test "name metrics that there are, with labels that they have" do
+      known = known()
+
+      for {title, ref, expression} <- Dashboard.expressions() do
+        where = "#{title}, #{ref}"
+        selectors = selectors(expression)
+        assert selectors != [], where
+
+        for {metric, matched} <- selectors do
+          assert Map.has_key?(known, metric), "#{where}: there is no metric #{metric}"
+          assert matched -- (known[metric] ++ @target_labels) == [], "#{where}: #{metric}"
+        end
+
+        labels = Enum.flat_map(selectors, fn {metric, _matched} -> known[metric] end)
+        assert grouped(expression) -- (labels ++ @target_labels) == [], "#{where}: #{expression}"
+      end
+    end
+
+    test "draw every metric of the catalogue but those that others contain" do
+      drawn = Dashboard.expressions() |> Enum.flat_map(&metrics(elem(&1, 2))) |> MapSet.new()
+
+      histograms = for name <- Catalogue.histogram_names(), do: name <> "_bucket"
+
+      counters =
+        for family <- Catalogue.families(),
+            counter <- family.counters,
+            do: to_string(counter.name)
+
+      gauges = for gauge <- Catalogue.gauges(), do: to_string(gauge.name)
+
+      assert Enum.reject(histograms ++ counters ++ gauges, &(&1 in drawn)) == @not_drawn
+    end
+
+    test "draw every metric about the library itself" do
+      drawn = Dashboard.expressions() |> Enum.flat_map(&metrics(elem(&1, 2))) |> MapSet.new()
+      assert Enum.reject(Map.keys(@own), &(&1 in drawn)) == []
+    end
+
+    test "show quantiles of rates that keep the buckets" do
+      for {title, _ref, expression} <- Dashboard.expressions(),
+          expression =~ "histogram_quantile" do
+        assert expression =~
+                 ~r/histogram_quantile\(0\.\d+, sum by \(le[^)]*\) \(rate\(\w+_bucket\{[^}]*\}\[\$__rate_interval\]\)\)\)/,
+               title
+      end
+    end
+
+    test "are confined to the chosen jobs and instances, but for alerts" do
+      for {title, _ref, expression} <- Dashboard.expressions(),
+          {metric, labels} <- selectors(expression),
+          metric != "ALERTS" do
+        assert @target_labels -- labels == [], "#{title}: #{metric}"
+      end
+    end
+
+    test "use the variables that the dashboard has" do
+      names = ["job", "instance", "class", "method"]
+      assert Enum.map(tl(variables(decoded())), & &1["name"]) == names
+
+      used =
+        for {_title, _ref, expression} <- Dashboard.expressions(),
+            [_all, name] <- Regex.scan(~r/\$(\w+)/, expression),
+            not String.starts_with?(name, "__"),
+            uniq: true,
+            do: name
+
+      assert Enum.sort(used) == Enum.sort(names)
+    end
+
+    test "have legends with labels that are in the result" do
+      for panel <- drawn(decoded()),
+          %{"expr" => expression, "legendFormat" => legend} <- panel["targets"],
+          # Those of Prometheus itself are shown as they are, with all their labels.
+          not Enum.any?(metrics(expression), &(&1 in ["up", "scrape_duration_seconds"])),
+          [_all, label] <- Regex.scan(~r/\{\{(\w+)\}\}/, legend) do
+        assert label in grouped(expression),
+               "#{panel["title"]}: #{label} is not in #{expression}"
+      end
+    end
+
+    test "know which of them have a result only when something has happened" do
+      always = Dashboard.expressions(conditional: false)
+      only_then = for {title, _ref, _expression} <- Dashboard.expressions() -- always, do: title
+
+      assert only_then == [
+               "Alerts",
+               "Rejected events",
+               "Pushes",
+               "Annotation: Error spikes",
+               "Annotation: Alerts"
+             ]
+
+      assert always -- Dashboard.expressions() == []
+    end
+
+    test "ask for the alerts of the rules" do
+      in_rules = Regex.scan(~r/- alert: (\w+)/, File.read!(@rules), capture: :all_but_first)
+      assert in_rules |> List.flatten() |> Enum.uniq() |> Enum.sort() == Alerts.names()
+    end
+  end
+
+  describe "variables" do
+    test "are chosen from labels that their metrics have, each among those before it" do
+      known = known()
+
+      for {name, series, label} <- series_of_variables([]) do
+        [{metric, matched}] = selectors(series <> if(series =~ "{", do: "", else: "{}"))
+        assert label in (known[metric] ++ @target_labels), name
+        assert matched -- (known[metric] ++ @target_labels) == [], name
+      end
+
+      assert for({_name, series, _label} <- series_of_variables([]), do: matchers(series)) ==
+               [[], ~w(job), ~w(job instance), ~w(job instance class)]
+    end
+
+    test "may be several or all, all being also the series that lack the label" do
+      for %{"type" => "query"} = variable <- variables(decoded()) do
+        assert %{"multi" => true, "includeAll" => true, "allValue" => ".*"} = variable
+      end
+    end
+
+    defp matchers(series), do: ~r/\$(\w+)/ |> Regex.scan(series) |> Enum.map(&List.last/1)
+  end
+
+  describe "panels" do
+    test "have ids and titles of their own" do
+      panels = panels(decoded())
+
+      for key <- ["id", "title"] do
+        values = Enum.map(panels, & &1[key])
+        assert values -- Enum.uniq(values) == []
+      end
+    end
+
+    test "say what they show, in which unit, and what stands there while there is nothing" do
+      for panel <- drawn(decoded()) do
+        assert String.length(panel["description"]) > 15, panel["title"]
+        assert String.ends_with?(panel["description"], "."), panel["title"]
+        assert %{"unit" => _unit, "noValue" => _text} = panel["fieldConfig"]["defaults"]
+      end
+    end
+
+    test "are in the unit of what they show" do
+      for panel <- drawn(decoded()),
+          panel["type"] != "table",
+          %{"expr" => expression} <- panel["targets"] do
+        unit = panel["fieldConfig"]["defaults"]["unit"]
+
+        expected =
+          case Regex.run(~r/histogram_quantile\([^(]+\([^(]+\) \(rate\((\w+)_bucket/, expression) do
+            [_all, histogram] -> unit_of(histogram)
+            nil -> unit
+          end
+
+        assert unit == expected, "#{panel["title"]} is in #{unit}"
+      end
+    end
+
+    test "stand within the grid, below their row, and none over another" do
+      for row <- rows(decoded()) do
+        for {panel, index} <- Enum.with_index(row),
+            %{"x" => x, "w" => width} = panel["gridPos"] do
+          assert x >= 0 and x + width <= 24
+
+          for other <- Enum.drop(row, index + 1) do
+            refute overlap?(panel["gridPos"], other["gridPos"]),
+                   "#{panel["title"]} and #{other["title"]}"
+          end
+        end
+      end
+    end
+
+    test "ask the data source that was chosen" do
+      for panel <- drawn(decoded()), place <- [panel | panel["targets"]] do
+        assert place["datasource"] == %{"type" => "prometheus", "uid" => "${datasource}"}
+      end
+    end
+
+    defp unit_of(histogram) do
+      cond do
+        histogram =~ ~r/_(duration|time)$/ -> "µs"
+        histogram =~ ~r/_seconds$/ -> "s"
+        histogram =~ ~r/_bytes$/ -> "bytes"
+        histogram == "dspex_session_operations" -> "short"
+      end
+    end
+
+    # The panels of each row, which is the first of them.
+    defp rows(dashboard) do
+      dashboard["panels"]
+      |> Enum.chunk_while(
+        [],
+        fn
+          %{"type" => "row"} = row, [] -> {:cont, [row]}
+          %{"type" => "row"} = row, done -> {:cont, done, [row]}
+          panel, done -> {:cont, done ++ [panel]}
+        end,
+        &{:cont, &1, []}
+      )
+      |> Enum.map(fn [row | panels] -> [row | row["panels"] ++ panels] end)
+    end
+
+    defp overlap?(one, other) do
+      one["x"] < other["x"] + other["w"] and other["x"] < one["x"] + one["w"] and
+        one["y"] < other["y"] + other["h"] and other["y"] < one["y"] + one["h"]
+    end
+  end
+
+  describe "options" do
+    test "a prefix is before every metric of ours, and before no other" do
+      plain = Dashboard.expressions()
+      prefixed = Dashboard.expressions(prefix: "acme_")
+
+      for {{title, ref, before}, {title, ref, now}} <- Enum.zip(plain, prefixed) do
+        expected =
+          for metric <- metrics(before),
+              do: if(Map.has_key?(@foreign, metric), do: metric, else: "acme_" <> metric)
+
+        assert metrics(now) == expected, title
+        refute now =~ ~r/(?<!acme_)\b(dspex|snakepit)_/, title
+      end
+
+      assert [_ | _] = variables = series_of_variables(prefix: "acme_")
+      for {name, series, _label} <- variables, do: assert(series =~ ~r/^acme_dspex_/, name)
+    end
+
+    test "a data source is in the place of the variable that chooses one" do
+      dashboard = decoded(datasource: "Main Prometheus")
+      assert Enum.map(variables(dashboard), & &1["type"]) == ["query", "query", "query", "query"]
+      refute Dashboard.render(datasource: "Main Prometheus") =~ "${datasource}"
+
+      for %{"datasource" => source} <-
+            drawn(dashboard) ++ variables(dashboard) ++ tl(dashboard["annotations"]["list"]) do
+        assert source == %{"type" => "prometheus", "uid" => "Main Prometheus"}
+      end
+    end
+
+    test "a title and a uid are the dashboard's" do
+      title = ~S(Bridge "A" \ µ)
+      assert %{"title" => ^title, "uid" => "bridge-a"} = decoded(title: title, uid: "bridge-a")
+    end
+
+    test "native histograms are asked without the series that classic ones have" do
+      for {title, _ref, expression} <- Dashboard.expressions(histograms: :native) do
+        assert Enum.filter(metrics(expression), &(&1 =~ ~r/_(bucket|sum|count)$/)) == [], title
+        refute expression =~ ~r/\ble\b/, title
+      end
+
+      [expression] =
+        for {"Latency p95", _ref, expression} <- Dashboard.expressions(histograms: :native),
+            do: expression
+
+      assert expression =~
+               ~r/^histogram_quantile\(0.95, sum\(rate\(dspex_bridge_call_method_duration\{/
+    end
+
+    test "that are not allowed are refused with a sentence" do
+      for {options, sentence} <- [
+            {[prefix: "1a"], ~r/^prefix must be the beginning of a metric's name.*, not "1a"$/},
+            {[prefix: "a b"], ~r/^prefix must be/},
+            {[prefix: "a\n"], ~r/^prefix must be/},
+            {[uid: "a b"], ~r/^uid must be 1 to 40 letters/},
+            {[uid: String.duplicate("a", 41)], ~r/^uid must be/},
+            {[title: " "], ~r/^title must be some text/},
+            {[datasource: ""], ~r/^datasource must be a uid or a name/},
+            {[datasource: <<255>>], ~r/^datasource must be/},
+            {[histograms: :both], ~r/^histograms must be :classic or :native, not :both$/},
+            {[colour: "red"], ~r/^:colour is not an option/}
+          ] do
+        assert_raise ArgumentError, sentence, fn -> Dashboard.render(options) end
+        assert_raise ArgumentError, sentence, fn -> Dashboard.expressions(options) end
+      end
+    end
+  end
+
+  describe "the JSON printer" do
+    test "writes what a strict reader reads back" do
+      value = %{
+        "text" => "\" \\ / \n \t \u0001 µ 😀 </script>",
+        "numbers" => [0, -1, 1.5, 1.0e-9, 1.0e30],
+        "empty" => [[], %{}],
+        "words" => [true, false, nil],
+        "nested" => %{"b" => [%{"a" => [1, [2]]}]}
+      }
+
+      assert StrictJSON.decode!(JSON.encode(value)) == value
+    end
+
+    test "has no text for what is not UTF-8" do
+      assert_raise ArgumentError, fn -> JSON.encode(<<255>>) end
+    end
+  end
+end

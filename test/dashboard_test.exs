@@ -7,10 +7,12 @@ defmodule DSPexTelemetry.DashboardTest do
   alias DSPexTelemetry.{Catalogue, Dashboard, StrictJSON}
   alias DSPexTelemetry.Dashboard.{Alerts, JSON}
 
+  import DSPexTelemetry.TestInstance
+
   @path "priv/grafana/dspex_telemetry.json"
   @rules "priv/prometheus/alerting_rules.yml"
 
-  # What a scrape says of the library itself, and the labels of each.
+  # What a scrape says of the library itself, and the labels of each. A test holds it to one.
   @own %{
     "dspex_telemetry_series" => ~w(event),
     "dspex_telemetry_series_limit" => ~w(event),
@@ -151,6 +153,23 @@ defmodule DSPexTelemetry.DashboardTest do
     test "draw every metric about the library itself" do
       drawn = Dashboard.expressions() |> Enum.flat_map(&metrics(elem(&1, 2))) |> MapSet.new()
       assert Enum.reject(Map.keys(@own), &(&1 in drawn)) == []
+    end
+
+    test "know the metrics about the library itself as a scrape has them" do
+      instance = start!()
+      handle(plans(instance), [:dspex, :session, :created], %{}, %{})
+      handle(plans(instance), [:dspex, :tools, :call, :stop], %{duration: -1}, %{})
+
+      scraped =
+        for line <- String.split(DSPexTelemetry.scrape(instance: instance), "\n"),
+            [_all, name, labels] <-
+              [Regex.run(~r/^(dspex_telemetry_\w+)\{?(.*?)\}? \S+$/, line)],
+            into: %{} do
+          {name, Enum.map(Regex.scan(~r/(\w+)="/, labels), &List.last/1)}
+        end
+
+      # Without option push there are none.
+      assert scraped == Map.delete(@own, "dspex_telemetry_push_total")
     end
 
     test "show quantiles of rates that keep the buckets" do

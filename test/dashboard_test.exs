@@ -2,10 +2,9 @@ defmodule DSPexTelemetry.DashboardTest do
   use ExUnit.Case, async: true
 
   doctest DSPexTelemetry.Dashboard
-  doctest DSPexTelemetry.Dashboard.JSON
 
   alias DSPexTelemetry.{Catalogue, Dashboard, StrictJSON}
-  alias DSPexTelemetry.Dashboard.{Alerts, JSON}
+  alias DSPexTelemetry.Dashboard.Alerts
 
   import DSPexTelemetry.TestInstance
 
@@ -406,24 +405,6 @@ defmodule DSPexTelemetry.DashboardTest do
         assert_raise ArgumentError, sentence, fn -> Dashboard.render(options) end
         assert_raise ArgumentError, sentence, fn -> Dashboard.expressions(options) end
       end
-    end
-  end
-
-  describe "the JSON printer" do
-    test "writes what a strict reader reads back" do
-      value = %{
-        "text" => "\" \\ / \n \t \u0001 µ 😀 </script>",
-        "numbers" => [0, -1, 1.5, 1.0e-9, 1.0e30],
-        "empty" => [[], %{}],
-        "words" => [true, false, nil],
-        "nested" => %{"b" => [%{"a" => [1, [2]]}]}
-      }
-
-      assert StrictJSON.decode!(JSON.encode(value)) == value
-    end
-
-    test "has no text for what is not UTF-8" do
-      assert_raise ArgumentError, fn -> JSON.encode(<<255>>) end
     end
   end
 end

@@ -22,7 +22,8 @@ defmodule DSPexTelemetry.MixProject do
           "CHANGELOG.md",
           "docs/architecture.md",
           "docs/reference.md",
-          "docs/dashboard.md"
+          "docs/dashboard.md",
+          "docs/runbooks.md"
         ]
       ]
     ]
@@ -52,6 +53,7 @@ defmodule DSPexTelemetry.MixProject do
       licenses: ["Apache-2.0"],
       files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
                 native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
+                priv/prometheus
                 docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
     ]
   end

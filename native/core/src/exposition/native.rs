@@ -5,7 +5,10 @@
 //! reports give for a quantile in it: so a quantile that Prometheus computes lies in the same
 //! exponential bucket as ours.
 
+use once_cell::race::OnceBox;
+
 use crate::histogram::{Location, Precision};
+use crate::metric::Unit;
 
 /// The schema for a precision: a bucket is 9 % wide for one digit and 2.2 % for more, which is about
 /// as wide as, or wider than, the HDR buckets that go into it.
@@ -34,17 +37,17 @@ pub(crate) struct Buckets {
 }
 
 impl Buckets {
-    /// The buckets for HDR counts in order of value, after values were divided.
-    pub(crate) fn new(counts: &[(Location, u64)], precision: Precision, divisor: f64) -> Self {
+    /// The buckets for HDR counts in order of value, in the unit in which they are exposed.
+    pub(crate) fn new(counts: &[(Location, u64)], precision: Precision, unit: Unit) -> Self {
         let mut buckets = Self::default();
         let mut filled: Vec<(i32, u64)> = Vec::new();
+        let indices = indices(precision, unit);
         for &(location, count) in counts {
-            let value = precision.highest_value(location);
-            if value == 0 {
+            if location.number() == 0 {
                 buckets.zero_count += count;
                 continue;
             }
-            let index = index(value as f64 / divisor, schema(precision));
+            let index = i32::from(indices[place(location, precision)]);
             match filled.last_mut() {
                 Some((last, sum)) if *last == index => *sum += count,
                 _ => filled.push((index, count)),
@@ -68,6 +71,28 @@ impl Buckets {
         }
         buckets
     }
+}
+
+/// The place of a location among all.
+fn place(location: Location, precision: Precision) -> usize {
+    usize::from(location.chunk) * precision.chunk_length() + usize::from(location.offset)
+}
+
+/// The bucket of each location but the first, which has zero. Made once: logarithms cost more than all
+/// the rest of a native histogram.
+fn indices(precision: Precision, unit: Unit) -> &'static [i16] {
+    static OF_PRECISION: [[OnceBox<Box<[i16]>>; 2]; 3] =
+        [const { [const { OnceBox::new() }; 2] }; 3];
+    let is_divided = usize::from(unit.divisor() != 1.0);
+    OF_PRECISION[usize::from(precision.digits()) - 1][is_divided].get_or_init(|| {
+        let length = precision.chunk_length();
+        let of_place = |place: usize| {
+            let (chunk, offset) = ((place / length) as u16, (place % length) as u16);
+            let value = precision.highest_value(Location { chunk, offset });
+            index(value as f64 / unit.divisor(), schema(precision)) as i16
+        };
+        Box::new((0..precision.chunk_count() * length).map(of_place).collect())
+    })
 }
 
 /// The bucket that a positive value belongs to.
@@ -110,14 +135,14 @@ mod tests {
             let schema = schema(precision);
             let first = Location { chunk: 0, offset: 1 };
             let last = precision.locate(MAX_VALUE);
-            for divisor in [1.0, 1e3] {
+            for unit in [Unit::One, Unit::Byte, Unit::Nanosecond, Unit::Millisecond] {
                 for number in first.number()..=last.number() {
                     let location = Location::from_number(number);
                     if usize::from(location.offset) >= precision.chunk_length() {
                         continue;
                     }
-                    let value = precision.highest_value(location) as f64 / divisor;
-                    let index = index(value, schema);
+                    let value = precision.highest_value(location) as f64 / unit.divisor();
+                    let index = i32::from(indices(precision, unit)[place(location, precision)]);
                     // Powers of two are exact, other borders no value of ours lies on.
                     assert!(value <= bound(index, schema), "{value} in {index}");
                     assert!(value > bound(index - 1, schema), "{value} in {index}");
@@ -146,7 +171,7 @@ mod tests {
 
         #[test]
         fn every_sample_is_counted_once_and_near_its_value(counts in counts()) {
-            let buckets = Buckets::new(&counts, Precision::Two, 1e3);
+            let buckets = Buckets::new(&counts, Precision::Two, Unit::Nanosecond);
             let decoded = decoded(&buckets);
             prop_assert!(decoded.is_sorted_by_key(|(index, _)| *index));
             // Short gaps are filled, long ones are not.

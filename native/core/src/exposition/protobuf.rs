@@ -32,11 +32,16 @@ mod tag {
 
 /// Appends a sample, whose labels are encoded already.
 fn append(labels: &[u8], tag: u32, value: &impl Message, body: &mut Vec<u8>) {
-    let value_length = encoding::message::encoded_len(tag, value);
+    // Before its length, which would have to be found twice otherwise.
+    let value = value.encode_to_vec();
+    let length =
+        encoding::key_len(tag) + encoding::encoded_len_varint(value.len() as u64) + value.len();
     encoding::encode_key(tag::FAMILY_METRIC, WireType::LengthDelimited, body);
-    encoding::encode_varint((labels.len() + value_length) as u64, body);
+    encoding::encode_varint((labels.len() + length) as u64, body);
     body.extend_from_slice(labels);
-    encoding::message::encode(tag, value, body);
+    encoding::encode_key(tag, WireType::LengthDelimited, body);
+    encoding::encode_varint(value.len() as u64, body);
+    body.extend_from_slice(&value);
 }
 
 fn label_pair(name: &str, value: &str) -> LabelPair {
@@ -112,7 +117,7 @@ impl Encoder for Protobuf {
         body: &mut Vec<u8>,
     ) {
         let (precision, divisor) = (sample.metric.precision, sample.metric.unit.divisor());
-        let native = Buckets::new(sample.counts, precision, divisor);
+        let native = Buckets::new(sample.counts, precision, sample.metric.unit);
         let mut count = 0;
         let buckets = metric.bounds.iter().zip(sample.buckets).enumerate();
         let bucket = buckets.map(|(at, (bound, in_bucket))| {

@@ -44,7 +44,7 @@ defmodule DSPexTelemetry do
   def child_spec(options) do
     %{
       id: {__MODULE__, Keyword.get(options, :name, __MODULE__)},
-      start: {__MODULE__, :start_link, [options]},
+      start: {__MODULE__, :start_link, [Options.conceal(options)]},
       type: :supervisor
     }
   end

@@ -71,9 +71,12 @@ defmodule DSPexTelemetry.ReferenceTest do
   end
 
   test "every option has a row" do
-    for %{name: name} <- Options.table() do
+    for %{name: name, keys: keys} <- Options.table() do
       assert Reference.render() =~ "| `#{name}` |"
+      for key <- keys, do: assert(Reference.render() =~ "| `#{name}: #{key.name}` |")
     end
+
+    assert Reference.render() =~ "| `http: port` | integer | required |"
   end
 
   test "every reason for a rejection that the core knows has a row" do
@@ -107,7 +110,7 @@ defmodule DSPexTelemetry.ReferenceTest do
     texts =
       for(event <- tables.events, place <- [event | event.fields], do: place.doc) ++
         for(metric <- metrics(), do: metric.doc) ++
-        for option <- tables.options, do: option.doc
+        for option <- tables.options, row <- [option | option.keys], do: row.doc
 
     for text <- Enum.uniq(texts) do
       assert Reference.render(replace(tables, text, "Something else.")) != Reference.render()

@@ -1,7 +1,34 @@
 defmodule DSPexTelemetry.Options do
-  alias DSPexTelemetry.Catalogue
+  alias DSPexTelemetry.Auth
+  alias DSPexTelemetry.Options.Type
 
-  # The table is the documentation, the defaults and the check at once.
+  # The tables are the documentation, the defaults and the check at once. Keys of an option that is a
+  # keyword list have a table of their own, in the same form. A key without default is required. A
+  # secret may be given as a function that returns it, and is always kept as one, which shows it to
+  # no log; an error does not show it either.
+  @http [
+    port: [
+      type: {:integer, 0, 65_535},
+      doc: "TCP port; 0 takes a free one."
+    ],
+    ip: [
+      type: :ip,
+      default: {127, 0, 0, 1},
+      doc:
+        "Address to listen on: of this machine alone (`{127, 0, 0, 1}`, `{0, 0, 0, 0, 0, 0, 0, 1}`) " <>
+          "or, with `:auth`, any other."
+    ],
+    auth: [
+      type: :auth,
+      default: nil,
+      secret: true,
+      doc:
+        "Who may ask: who has the token of `{:bearer, token}`, or user and password of " <>
+          "`{:basic, user, password}`. A function without arguments that returns one of them is " <>
+          "called for each request. `:none` lets everybody in, and `nil` everybody on this machine."
+    ]
+  ]
+
   @table [
     name: [
       type: :name,
@@ -151,16 +178,41 @@ defmodule DSPexTelemetry.Options do
       type: {:integer, 10, 86_400_000},
       default: 30_000,
       doc: "Milliseconds after which changed usage counts are written to the file."
+    ],
+    http: [
+      type: {:group, @http},
+      default: nil,
+      doc: "Where metrics, health and reports are served over HTTP; `nil` serves them nowhere."
     ]
   ]
 
-  @defaults Enum.map(@table, fn {name, option} -> {name, option[:default]} end)
+  @secret for {_name, option} <- @table,
+              {:group, keys} <- [option[:type]],
+              {key, key_option} <- keys,
+              key_option[:secret],
+              do: key
+
+  documentation = fn documentation, table, indentation ->
+    Enum.map_join(table, "\n", fn {name, option} ->
+      default =
+        if Keyword.has_key?(option, :default),
+          do: "Default: `#{inspect(option[:default])}`.",
+          else: "Required."
+
+      keys =
+        with {:group, keys} <- option[:type],
+             do: "\n" <> documentation.(documentation, keys, indentation <> "  "),
+             else: (_no_group -> "")
+
+      "#{indentation}* `:#{name}` - #{option[:doc]} #{default}#{keys}"
+    end)
+  end
 
   @moduledoc """
   Options of an instance, for `{DSPexTelemetry, options}` in a supervision tree and, under
   `config :dspex_telemetry`, for the default instance.
 
-  #{Enum.map_join(@table, "\n", fn {name, option} -> "  * `:#{name}` - #{option[:doc]} Default: `#{inspect(option[:default])}`." end)}
+  #{documentation.(documentation, @table, "  ")}
 
   The application's environment takes one key more:
 
@@ -191,7 +243,10 @@ defmodule DSPexTelemetry.Options do
           signal_limit: pos_integer(),
           usage_capacity: pos_integer(),
           usage_path: String.t() | nil,
-          usage_save_interval: pos_integer()
+          usage_save_interval: pos_integer(),
+          http:
+            %{port: :inet.port_number(), ip: :inet.ip_address(), auth: DSPexTelemetry.Auth.t()}
+            | nil
         }
 
   @doc """
@@ -208,77 +263,141 @@ defmodule DSPexTelemetry.Options do
   @spec validate!(keyword()) :: t()
   def validate!(options) do
     unless Keyword.keyword?(options) do
-      raise ArgumentError, "options must be a keyword list, got: #{inspect(options)}"
+      raise ArgumentError, "options must be a keyword list, got: #{inspect(conceal(options))}"
     end
 
-    options
-    |> Enum.reduce(Map.new(@defaults), fn {name, value}, valid ->
-      Map.put(valid, name, check!(name, value))
-    end)
-    |> check_together!()
+    options |> check_all!(@table, []) |> check_together!()
   end
 
+  # `path` leads to the table: the option that holds it, or nothing for the options themselves.
+  defp check_all!(options, table, path) do
+    valid = Map.new(options, fn {name, value} -> {name, check!(table, path, name, value)} end)
+
+    Map.new(table, fn {name, option} ->
+      case {valid, Keyword.fetch(option, :default)} do
+        {%{^name => value}, _default} -> {name, value}
+        {_absent, {:ok, default}} -> {name, default}
+        {_absent, :error} -> raise ArgumentError, missing(path ++ [name], option[:type])
+      end
+    end)
+  end
+
+  defp check!(table, path, name, value) do
+    case Keyword.fetch(table, name) do
+      {:ok, option} -> check_option!(option[:type], path ++ [name], value, option[:secret])
+      :error -> raise ArgumentError, unknown(path, name, table)
+    end
+  end
+
+  defp check_option!({:group, _table}, _path, nil, _secret), do: nil
+
+  defp check_option!({:group, table} = type, path, value, _secret) do
+    cond do
+      Keyword.keyword?(value) -> check_all!(value, table, path)
+      Enum.any?(table, &secret?/1) -> refuse_secret!(path, Type.allowed(type))
+      true -> refuse!(path, value, Type.allowed(type))
+    end
+  end
+
+  defp check_option!(type, path, value, true) do
+    given = if is_function(value, 0), do: value.(), else: value
+
+    case Type.cast(type, given) do
+      {:ok, nil} when value != nil -> refuse_secret!(path, Type.allowed(type))
+      {:ok, _given} -> conceal_value(value)
+      {:error, allowed} -> refuse_secret!(path, allowed)
+    end
+  end
+
+  defp check_option!(type, path, value, _secret) do
+    case Type.cast(type, value) do
+      {:ok, value} -> value
+      {:error, allowed} -> refuse!(path, value, allowed)
+      {:error, allowed, culprit} -> refuse!(path, culprit, allowed)
+    end
+  end
+
+  defp secret?({_name, option}), do: option[:secret] == true
+
   defp check_together!(%{slice: slice, history: history}) when history < slice,
-    do: refuse!(:history, history, "at least option :slice, which is #{slice}")
+    do: refuse!([:history], history, "at least option :slice, which is #{slice}")
 
   defp check_together!(%{summary_interval: interval, history: history})
        when is_integer(interval) and history < interval do
     refuse!(
-      :summary_interval,
+      [:summary_interval],
       interval,
       "at most option :history, which is #{history}, or :infinity"
     )
   end
 
+  defp check_together!(%{http: %{auth: nil, ip: ip}} = options) do
+    unless Auth.loopback?(ip) do
+      raise ArgumentError,
+            "option :http, key :auth is missing: whoever reaches #{:inet.ntoa(ip)} could read all " <>
+              "metrics; give {:bearer, token} or {:basic, user, password}, or :none to let them"
+    end
+
+    options
+  end
+
   defp check_together!(options), do: options
+
+  @typedoc "An option as data."
+  @type row :: %{
+          :name => atom(),
+          :type => String.t(),
+          :allowed => String.t(),
+          :doc => String.t(),
+          :keys => [row()],
+          optional(:default) => term()
+        }
 
   @doc """
   The options as data, for documentation: `:name`, `:type`, `:default`, what is `:allowed` in
-  words, and `:doc`.
+  words, and `:doc`. A required key has no `:default`. An option that is a keyword list has the same
+  for its own keys under `:keys`.
 
       iex> hd(DSPexTelemetry.Options.table()).allowed
       "an atom such as MyApp.Telemetry"
   """
-  @spec table() :: [
-          %{
-            name: atom(),
-            type: String.t(),
-            default: term(),
-            allowed: String.t(),
-            doc: String.t()
-          }
-        ]
-  def table do
-    for {name, option} <- @table do
-      %{
+  @spec table() :: [row()]
+  def table, do: rows(@table)
+
+  defp rows(table) do
+    for {name, option} <- table do
+      row = %{
         name: name,
-        type: type(option[:type]),
-        default: option[:default],
-        allowed: allowed(option[:type]),
-        doc: option[:doc]
+        type: Type.name(option[:type]),
+        allowed: Type.allowed(option[:type]),
+        doc: option[:doc],
+        keys: with({:group, keys} <- option[:type], do: rows(keys), else: (_no_group -> []))
       }
+
+      with {:ok, default} <- Keyword.fetch(option, :default),
+           do: Map.put(row, :default, default),
+           else: (:error -> row)
     end
   end
 
-  defp type(:boolean), do: "boolean"
-  defp type({:integer, _low, _high}), do: "integer"
-  defp type({:or_infinity, _low, _high}), do: "integer or atom"
-  defp type(:buckets), do: "map"
-  defp type(:name), do: "atom"
-  defp type(:path), do: "string"
-  defp type({:in, _atoms}), do: "atom"
+  @doc """
+  Options, valid or not, with every secret in a function that returns it, as `validate!/1` takes them.
 
-  defp allowed(:name), do: "an atom such as MyApp.Telemetry"
-  defp allowed(:boolean), do: "true or false"
-  defp allowed(:path), do: "a path as a string without zero bytes, or nil"
-  defp allowed({:in, atoms}), do: "one of #{Enum.map_join(atoms, ", ", &inspect/1)}"
-  defp allowed({:integer, low, high}), do: "an integer from #{low} to #{high}"
-  defp allowed({:or_infinity, low, high}), do: allowed({:integer, low, high}) <> " or :infinity"
+  A supervisor keeps and logs how its children are started; a function does not show what it returns.
+  """
+  @spec conceal(term()) :: term()
+  def conceal({key, value}) when key in @secret, do: {key, conceal_value(value)}
 
-  defp allowed(:buckets),
-    do:
-      "a map from metric name to strictly increasing numbers from 0 to below 9.0e15, 1 to 200 " <>
-        "of them"
+  def conceal([head | tail]), do: [conceal(head) | conceal(tail)]
+  def conceal(%{} = map), do: map |> Map.to_list() |> conceal() |> Map.new()
+
+  def conceal(tuple) when is_tuple(tuple),
+    do: tuple |> Tuple.to_list() |> Enum.map(&conceal/1) |> List.to_tuple()
+
+  def conceal(other), do: other
+
+  defp conceal_value(value) when is_atom(value) or is_function(value), do: value
+  defp conceal_value(value), do: fn -> value end
 
   @doc """
   The options of the default instance from the application's environment, or `:none` if it is not
@@ -292,67 +411,26 @@ defmodule DSPexTelemetry.Options do
       |> Keyword.drop([:included_applications])
       |> Keyword.pop(:start_default, true)
 
-    if check_type!(:boolean, :start_default, start?), do: {:ok, options}, else: :none
+    if check_option!(:boolean, [:start_default], start?, false), do: {:ok, options}, else: :none
   end
 
-  defp check!(name, value) do
-    case Keyword.fetch(@table, name) do
-      {:ok, option} -> check_type!(option[:type], name, value)
-      :error -> raise ArgumentError, unknown(name)
-    end
+  defp refuse!(path, value, allowed) do
+    raise ArgumentError, "#{words(path)} must be #{allowed}, got: #{inspect(conceal(value))}"
   end
 
-  defp check_type!(:buckets, name, value) do
-    unless is_map(value) do
-      refuse!(name, value, "a map from metric name to bucket bounds")
-    end
-
-    known = Catalogue.histogram_names()
-
-    Map.new(value, fn {metric, bounds} ->
-      unless to_string_if_name(metric) in known do
-        refuse!(name, %{metric => bounds}, "a map whose keys are among #{Enum.join(known, ", ")}")
-      end
-
-      unless increasing?(bounds) do
-        refuse!(name, %{metric => bounds}, allowed(:buckets))
-      end
-
-      {to_string(metric), bounds}
-    end)
+  # Whatever was given instead of a secret may be one.
+  defp refuse_secret!(path, allowed) do
+    raise ArgumentError,
+          "#{words(path)} must be #{allowed}, got something else, not shown as it may be secret"
   end
 
-  defp check_type!(type, name, value) do
-    if valid?(type, value), do: value, else: refuse!(name, value, allowed(type))
+  defp missing(path, type), do: "#{words(path)} is missing, it must be #{Type.allowed(type)}"
+
+  defp unknown(path, name, table) do
+    allowed = table |> Keyword.keys() |> Enum.map_join(", ", &inspect/1)
+    "unknown #{words(path ++ [name])}, allowed are #{allowed}"
   end
 
-  defp valid?(:name, value), do: is_atom(value) and value not in [nil, true, false]
-  defp valid?(:boolean, value), do: is_boolean(value)
-  defp valid?(:path, nil), do: true
-
-  defp valid?(:path, value),
-    do: is_binary(value) and value != "" and String.valid?(value) and not (value =~ <<0>>)
-
-  defp valid?({:in, atoms}, value), do: value in atoms
-  defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high
-  defp valid?({:or_infinity, _low, _high}, :infinity), do: true
-  defp valid?({:or_infinity, low, high}, value), do: valid?({:integer, low, high}, value)
-
-  defp to_string_if_name(metric) when is_atom(metric), do: Atom.to_string(metric)
-  defp to_string_if_name(metric), do: metric
-
-  defp increasing?(bounds) do
-    is_list(bounds) and List.improper?(bounds) == false and length(bounds) in 1..200 and
-      Enum.all?(bounds, &(is_number(&1) and &1 >= 0 and &1 < 9.0e15)) and
-      bounds == bounds |> Enum.sort() |> Enum.dedup()
-  end
-
-  defp refuse!(name, value, allowed) do
-    raise ArgumentError, "option #{inspect(name)} must be #{allowed}, got: #{inspect(value)}"
-  end
-
-  defp unknown(name) do
-    allowed = @table |> Keyword.keys() |> Enum.map_join(", ", &inspect/1)
-    "unknown option #{inspect(name)}, allowed are #{allowed}"
-  end
+  defp words([option]), do: "option #{inspect(option)}"
+  defp words([option, key]), do: "option #{inspect(option)}, key #{inspect(key)}"
 end

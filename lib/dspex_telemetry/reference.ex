@@ -182,7 +182,7 @@ defmodule DSPexTelemetry.Reference do
       @options,
       table(
         ["option", "type", "default", "allowed", "meaning"],
-        Enum.map(tables.options, &option/1)
+        Enum.flat_map(tables.options, &option(&1, ""))
       )
     ])
     |> String.trim_trailing()
@@ -353,15 +353,21 @@ defmodule DSPexTelemetry.Reference do
 
   # Options
 
-  defp option(option) do
-    [
-      code(option.name),
+  # The keys of an option that is a keyword list stand below it, as `option: key`.
+  defp option(option, prefix) do
+    row = [
+      code(prefix <> to_string(option.name)),
       option.type,
-      code(inspect(option.default)),
+      default(option),
       option.allowed,
       option.doc
     ]
+
+    [row | Enum.flat_map(option.keys, &option(&1, "#{option.name}: "))]
   end
+
+  defp default(%{default: default}), do: code(inspect(default))
+  defp default(_required), do: "required"
 
   # Text
 

@@ -1,0 +1,102 @@
+defmodule DSPexTelemetry.Options.Type do
+  @moduledoc false
+  # The types in the tables of options: their names and what they allow, in words, and the check.
+
+  alias DSPexTelemetry.{Auth, Catalogue}
+
+  @type t ::
+          :auth
+          | :boolean
+          | :buckets
+          | :ip
+          | :name
+          | :path
+          | {:group, keyword()}
+          | {:in, [atom()]}
+          | {:integer, integer(), integer()}
+          | {:or_infinity, integer(), integer()}
+
+  @doc "The kind of term."
+  @spec name(t()) :: String.t()
+  def name(:auth), do: "tuple, atom or function"
+  def name(:boolean), do: "boolean"
+  def name(:buckets), do: "map"
+  def name(:ip), do: "tuple"
+  def name(:name), do: "atom"
+  def name(:path), do: "string"
+  def name({:group, _table}), do: "keyword list"
+  def name({:in, _atoms}), do: "atom"
+  def name({:integer, _low, _high}), do: "integer"
+  def name({:or_infinity, _low, _high}), do: "integer or atom"
+
+  @doc "What is allowed, to follow \"must be\"."
+  @spec allowed(t()) :: String.t()
+  def allowed(:auth), do: Auth.allowed()
+  def allowed(:name), do: "an atom such as MyApp.Telemetry"
+  def allowed(:boolean), do: "true or false"
+  def allowed(:path), do: "a path as a string without zero bytes, or nil"
+  def allowed(:ip), do: "an IPv4 or IPv6 address as a tuple such as {127, 0, 0, 1}"
+
+  def allowed({:group, table}),
+    do: "nil or a keyword list of #{Enum.map_join(Keyword.keys(table), ", ", &inspect/1)}"
+
+  def allowed({:in, atoms}), do: "one of #{Enum.map_join(atoms, ", ", &inspect/1)}"
+  def allowed({:integer, low, high}), do: "an integer from #{low} to #{high}"
+  def allowed({:or_infinity, low, high}), do: allowed({:integer, low, high}) <> " or :infinity"
+
+  def allowed(:buckets),
+    do:
+      "a map from metric name to strictly increasing numbers from 0 to below 9.0e15, 1 to 200 " <>
+        "of them"
+
+  @doc "The value as the library takes it, or what is allowed and, of a large value, what is wrong."
+  @spec cast(t(), term()) :: {:ok, term()} | {:error, String.t()} | {:error, String.t(), term()}
+  def cast(:buckets, value) when not is_map(value),
+    do: {:error, "a map from metric name to bucket bounds"}
+
+  def cast(:buckets, buckets) do
+    known = Catalogue.histogram_names()
+
+    Enum.find_value(buckets, {:ok, Map.new(buckets, &with_text/1)}, fn {metric, bounds} ->
+      cond do
+        to_string_if_name(metric) not in known ->
+          {:error, "a map whose keys are among #{Enum.join(known, ", ")}", %{metric => bounds}}
+
+        not increasing?(bounds) ->
+          {:error, allowed(:buckets), %{metric => bounds}}
+
+        true ->
+          nil
+      end
+    end)
+  end
+
+  def cast(type, value) do
+    if valid?(type, value), do: {:ok, value}, else: {:error, allowed(type)}
+  end
+
+  defp valid?(:auth, value), do: Auth.valid?(value)
+  defp valid?(:name, value), do: is_atom(value) and value not in [nil, true, false]
+  defp valid?(:boolean, value), do: is_boolean(value)
+  defp valid?(:path, nil), do: true
+
+  defp valid?(:path, value),
+    do: is_binary(value) and value != "" and String.valid?(value) and not (value =~ <<0>>)
+
+  defp valid?(:ip, value), do: is_tuple(value) and :inet.ntoa(value) != {:error, :einval}
+  defp valid?({:in, atoms}, value), do: value in atoms
+  defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high
+  defp valid?({:or_infinity, _low, _high}, :infinity), do: true
+  defp valid?({:or_infinity, low, high}, value), do: valid?({:integer, low, high}, value)
+
+  defp with_text({metric, bounds}), do: {to_string_if_name(metric), bounds}
+
+  defp to_string_if_name(metric) when is_atom(metric), do: Atom.to_string(metric)
+  defp to_string_if_name(metric), do: metric
+
+  defp increasing?(bounds) do
+    is_list(bounds) and List.improper?(bounds) == false and length(bounds) in 1..200 and
+      Enum.all?(bounds, &(is_number(&1) and &1 >= 0 and &1 < 9.0e15)) and
+      bounds == bounds |> Enum.sort() |> Enum.dedup()
+  end
+end

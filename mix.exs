@@ -31,7 +31,7 @@ defmodule DSPexTelemetry.MixProject do
 
   def application do
     [
-      extra_applications: [:logger],
+      extra_applications: [:crypto, :inets, :logger],
       mod: {DSPexTelemetry.Application, []}
     ]
   end
@@ -42,7 +42,8 @@ defmodule DSPexTelemetry.MixProject do
   # Where Hex is not installed, the stand-in behaves like telemetry 1.x; see README.md.
   defp deps do
     if Code.ensure_loaded?(Hex) do
-      [{:telemetry, "~> 1.0"}]
+      # Plug is no dependency of its own: where an application has it, DSPexTelemetry.Plug is compiled.
+      [{:telemetry, "~> 1.0"}, {:plug, "~> 1.11", optional: true}]
     else
       [{:telemetry, path: "test/support/telemetry"}]
     end

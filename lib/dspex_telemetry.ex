@@ -26,8 +26,8 @@ defmodule DSPexTelemetry do
   does not know. See `DSPexTelemetry.Options` for the options of an instance.
   """
 
-  alias DSPexTelemetry.{Catalogue, Exposition, Info, Instance, InstanceSupervisor, Native}
-  alias DSPexTelemetry.{Options, Report, Top, Window}
+  alias DSPexTelemetry.{Catalogue, Endpoint, Exposition, Info, Instance, InstanceSupervisor}
+  alias DSPexTelemetry.{Native, Options, Report, Top, Window}
 
   @overflow_label :otel_metric_overflow
 
@@ -218,6 +218,35 @@ defmodule DSPexTelemetry do
   def info(options \\ []) do
     name = instance!(options)
     Info.new(name, Instance.fetch!(name), Instance.attached?(name))
+  end
+
+  @doc """
+  Where the instance is served over HTTP, with option `:http`; see `DSPexTelemetry.Endpoint`.
+
+  Returns `{:error, :not_enabled}` without that option, and `{:error, :not_listening}` while the
+  server is being started again.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Served, http: [port: 0])
+      iex> {:ok, address} = DSPexTelemetry.http_address(instance: MyApp.Served)
+      iex> {address.ip, address.port > 0}
+      {{127, 0, 0, 1}, true}
+
+      iex> DSPexTelemetry.http_address()
+      {:error, :not_enabled}
+  """
+  @spec http_address(keyword()) ::
+          {:ok, %{ip: :inet.ip_address(), port: :inet.port_number()}}
+          | {:error, :not_enabled | :not_listening}
+  def http_address(options \\ []) do
+    name = instance!(options)
+
+    with %{options: %{http: %{}}} <- Instance.fetch!(name),
+         {:ok, {ip, port}} <- Endpoint.Server.address(name) do
+      {:ok, %{ip: ip, port: port}}
+    else
+      :error -> {:error, :not_listening}
+      _without_http -> {:error, :not_enabled}
+    end
   end
 
   @doc """

@@ -32,6 +32,66 @@ defmodule DSPexTelemetry.Auth do
       not (text =~ ~r/[\x00-\x1f\x7f]/)
   end
 
+  @doc """
+  Who may ask, out of its function. Raises `ArgumentError`, which does not show it, if a function has
+  returned something else.
+  """
+  @spec rule!(t()) :: rule()
+  def rule!(auth) when is_function(auth, 0) do
+    rule = auth.()
+
+    unless rule != nil and valid?(rule) do
+      raise ArgumentError, "the function of option :auth must return #{allowed()}"
+    end
+
+    rule
+  end
+
+  def rule!(rule), do: rule
+
+  @doc """
+  Whether a request with these `authorization` headers, which should be one, is let in. Takes the same
+  time for all tokens of a length that are wrong.
+  """
+  @spec authorised?(rule(), [String.t()]) :: boolean()
+  def authorised?(rule, _headers) when rule in [:none, nil], do: true
+
+  def authorised?({:bearer, token}, [header]) do
+    case credentials(header, "bearer") do
+      {:ok, given} -> same?(given, token)
+      :error -> false
+    end
+  end
+
+  def authorised?({:basic, user, password}, [header]) do
+    with {:ok, encoded} <- credentials(header, "basic"),
+         {:ok, given} <- Base.decode64(encoded) do
+      same?(given, user <> ":" <> password)
+    else
+      :error -> false
+    end
+  end
+
+  def authorised?(_rule, _none_or_several), do: false
+
+  @doc "What to answer in `www-authenticate` to somebody who was not let in."
+  @spec challenge(rule()) :: String.t()
+  def challenge({:bearer, _token}), do: ~s(Bearer realm="dspex_telemetry")
+  def challenge({:basic, _, _}), do: ~s(Basic realm="dspex_telemetry", charset="UTF-8")
+
+  defp credentials(header, scheme) do
+    with [given_scheme, credentials] <- String.split(header, " ", parts: 2),
+         ^scheme <- String.downcase(given_scheme, :ascii) do
+      {:ok, String.trim(credentials, " ")}
+    else
+      _malformed_or_another -> :error
+    end
+  end
+
+  # Of hashes, which have the same length: how long it takes tells nothing of the secret.
+  defp same?(given, secret),
+    do: :crypto.hash_equals(:crypto.hash(:sha256, given), :crypto.hash(:sha256, secret))
+
   @doc "Whether only this machine reaches an address."
   @spec loopback?(:inet.ip_address()) :: boolean()
   def loopback?({127, _, _, _}), do: true

@@ -33,13 +33,23 @@ defmodule DSPexTelemetry.Instance do
   @doc "The handle of a running instance. Raises `ArgumentError` if there is none of that name."
   @spec fetch!(name()) :: handle()
   def fetch!(name) do
-    # The registry forgets a process a moment after it has ended.
-    with [{pid, %{} = handle}] <- Registry.lookup(@registry, name), true <- Process.alive?(pid) do
-      handle
-    else
-      _none_or_not_ready -> raise ArgumentError, not_running(name)
+    case fetch(name) do
+      {:ok, handle} -> handle
+      :error -> raise ArgumentError, not_running(name)
     end
   end
+
+  defp fetch(name) do
+    # The registry forgets a process a moment after it has ended.
+    with [{pid, %{} = handle}] <- Registry.lookup(@registry, name), true <- Process.alive?(pid) do
+      {:ok, handle}
+    else
+      _none_or_not_ready -> :error
+    end
+  end
+
+  @spec running?(name()) :: boolean()
+  def running?(name), do: fetch(name) != :error
 
   @doc "The native instance of a running instance."
   @spec native!(name()) :: Native.instance()

@@ -5,7 +5,14 @@ defmodule DSPexTelemetry.InstanceSupervisor do
 
   use Supervisor
 
-  alias DSPexTelemetry.{Dispatcher, Instance, Options, PerformanceMonitor, UsageAnalytics}
+  alias DSPexTelemetry.{
+    Dispatcher,
+    Endpoint,
+    Instance,
+    Options,
+    PerformanceMonitor,
+    UsageAnalytics
+  }
 
   @spec start_link(Options.t()) :: Supervisor.on_start()
   def start_link(options) do
@@ -22,6 +29,13 @@ defmodule DSPexTelemetry.InstanceSupervisor do
       {UsageAnalytics, options}
     ]
 
-    Supervisor.init(children, strategy: :rest_for_one)
+    Supervisor.init(children ++ endpoint(options), strategy: :rest_for_one)
+  end
+
+  # Nothing lives on it, so it comes last.
+  defp endpoint(%{http: nil}), do: []
+
+  defp endpoint(options) do
+    [{Endpoint.Supervisor, %{options: options, started: Endpoint.Server.new_started()}}]
   end
 end

@@ -27,6 +27,7 @@ defmodule DSPexTelemetry.Window do
     hour: @hour,
     hours: @hour
   ]
+  @names ~w(since_start last_minute last_hour previous_minute previous_hour)
   # The longest that the core's clock can go back, in any unit: a million years.
   @most 31_557_600_000_000_000
 
@@ -69,6 +70,32 @@ defmodule DSPexTelemetry.Window do
   end
 
   def native!(other), do: refuse!(other)
+
+  @doc """
+  The window that a text stands for, as in a URL: a name such as `last_minute`, or a number with `s`,
+  `m` or `h`.
+
+      iex> DSPexTelemetry.Window.parse("5m")
+      {:ok, {5, :minutes}}
+
+      iex> DSPexTelemetry.Window.parse("previous_hour")
+      {:ok, :previous_hour}
+
+      iex> DSPexTelemetry.Window.parse("0m")
+      :error
+  """
+  @spec parse(String.t()) :: {:ok, t()} | :error
+  def parse(text) when text in @names, do: {:ok, String.to_existing_atom(text)}
+
+  def parse(text) do
+    # Nine digits of hours are well below the longest.
+    with [_all, digits, letter] <- Regex.run(~r/\A([0-9]{1,9})([smh])\z/, text),
+         number when number > 0 <- String.to_integer(digits) do
+      {:ok, {number, Map.fetch!(%{"s" => :seconds, "m" => :minutes, "h" => :hours}, letter)}}
+    else
+      _no_number_or_zero -> :error
+    end
+  end
 
   defp refuse!(window) do
     raise ArgumentError,

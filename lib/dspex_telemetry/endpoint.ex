@@ -1,0 +1,161 @@
+defmodule DSPexTelemetry.Endpoint do
+  @moduledoc """
+  What is answered over HTTP. Option `:http` of an instance serves it (`DSPexTelemetry.Options`), and
+  so does `DSPexTelemetry.Plug`.
+
+    * `/metrics` - `DSPexTelemetry.scrape/1`, in the format that the client's `Accept` likes best: the
+      text format of Prometheus (the default), OpenMetrics, or protobuf. A client that likes none
+      of them gets the text format, as Prometheus' own libraries do it, not 406. Parameters in the
+      URL are ignored.
+    * `/report.json` - `DSPexTelemetry.report/1` as JSON, since the start or, with `?window=`, over
+      `last_minute`, `last_hour`, `previous_minute`, `previous_hour` or a time such as `30s`, `5m` or
+      `1h`. Another parameter or value is answered with 400.
+    * `/health` - 200 and `{"status":"ok"}` while the handlers are attached, else 503 and
+      `{"status":"detached"}`, or `{"status":"not_running"}` while the instance starts again
+
+  All take `GET` and `HEAD`; other methods get 405, other paths 404. Metrics and reports are
+  compressed for a client that accepts gzip.
+
+  With an `:auth` that demands something, every path does, `/health` too: a request without the
+  right credentials gets 401 whatever it asks for, and learns nothing from it. What fails inside
+  is logged and answered with 500, and with 503 what cannot be answered at the moment.
+  """
+
+  require Logger
+
+  alias DSPexTelemetry.{Auth, Instance, Window}
+  alias DSPexTelemetry.Endpoint.{Negotiation, Rendering}
+
+  @typedoc "A request, wherever it comes from. Names of headers are in lower case."
+  @type request :: %{
+          method: String.t(),
+          path: String.t(),
+          query: String.t(),
+          headers: [{String.t(), binary()}]
+        }
+
+  @typedoc "How requests are answered: of which instance, to whom, and who does the work."
+  @type config :: %{
+          instance: atom(),
+          auth: Auth.t(),
+          render: (Rendering.what() -> Rendering.result())
+        }
+
+  @typedoc """
+  An answer, to `HEAD` too with its whole body and to none with a `content-length`: whoever sends it
+  sees to both.
+  """
+  @type response :: {status :: 200..599, headers :: [{String.t(), String.t()}], body :: iodata()}
+
+  @doc "The answer to a request."
+  @spec respond(request(), config()) :: response()
+  def respond(request, config) do
+    case rule(config.auth) do
+      {:ok, rule} ->
+        if Auth.authorised?(rule, values(request, "authorization")),
+          do: route(request, config),
+          else: text(401, "unauthorized", [{"www-authenticate", Auth.challenge(rule)}])
+
+      :error ->
+        text(500, "internal error")
+    end
+  end
+
+  # It calls a function of the user's, whose exception may tell the secret: only its name is logged.
+  defp rule(auth) do
+    {:ok, Auth.rule!(auth)}
+  rescue
+    exception ->
+      Logger.error(
+        "Option :auth could not be asked for: it raised #{inspect(exception.__struct__)}"
+      )
+
+      :error
+  catch
+    kind, _value ->
+      Logger.error("Option :auth could not be asked for: #{kind}")
+      :error
+  end
+
+  defp route(%{path: path} = request, config)
+       when path in ["/metrics", "/health", "/report.json"] do
+    if request.method in ["GET", "HEAD"],
+      do: answer(path, request, config),
+      else: text(405, "only GET and HEAD", [{"allow", "GET, HEAD"}])
+  end
+
+  defp route(_request, _config), do: text(404, "not found")
+
+  defp answer("/health", _request, config) do
+    case health(config.instance) do
+      :ok -> json(200, ~s({"status":"ok"}\n))
+      fault -> json(503, ~s({"status":"#{fault}"}\n))
+    end
+  end
+
+  defp answer("/metrics", request, config) do
+    {format, content_type} = request |> values("accept") |> Negotiation.format()
+    rendered({:scrape, format}, content_type, request, config)
+  end
+
+  defp answer("/report.json", request, config) do
+    case window(request.query) do
+      {:ok, window} ->
+        rendered({:report, window}, "application/json", request, config)
+
+      :error ->
+        text(
+          400,
+          "the only parameter is window: since_start, last_minute, last_hour, previous_minute, " <>
+            "previous_hour, or a number of at most nine digits with s, m or h, as in window=5m"
+        )
+    end
+  end
+
+  defp rendered(subject, content_type, request, config) do
+    encoding = request |> values("accept-encoding") |> Negotiation.encoding()
+
+    case config.render.({subject, encoding}) do
+      {:ok, body} ->
+        headers = if encoding == :gzip, do: [{"content-encoding", "gzip"}], else: []
+        {200, headers([{"vary", "accept, accept-encoding"} | headers], content_type), body}
+
+      {:error, :failed} ->
+        text(500, "internal error")
+
+      {:error, unavailable} when unavailable in [:busy, :not_running] ->
+        text(503, "unavailable, try again", [{"retry-after", "1"}])
+    end
+  end
+
+  defp window(""), do: {:ok, :since_start}
+  defp window("window=" <> text), do: Window.parse(text)
+  defp window(_other), do: :error
+
+  defp health(instance) do
+    cond do
+      not Instance.running?(instance) -> :not_running
+      Instance.attached?(instance) -> :ok
+      true -> :detached
+    end
+  rescue
+    # It has ended since.
+    ArgumentError -> :not_running
+  end
+
+  defp values(request, name), do: for({^name, value} <- request.headers, do: value)
+
+  defp text(status, sentence, headers \\ []),
+    do: {status, headers(headers, "text/plain; charset=utf-8"), sentence <> "\n"}
+
+  defp json(status, body), do: {status, headers([], "application/json"), body}
+
+  defp headers(headers, content_type) do
+    [
+      {"content-type", content_type},
+      {"cache-control", "no-store"},
+      {"x-content-type-options", "nosniff"}
+      | headers
+    ]
+  end
+end

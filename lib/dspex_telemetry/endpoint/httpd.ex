@@ -1,0 +1,108 @@
+defmodule DSPexTelemetry.Endpoint.Httpd do
+  @moduledoc false
+  # The only module of our `httpd`: none that serves files, lists folders or runs programs is in its
+  # configuration. It turns a request of httpd's into one of `DSPexTelemetry.Endpoint` and back.
+
+  @behaviour :httpd_custom_api
+
+  require Record
+
+  alias DSPexTelemetry.Endpoint
+  alias DSPexTelemetry.Endpoint.Limits
+
+  Record.defrecordp(:mod, Record.extract(:mod, from_lib: "inets/include/httpd.hrl"))
+
+  @doc "The configuration of an `httpd` that listens on an address."
+  @spec configuration(:inet.ip_address(), :inet.port_number(), Endpoint.config(), Limits.t()) ::
+          keyword()
+  def configuration(ip, port, config, limits) do
+    # httpd demands folders, and with these modules looks at none.
+    folder = :code.root_dir()
+
+    [
+      bind_address: ip,
+      port: port,
+      ipfamily: family(ip),
+      server_name: 'dspex_telemetry',
+      server_tokens: :none,
+      server_root: folder,
+      document_root: folder,
+      modules: [__MODULE__],
+      customize: __MODULE__,
+      dspex_telemetry: {config, limits},
+      # Every connection serves one request, so its time is bounded, and what httpd makes of the bytes
+      # behind a request does not matter.
+      keep_alive: false,
+      # Also the time for the headers to arrive.
+      keep_alive_timeout: limits.headers_s,
+      max_clients: limits.clients,
+      max_header_size: limits.header_bytes,
+      max_uri_size: limits.uri_bytes
+    ]
+  end
+
+  @doc "The family of an address, as an option of sockets."
+  @spec family(:inet.ip_address()) :: :inet | :inet6
+  def family(ip) when tuple_size(ip) == 4, do: :inet
+  def family(_ip), do: :inet6
+
+  @doc "Answers a request, for httpd."
+  def unquote(:do)(mod(method: method, socket: socket) = mod) do
+    {config, limits} = :httpd_util.lookup(mod(mod, :config_db), :dspex_telemetry)
+    {status, headers, body} = mod |> request() |> Endpoint.respond(config)
+
+    # Sending to a client that does not read ends. httpd takes no socket options where it listens on a
+    # given port; its own answers are short enough for the buffers of the system.
+    _ = :inet.setopts(socket, send_timeout: limits.sent_ms, send_timeout_close: true)
+
+    body = IO.iodata_to_binary(body)
+    head = [code: status, content_length: Integer.to_charlist(byte_size(body))]
+    headers = for {name, value} <- headers, do: {to_charlist(name), to_charlist(value)}
+    {:break, [response: {:response, head ++ headers, if(method == 'HEAD', do: [], else: body)}]}
+  end
+
+  defp request(mod(method: method, request_uri: uri, parsed_header: headers)) do
+    {path, query} = uri |> List.to_string() |> split()
+
+    %{
+      method: List.to_string(method),
+      path: path,
+      query: query,
+      headers: Enum.map(headers, &header/1)
+    }
+  end
+
+  defp split(uri) do
+    case String.split(uri, "?", parts: 2) do
+      [path, query] -> {path, query}
+      [path] -> {path, ""}
+    end
+  end
+
+  defp header({name, value}) when is_function(value), do: header({name, value.()})
+
+  defp header({name, value}),
+    do: {:erlang.list_to_binary(name), :erlang.list_to_binary(value)}
+
+  # A body is not read. httpd would wait for it without limit, and has ways to fail over one that is
+  # malformed. It goes with the connection.
+  @impl true
+  def request_header({name, _value})
+      when name in ['content-length', 'transfer-encoding', 'expect'],
+      do: false
+
+  # A function shows its credentials to nobody who looks at httpd's processes.
+  def request_header({'authorization', value}), do: {true, {'authorization', fn -> value end}}
+  def request_header(header), do: {true, header}
+
+  # httpd's own answers, such as that headers are too long, are HTML that quotes the request.
+  @impl true
+  def response_header({'content-type', 'text/html'}),
+    do: {true, {'content-type', 'text/plain; charset=utf-8'}}
+
+  def response_header(header), do: {true, header}
+
+  @impl true
+  def response_default_headers,
+    do: [{'cache-control', 'no-store'}, {'x-content-type-options', 'nosniff'}]
+end

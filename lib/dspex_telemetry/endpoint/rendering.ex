@@ -1,0 +1,38 @@
+defmodule DSPexTelemetry.Endpoint.Rendering do
+  @moduledoc false
+  # Makes what the endpoint answers with.
+
+  require Logger
+
+  alias DSPexTelemetry.{Instance, Window}
+  alias DSPexTelemetry.Endpoint.Negotiation
+
+  @type what ::
+          {{:scrape, Negotiation.format()} | {:report, Window.t()}, Negotiation.encoding()}
+  @type result :: {:ok, binary()} | {:error, :failed | :busy | :not_running}
+
+  @doc "Makes it here and now. Logs what goes wrong, and never raises."
+  @spec render(atom(), what()) :: result()
+  def render(instance, {subject, encoding}) do
+    if Instance.running?(instance),
+      do: {:ok, instance |> content(subject) |> encode(encoding)},
+      else: {:error, :not_running}
+  rescue
+    exception ->
+      Logger.error(
+        "#{inspect(subject)} of #{inspect(instance)} could not be rendered: " <>
+          Exception.format(:error, exception, __STACKTRACE__)
+      )
+
+      {:error, :failed}
+  end
+
+  defp content(instance, {:scrape, format}),
+    do: DSPexTelemetry.scrape(format: format, instance: instance)
+
+  defp content(instance, {:report, window}),
+    do: DSPexTelemetry.report(format: :json, window: window, instance: instance)
+
+  defp encode(content, :identity), do: IO.iodata_to_binary(content)
+  defp encode(content, :gzip), do: :zlib.gzip(content)
+end

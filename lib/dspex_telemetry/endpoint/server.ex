@@ -1,0 +1,240 @@
+defmodule DSPexTelemetry.Endpoint.Server do
+  @moduledoc false
+  # Runs OTP's httpd for an instance: starts it, watches it, starts it again after a pause when it has
+  # stopped listening, whatever the reason, and ends connections that take too long.
+
+  use GenServer, shutdown: 15_000
+
+  require Logger
+
+  alias DSPexTelemetry.Endpoint.Httpd
+  alias DSPexTelemetry.Instance
+
+  @first_pause_ms 100
+  @longest_pause_ms 30_000
+  @watch_ms 1_000
+  @stop_ms 10_000
+  @free_ports_tried 10
+
+  @typedoc """
+  What outlives a restart of this process: whether there was a first start, which alone may fail, and
+  the port that it has found, which stays.
+  """
+  @type started :: :atomics.atomics_ref()
+
+  @spec new_started() :: started()
+  def new_started, do: :atomics.new(2, [])
+
+  def start_link(%{http: _, config: _, limits: _, started: _} = arguments),
+    do: GenServer.start_link(__MODULE__, arguments)
+
+  @doc "Where the endpoint of an instance listens, if it does."
+  @spec address(atom()) :: {:ok, {:inet.ip_address(), :inet.port_number()}} | :error
+  def address(name) do
+    case Registry.lookup(Instance.registry(), key(name)) do
+      [{_pid, {_ip, _port} = address}] -> {:ok, address}
+      _not_there_or_not_listening -> :error
+    end
+  end
+
+  defp key(name), do: {:endpoint, name}
+
+  @impl true
+  def init(arguments) do
+    # httpd's supervisor is linked to us.
+    Process.flag(:trap_exit, true)
+    {:ok, _registry} = Registry.register(Instance.registry(), key(arguments.config.instance), nil)
+    Process.send_after(self(), :watch, @watch_ms)
+
+    state =
+      Map.merge(arguments, %{
+        httpd: nil,
+        listening_since_ms: nil,
+        pause_ms: @first_pause_ms,
+        told: false,
+        seen_ms: %{}
+      })
+
+    case :atomics.exchange(state.started, 1, 1) do
+      0 -> first_start(state)
+      1 -> {:ok, start_later(state)}
+    end
+  end
+
+  defp first_start(state) do
+    case start(state) do
+      {:ok, state} -> {:ok, state}
+      {:error, sentence} -> {:stop, sentence}
+    end
+  end
+
+  @impl true
+  def handle_info(:start, %{httpd: nil} = state) do
+    case start(state) do
+      {:ok, state} ->
+        Logger.info("#{title(state)} listens again")
+        {:noreply, %{state | told: false}}
+
+      {:error, sentence} ->
+        unless state.told, do: Logger.error(sentence)
+        {:noreply, start_later(%{state | told: true})}
+    end
+  end
+
+  def handle_info(:watch, state) do
+    Process.send_after(self(), :watch, @watch_ms)
+    {:noreply, state |> shorten_pause() |> end_old_connections()}
+  end
+
+  def handle_info({:EXIT, pid, reason}, %{httpd: %{supervisor: pid}} = state),
+    do: {:noreply, stopped_listening(state, reason)}
+
+  def handle_info({:DOWN, monitor, :process, _pid, reason}, %{httpd: %{} = httpd} = state) do
+    if monitor in httpd.monitors,
+      do: {:noreply, stopped_listening(state, reason)},
+      else: {:noreply, state}
+  end
+
+  # Among them the end of an httpd that we have ended or that could not start. That of the registry, which
+  # is linked to us too, ends the instance, and with it us.
+  def handle_info(_message, state), do: {:noreply, state}
+
+  @impl true
+  def terminate(_reason, state), do: stop_httpd(state.httpd)
+
+  defp stopped_listening(state, reason) do
+    Logger.error("#{title(state)} has stopped listening and starts again: #{inspect(reason)}")
+    stop_httpd(state.httpd)
+    publish(state, nil)
+    start_later(%{state | httpd: nil, seen_ms: %{}})
+  end
+
+  defp start_later(state) do
+    Process.send_after(self(), :start, state.pause_ms)
+    %{state | pause_ms: min(2 * state.pause_ms, @longest_pause_ms)}
+  end
+
+  # After a while only, lest a server that fails as soon as it has started is started all the time.
+  defp shorten_pause(%{httpd: %{}} = state) do
+    if Instance.now_ms() - state.listening_since_ms > @longest_pause_ms,
+      do: %{state | pause_ms: @first_pause_ms},
+      else: state
+  end
+
+  defp shorten_pause(state), do: state
+
+  defp start(state) do
+    wanted = with 0 <- state.http.port, do: :atomics.get(state.started, 2)
+
+    with {:ok, port} <- listenable(state.http.ip, wanted),
+         {:ok, port, httpd} <- start_httpd(state, port) do
+      :atomics.put(state.started, 2, port)
+      publish(state, {state.http.ip, port})
+      {:ok, %{state | httpd: httpd, listening_since_ms: Instance.now_ms()}}
+    else
+      {:error, reason} ->
+        {:error, "#{title(state)} cannot listen on #{where(state, wanted)}: #{words(reason)}"}
+    end
+  end
+
+  # httpd reports a port that it cannot have in supervisor reports of several pages, so it is tried
+  # beforehand; and one that it has found itself it loses when it fails.
+  defp listenable(ip, port) do
+    with {:ok, socket} <- :gen_tcp.listen(port, [Httpd.family(ip), ip: ip, reuseaddr: true]) do
+      {:ok, port} = :inet.port(socket)
+      :ok = :gen_tcp.close(socket)
+      {:ok, port}
+    end
+  end
+
+  defp start_httpd(state, port, tries \\ @free_ports_tried) do
+    configuration = Httpd.configuration(state.http.ip, port, state.config, state.limits)
+
+    with {:ok, supervisor} <- :inets.start(:httpd, configuration, :stand_alone) do
+      {:ok, port, watched(supervisor)}
+    else
+      {:error, reason} ->
+        # Somebody took the free port in between.
+        with true <- state.http.port == 0 and tries > 1,
+             {:ok, port} <- listenable(state.http.ip, 0) do
+          start_httpd(state, port, tries - 1)
+        else
+          _no_other_port -> {:error, reason}
+        end
+    end
+  end
+
+  # httpd's acceptor ends normally, and for good, after some errors of its socket, and its instance
+  # starts again on a port that may have changed hands: neither is left to httpd.
+  defp watched(supervisor) do
+    instance = child(supervisor, :httpd_instance_sup)
+    acceptor = instance |> child(:httpd_acceptor_sup) |> child(:httpd_acceptor_sup)
+
+    %{
+      supervisor: supervisor,
+      connections: child(instance, :httpd_connection_sup),
+      monitors: Enum.map([instance, acceptor], &Process.monitor/1)
+    }
+  end
+
+  # Its ids are tuples that begin with the kind of process.
+  defp child(supervisor, kind) do
+    Enum.find_value(Supervisor.which_children(supervisor), fn {id, pid, _type, _modules} ->
+      if elem(id, 0) == kind, do: pid
+    end)
+  end
+
+  defp stop_httpd(nil), do: :ok
+
+  defp stop_httpd(%{supervisor: supervisor}) do
+    monitor = Process.monitor(supervisor)
+    Process.exit(supervisor, :shutdown)
+
+    receive do
+      {:DOWN, ^monitor, :process, _pid, _reason} -> :ok
+    after
+      @stop_ms -> Process.exit(supervisor, :kill)
+    end
+  end
+
+  # httpd itself bounds the time of the headers and, by our socket options, of each sending.
+  defp end_old_connections(%{httpd: nil} = state), do: state
+
+  defp end_old_connections(state) do
+    now = Instance.now_ms()
+    limit = state.limits.connection_ms
+
+    seen_ms =
+      for {_id, pid, _type, _modules} <- connections(state.httpd), into: %{} do
+        {pid, Map.get(state.seen_ms, pid, now)}
+      end
+
+    for {pid, since} <- seen_ms, now - since > limit do
+      Process.exit(pid, if(now - since > 2 * limit, do: :kill, else: {:shutdown, :too_slow}))
+    end
+
+    %{state | seen_ms: seen_ms}
+  end
+
+  defp connections(httpd) do
+    Supervisor.which_children(httpd.connections)
+  catch
+    # It has ended, of which its monitor tells.
+    :exit, _reason -> []
+  end
+
+  defp publish(state, address) do
+    {_new, _old} =
+      Registry.update_value(Instance.registry(), key(state.config.instance), fn _ -> address end)
+
+    :ok
+  end
+
+  defp title(state), do: "The HTTP endpoint of #{inspect(state.config.instance)}"
+
+  defp where(state, 0), do: "a free port of #{:inet.ntoa(state.http.ip)}"
+  defp where(state, port), do: "port #{port} of #{:inet.ntoa(state.http.ip)}"
+
+  defp words(reason) when is_atom(reason), do: "#{:inet.format_error(reason)} (#{reason})"
+  defp words(reason), do: inspect(reason)
+end

@@ -1,0 +1,105 @@
+defmodule DSPexTelemetry.Endpoint.RendererTest do
+  use ExUnit.Case, async: true
+
+  import DSPexTelemetry.TestInstance
+
+  alias DSPexTelemetry.Endpoint.Renderer
+  alias DSPexTelemetry.Instance
+
+  # Renderings tell the test of themselves and end when it says so.
+  setup do
+    test = self()
+    name = unique_name()
+
+    render = fn what ->
+      send(test, {:rendering, what, self()})
+
+      receive do
+        {:finish, text} -> {:ok, text}
+      end
+    end
+
+    start_supervised!({Renderer, {name, render}})
+    %{name: name, renderer: Registry.whereis_name({Instance.registry(), {:renderer, name}})}
+  end
+
+  defp ask(name, what), do: Task.async(fn -> Renderer.render(name, what, 20_000) end)
+
+  defp rendering(what) do
+    assert_receive {:rendering, ^what, pid}, 10_000
+    pid
+  end
+
+  defp await_waiting(renderer, what, clients) do
+    await("#{clients} clients to wait for #{inspect(what)}", fn ->
+      length(Map.get(:sys.get_state(renderer).waiting, what, [])) == clients
+    end)
+  end
+
+  test "two renderings run at a time, the others in their turn", %{name: name, renderer: renderer} do
+    a = ask(name, :a)
+    rendering_a = rendering(:a)
+    b = ask(name, :b)
+    rendering_b = rendering(:b)
+    c = ask(name, :c)
+    await_waiting(renderer, :c, 1)
+    d = ask(name, :d)
+    await_waiting(renderer, :d, 1)
+    refute_received {:rendering, _what, _pid}
+
+    send(rendering_b, {:finish, "B"})
+    rendering_c = rendering(:c)
+    refute_received {:rendering, :d, _pid}
+    send(rendering_a, {:finish, "A"})
+    send(rendering(:d), {:finish, "D"})
+    send(rendering_c, {:finish, "C"})
+    assert Enum.map([a, b, c, d], &Task.await/1) == Enum.map(~w(A B C D), &{:ok, &1})
+  end
+
+  test "clients that wait for the same share the next rendering, not one that runs already", %{
+    name: name,
+    renderer: renderer
+  } do
+    first = ask(name, :a)
+    first_rendering = rendering(:a)
+    other = ask(name, :b)
+    other_rendering = rendering(:b)
+    late = for _ <- 1..50, do: ask(name, :a)
+    await_waiting(renderer, :a, 50)
+
+    send(first_rendering, {:finish, "early"})
+    assert Task.await(first) == {:ok, "early"}
+    send(rendering(:a), {:finish, "late"})
+    assert Enum.uniq(Task.await_many(late)) == [{:ok, "late"}]
+    send(other_rendering, {:finish, "B"})
+    assert Task.await(other) == {:ok, "B"}
+    refute_received {:rendering, _what, _pid}
+
+    state = :sys.get_state(renderer)
+    assert {state.waiting, state.running, :queue.len(state.queue)} == {%{}, %{}, 0}
+  end
+
+  test "one that is killed fails for those who wait for it, and no other", %{
+    name: name,
+    renderer: renderer
+  } do
+    a = ask(name, :a)
+    rendering_a = rendering(:a)
+    b = ask(name, :b)
+    rendering_b = rendering(:b)
+    c = ask(name, :c)
+    await_waiting(renderer, :c, 1)
+
+    kill(rendering_a)
+    assert Task.await(a) == {:error, :failed}
+    send(rendering_b, {:finish, "B"})
+    send(rendering(:c), {:finish, "C"})
+    assert {Task.await(b), Task.await(c)} == {{:ok, "B"}, {:ok, "C"}}
+  end
+
+  test "a client waits only so long, and never for a renderer that is not there", %{name: name} do
+    assert Renderer.render(name, :a, 1) == {:error, :busy}
+    send(rendering(:a), {:finish, "unheard"})
+    assert Renderer.render(NoSuch.Instance, :a, 20_000) == {:error, :not_running}
+  end
+end

@@ -1,0 +1,157 @@
+# Where Plug is not installed, the few functions of it that DSPexTelemetry.Plug calls are stood in for,
+# and it is compiled against them. Where it is, nothing of this is.
+plug_installed? = Code.ensure_loaded?(Plug.Conn)
+
+unless plug_installed? do
+  defmodule Plug do
+    @callback init(term()) :: term()
+    @callback call(map(), term()) :: map()
+  end
+
+  defmodule Plug.Conn do
+    defstruct method: "GET",
+              path_info: [],
+              script_name: [],
+              query_string: "",
+              req_headers: [],
+              resp_headers: [{"cache-control", "max-age=0, private, must-revalidate"}],
+              resp_body: nil,
+              status: nil,
+              state: :unset,
+              halted: false
+
+    def get_req_header(conn, name), do: for({^name, value} <- conn.req_headers, do: value)
+
+    def merge_resp_headers(conn, headers) do
+      kept = Enum.reject(conn.resp_headers, fn {name, _} -> List.keymember?(headers, name, 0) end)
+      %{conn | resp_headers: kept ++ headers}
+    end
+
+    def send_resp(%{state: :unset} = conn, status, body) when is_integer(status),
+      do: %{conn | status: status, resp_body: IO.iodata_to_binary(body), state: :sent}
+
+    def halt(conn), do: %{conn | halted: true}
+  end
+
+  Code.compile_file("lib/dspex_telemetry/plug.ex")
+end
+
+defmodule DSPexTelemetry.PlugTest do
+  use ExUnit.Case, async: true
+
+  import DSPexTelemetry.TestInstance
+
+  alias DSPexTelemetry.TestCalls
+
+  @plug DSPexTelemetry.Plug
+  @plug_installed plug_installed?
+  @secret "s3cr3t-t0ken"
+
+  defp call(options, fields) do
+    conn = struct!(conn(), fields)
+    # Through `apply`, for the module is not there when this one is compiled.
+    apply(@plug, :call, [conn, apply(@plug, :init, [options])])
+  end
+
+  if @plug_installed do
+    defp conn, do: apply(Plug.Test, :conn, [:get, "/"])
+  else
+    defp conn, do: struct!(Plug.Conn)
+  end
+
+  defp header(conn, name), do: for({^name, value} <- conn.resp_headers, do: value)
+
+  test "answers the paths below the one to which it is forwarded, and halts" do
+    name = start!()
+    method = label("plug")
+    TestCalls.call(method)
+    options = [instance: name, auth: :none]
+
+    for path <- ["metrics", "report.json"], verb <- ["GET", "HEAD"] do
+      conn = call(options, method: verb, path_info: [path], script_name: ["telemetry"])
+      assert {conn.status, conn.state, conn.halted} == {200, :sent, true}
+
+      # The server counts the body for HEAD too, and leaves it out; so does Plug's own test adapter.
+      unless @plug_installed and verb == "HEAD", do: assert(conn.resp_body =~ method)
+      assert header(conn, "cache-control") == ["no-store"]
+      assert [_one] = header(conn, "content-type")
+    end
+
+    assert call(options, path_info: ["health"]).resp_body == ~s({"status":"ok"}\n)
+
+    for {path, status} <- [{[], 404}, {["metrics", "x"], 404}, {["x"], 404}] do
+      conn = call(options, path_info: path)
+      assert {conn.status, conn.halted} == {status, true}
+    end
+
+    conn = call(options, method: "POST", path_info: ["metrics"])
+    assert {conn.status, header(conn, "allow")} == {405, ["GET, HEAD"]}
+  end
+
+  test "passes on the parameters and the headers that matter" do
+    options = [instance: start!(), auth: :none]
+    assert call(options, path_info: ["report.json"], query_string: "window=5m").status == 200
+    assert call(options, path_info: ["report.json"], query_string: "window=5x").status == 400
+
+    conn =
+      call(options,
+        path_info: ["metrics"],
+        req_headers: [{"accept", "application/openmetrics-text"}, {"accept-encoding", "gzip"}]
+      )
+
+    assert header(conn, "content-type") == [
+             "application/openmetrics-text; version=1.0.0; charset=utf-8"
+           ]
+
+    assert header(conn, "content-encoding") == ["gzip"]
+    assert is_binary(:zlib.gunzip(conn.resp_body))
+  end
+
+  test "is about the default instance unless told otherwise" do
+    assert call([auth: :none], path_info: ["health"]).status == 200
+    conn = call([auth: :none, instance: NoSuch.Instance], path_info: ["metrics"])
+    assert conn.status == 503
+  end
+
+  test "lets in who has the secret, and gives nobody else any data" do
+    for {auth, good} <- [
+          {{:bearer, @secret}, "Bearer " <> @secret},
+          {fn -> {:basic, "user", @secret} end, "Basic " <> Base.encode64("user:" <> @secret)}
+        ],
+        path <- ["metrics", "report.json", "health", "nothing"],
+        headers <- [
+          [],
+          [{"authorization", "Bearer wrong"}],
+          [{"authorization", good}, {"authorization", good}]
+        ] do
+      conn = call([auth: auth], path_info: [path], req_headers: headers)
+      assert {conn.status, conn.resp_body, conn.halted} == {401, "unauthorized\n", true}
+      assert [_challenge] = header(conn, "www-authenticate")
+
+      conn = call([auth: auth], path_info: ["metrics"], req_headers: [{"authorization", good}])
+      assert conn.status == 200
+    end
+  end
+
+  test "demands :auth, and refuses options that it does not know, without showing a secret" do
+    for {options, message} <- [
+          {[], ~r/^option :auth must be \{:bearer, token\}/},
+          {[auth: nil], ~r/^option :auth must be/},
+          {[auth: @secret], ~r/^option :auth must be/},
+          {[auth: {:bearer, @secret <> " "}], ~r/^option :auth must be/},
+          {[auth: :none, instance: "name"],
+           ~r/^option :instance must be the name of an instance/},
+          {[auth: :none, token: @secret],
+           ~r/^unknown option :token, allowed are :instance, :auth$/}
+        ] do
+      error = assert_raise ArgumentError, fn -> apply(@plug, :init, [options]) end
+      assert error.message =~ message
+      refute error.message =~ @secret
+    end
+  end
+
+  test "does not call a function when it is initialised, which may be at compile time" do
+    assert %{auth: auth} = apply(@plug, :init, [[auth: fn -> flunk("called") end]])
+    assert is_function(auth, 0)
+  end
+end

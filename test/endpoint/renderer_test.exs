@@ -30,6 +30,9 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
     pid
   end
 
+  defp two_running(name),
+    do: for(what <- [:a, :b], task = ask(name, what), do: {task, rendering(what)})
+
   defp await_waiting(renderer, what, clients) do
     await("#{clients} clients to wait for #{inspect(what)}", fn ->
       length(Map.get(:sys.get_state(renderer).waiting, what, [])) == clients
@@ -37,10 +40,7 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
   end
 
   test "two renderings run at a time, the others in their turn", %{name: name, renderer: renderer} do
-    a = ask(name, :a)
-    rendering_a = rendering(:a)
-    b = ask(name, :b)
-    rendering_b = rendering(:b)
+    [{a, rendering_a}, {b, rendering_b}] = two_running(name)
     c = ask(name, :c)
     await_waiting(renderer, :c, 1)
     d = ask(name, :d)
@@ -60,10 +60,7 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
     name: name,
     renderer: renderer
   } do
-    first = ask(name, :a)
-    first_rendering = rendering(:a)
-    other = ask(name, :b)
-    other_rendering = rendering(:b)
+    [{first, first_rendering}, {other, other_rendering}] = two_running(name)
     late = for _ <- 1..50, do: ask(name, :a)
     await_waiting(renderer, :a, 50)
 
@@ -83,10 +80,7 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
     name: name,
     renderer: renderer
   } do
-    a = ask(name, :a)
-    rendering_a = rendering(:a)
-    b = ask(name, :b)
-    rendering_b = rendering(:b)
+    [{a, rendering_a}, {b, rendering_b}] = two_running(name)
     c = ask(name, :c)
     await_waiting(renderer, :c, 1)
 

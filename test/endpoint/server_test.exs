@@ -34,6 +34,19 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     with {:ok, {ip, port}} <- Server.address(name), do: %{ip: ip, port: port}
   end
 
+  # Renderings tell the test of themselves and end when it says so.
+  defp told_and_held do
+    test = self()
+
+    fn _what ->
+      send(test, {:rendering, self()})
+
+      receive do
+        :finish -> {:ok, "rendered"}
+      end
+    end
+  end
+
   defp process(supervisor, id) do
     Enum.find_value(Supervisor.which_children(supervisor), fn {child, pid, _type, _modules} ->
       if child == id or (is_tuple(child) and elem(child, 0) == id), do: pid
@@ -595,17 +608,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     end
 
     test "whose connection takes too long in all is ended, whatever it is at" do
-      test = self()
-
-      render = fn _what ->
-        send(test, {:rendering, self()})
-
-        receive do
-          :finish -> {:ok, "late"}
-        end
-      end
-
-      {name, supervisor} = serve_with!(render: render, limits: %Limits{connection_ms: 1})
+      {name, supervisor} = serve_with!(render: told_and_held(), limits: %Limits{connection_ms: 1})
       address = address_of(name)
       client = connect!(address)
       :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
@@ -616,17 +619,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     end
 
     test "is told to try again when the rendering takes too long" do
-      test = self()
-
-      render = fn _what ->
-        send(test, {:rendering, self()})
-
-        receive do
-          :finish -> {:ok, "late"}
-        end
-      end
-
-      {name, _supervisor} = serve_with!(render: render, limits: %Limits{rendered_ms: 50})
+      {name, _supervisor} = serve_with!(render: told_and_held(), limits: %Limits{rendered_ms: 50})
       response = request(address_of(name), "GET", "/metrics")
       assert response.status == 503
       assert response.headers["retry-after"] == "1"
@@ -713,17 +706,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
 
   @tag :capture_log
   test "a rendering that is killed gets 500, and the next request works" do
-    test = self()
-
-    render = fn _what ->
-      send(test, {:rendering, self()})
-
-      receive do
-        :finish -> {:ok, "fine"}
-      end
-    end
-
-    {name, _supervisor} = serve_with!(render: render)
+    {name, _supervisor} = serve_with!(render: told_and_held())
     address = address_of(name)
 
     for {act, status} <- [{&Process.exit(&1, :kill), 500}, {&send(&1, :finish), 200}] do

@@ -320,7 +320,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
         [{"authorization", "Basic #{Base.encode64(@token)}"}],
         [{"authorization", "Bearer \xff\x80"}],
         [{"authorization", "Bearer #{@token}"}, {"authorization", "Bearer #{@token}"}],
-        [{"authorization", "Bearer " <> String.duplicate("x", 10_000)}]
+        [{"authorization", "Bearer " <> String.duplicate("x", 7_000)}]
       ]
 
       for path <- ["/metrics", "/report.json", "/health", "/nothing", "/%6detrics"],
@@ -678,6 +678,17 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       await("the idle ones to be gone", fn -> connections(server) == [] end)
       assert request(address, "GET", "/metrics").status == 200
     end
+  end
+
+  test "of many more than are answered, the oldest connections are ended" do
+    {name, supervisor} = serve_with!(limits: %Limits{clients: 3})
+    address = address_of(name)
+    server = process(supervisor, Server)
+    old = for _ <- 1..20, do: connect!(address)
+    await("the surplus to be ended", fn -> length(connections(server)) <= 6 end)
+    for client <- old, do: :gen_tcp.close(client)
+    await("all to be gone", fn -> connections(server) == [] end)
+    assert request(address, "GET", "/metrics").status == 200
   end
 
   test "what fails inside gets 500 and no word about it, and the next request works" do

@@ -4,8 +4,10 @@ defmodule DSPexTelemetry.Endpoint.Limits do
   # shorter times.
 
   @typedoc """
-    * `:clients` - how many connections are answered at a time; those beyond get 503
-    * `:header_bytes`, `:uri_bytes` - beyond which 413 and 414 are answered
+    * `:clients` - how many connections are answered at a time; those beyond get 503, and of more than
+      twice as many the oldest are ended
+    * `:header_bytes`, `:uri_bytes` - beyond which 413 and 414 are answered; httpd takes 16 bytes of
+      memory for each
     * `:headers_s` - seconds for the request to arrive
     * `:rendered_ms` - milliseconds that a request waits for its rendering before it gets 503
     * `:sent_ms` - milliseconds for a client to take the answer
@@ -23,7 +25,7 @@ defmodule DSPexTelemetry.Endpoint.Limits do
 
   # The last is more than those before it together, the headers and the body being sent by themselves.
   defstruct clients: 250,
-            header_bytes: 16_384,
+            header_bytes: 8_192,
             uri_bytes: 2_048,
             headers_s: 10,
             rendered_ms: 10_000,

@@ -197,21 +197,27 @@ defmodule DSPexTelemetry.Endpoint.Server do
     end
   end
 
-  # httpd itself bounds the time of the headers and, by our socket options, of each sending.
+  # httpd itself bounds the time of the headers and, by our socket options, of each sending; it has no
+  # bound for both together, nor for how many connections send nothing.
   defp end_old_connections(%{httpd: nil} = state), do: state
 
   defp end_old_connections(state) do
     now = Instance.now_ms()
-    limit = state.limits.connection_ms
+    %{connection_ms: limit_ms, clients: clients} = state.limits
 
     seen_ms =
       for {_id, pid, _type, _modules} <- connections(state.httpd), into: %{} do
         {pid, Map.get(state.seen_ms, pid, now)}
       end
 
-    for {pid, since} <- seen_ms, now - since > limit do
-      Process.exit(pid, if(now - since > 2 * limit, do: :kill, else: {:shutdown, :too_slow}))
+    for {pid, since} <- seen_ms, now - since > limit_ms do
+      Process.exit(pid, if(now - since > 2 * limit_ms, do: :kill, else: {:shutdown, :too_slow}))
     end
+
+    youngest_first = Enum.sort_by(seen_ms, fn {_pid, since} -> -since end)
+
+    for {pid, _since} <- Enum.drop(youngest_first, 2 * clients),
+        do: Process.exit(pid, {:shutdown, :too_many})
 
     %{state | seen_ms: seen_ms}
   end

@@ -34,5 +34,15 @@ defmodule DSPexTelemetry.Endpoint.Rendering do
     do: DSPexTelemetry.report(format: :json, window: window, instance: instance)
 
   defp encode(content, :identity), do: IO.iodata_to_binary(content)
-  defp encode(content, :gzip), do: :zlib.gzip(content)
+
+  # At the lowest level: a third of the default's time, for a fifth more bytes (20,000 series, 45 MB
+  # of text).
+  defp encode(content, :gzip) do
+    zlib = :zlib.open()
+    :ok = :zlib.deflateInit(zlib, 1, :deflated, 16 + 15, 8, :default)
+    compressed = :zlib.deflate(zlib, content, :finish)
+    :ok = :zlib.deflateEnd(zlib)
+    :ok = :zlib.close(zlib)
+    IO.iodata_to_binary(compressed)
+  end
 end

@@ -127,7 +127,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
     wanted = with 0 <- state.http.port, do: :atomics.get(state.started, 2)
 
     with {:ok, port} <- listenable(state.http.ip, wanted),
-         {:ok, port, httpd} <- start_httpd(state, port) do
+         {:ok, port, httpd} <- start_httpd(state, port, tries(wanted)) do
       :atomics.put(state.started, 2, port)
       publish(state, {state.http.ip, port})
       {:ok, %{state | httpd: httpd, listening_since_ms: Instance.now_ms()}}
@@ -147,21 +147,22 @@ defmodule DSPexTelemetry.Endpoint.Server do
     end
   end
 
-  defp start_httpd(state, port, tries \\ @free_ports_tried) do
+  # A free port may be taken by somebody before httpd has it, and then another will do.
+  defp tries(0), do: @free_ports_tried
+  defp tries(_wanted), do: 1
+
+  defp start_httpd(state, port, tries) do
     configuration = Httpd.configuration(state.http.ip, port, state.config, state.limits)
 
-    with {:ok, supervisor} <- :inets.start(:httpd, configuration, :stand_alone) do
-      {:ok, port, watched(supervisor)}
-    else
-      {:error, reason} ->
-        # Somebody took the free port in between.
-        with true <- state.http.port == 0 and tries > 1,
-             {:ok, port} <- listenable(state.http.ip, 0) do
-          start_httpd(state, port, tries - 1)
-        else
-          _no_other_port -> {:error, reason}
-        end
+    case :inets.start(:httpd, configuration, :stand_alone) do
+      {:ok, supervisor} -> {:ok, port, watched(supervisor)}
+      {:error, _taken} when tries > 1 -> start_httpd_elsewhere(state, tries - 1)
+      {:error, reason} -> {:error, reason}
     end
+  end
+
+  defp start_httpd_elsewhere(state, tries) do
+    with {:ok, port} <- listenable(state.http.ip, 0), do: start_httpd(state, port, tries)
   end
 
   # httpd's acceptor ends normally, and for good, after some errors of its socket, and its instance

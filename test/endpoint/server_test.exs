@@ -266,6 +266,21 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       assert pid(name) == instance
     end
 
+    test "may lose its supervisor, and recording does not notice" do
+      name = serve!()
+      address = address!(name)
+      instance = pid(name)
+      # It has a connection to end first.
+      :ok = :gen_tcp.send(connect!(address), "GET /metrics HTTP/1.1\r\n")
+
+      for _ <- 1..2 do
+        kill_child(name, Endpoint.Supervisor)
+        listens_again(name)
+        assert address!(name) == address
+        assert pid(name) == instance
+      end
+    end
+
     test "listens again after the instance itself was killed" do
       name = serve!()
       address = address!(name)

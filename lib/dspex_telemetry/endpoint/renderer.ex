@@ -6,28 +6,35 @@ defmodule DSPexTelemetry.Endpoint.Renderer do
 
   use GenServer
 
+  alias DSPexTelemetry.Endpoint
   alias DSPexTelemetry.Endpoint.Rendering
   alias DSPexTelemetry.Instance
 
   @at_once 2
 
-  def start_link({name, render}),
-    do: GenServer.start_link(__MODULE__, render, name: via(name))
+  def start_link({_name, _render} = arguments), do: GenServer.start_link(__MODULE__, arguments)
 
   @doc "Has something rendered, and waits for it."
   @spec render(atom(), Rendering.what(), pos_integer()) :: Rendering.result()
   def render(name, what, patience_ms) do
-    GenServer.call(via(name), {:render, what}, patience_ms)
+    GenServer.call(
+      {:via, Registry, {Instance.registry(), key(name)}},
+      {:render, what},
+      patience_ms
+    )
   catch
     :exit, {:timeout, _call} -> {:error, :busy}
     # It is being restarted, or stopped.
     :exit, _reason -> {:error, :not_running}
   end
 
-  defp via(name), do: {:via, Registry, {Instance.registry(), {:renderer, name}}}
+  defp key(name), do: {:renderer, name}
 
   @impl true
-  def init(render), do: {:ok, %{render: render, queue: :queue.new(), waiting: %{}, running: %{}}}
+  def init({name, render}) do
+    :ok = Endpoint.Supervisor.register(key(name))
+    {:ok, %{render: render, queue: :queue.new(), waiting: %{}, running: %{}}}
+  end
 
   @impl true
   def handle_call({:render, what}, from, state) do

@@ -7,6 +7,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
 
   require Logger
 
+  alias DSPexTelemetry.Endpoint
   alias DSPexTelemetry.Endpoint.Httpd
   alias DSPexTelemetry.Instance
 
@@ -43,7 +44,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
   def init(arguments) do
     # httpd's supervisor is linked to us.
     Process.flag(:trap_exit, true)
-    {:ok, _registry} = Registry.register(Instance.registry(), key(arguments.config.instance), nil)
+    :ok = Endpoint.Supervisor.register(key(arguments.config.instance))
     Process.send_after(self(), :watch, @watch_ms)
 
     state =

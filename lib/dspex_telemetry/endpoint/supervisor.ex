@@ -5,6 +5,7 @@ defmodule DSPexTelemetry.Endpoint.Supervisor do
 
   use Supervisor
 
+  alias DSPexTelemetry.Instance
   alias DSPexTelemetry.Endpoint.{Limits, Renderer, Rendering, Server}
 
   # Whoever kills a process a thousand times a second means it. The processes do not fail that often by
@@ -37,5 +38,26 @@ defmodule DSPexTelemetry.Endpoint.Supervisor do
     ]
 
     Supervisor.init(children, strategy: :one_for_one, max_restarts: @max_restarts, max_seconds: 1)
+  end
+
+  @doc """
+  Makes the calling process known under a key of the registry.
+
+  If its supervisor was killed, the process before may not have ended yet, but it will, having lost its
+  supervisor too: it is waited for, since a start that fails would in the end be the instance's.
+  """
+  @spec register(term()) :: :ok
+  def register(key) do
+    case Registry.register(Instance.registry(), key, nil) do
+      {:ok, _partition} ->
+        :ok
+
+      {:error, {:already_registered, pid}} ->
+        monitor = Process.monitor(pid)
+
+        receive do
+          {:DOWN, ^monitor, :process, ^pid, _reason} -> register(key)
+        end
+    end
   end
 end

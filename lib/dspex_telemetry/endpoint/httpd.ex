@@ -7,7 +7,7 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
 
   require Record
 
-  alias DSPexTelemetry.Endpoint
+  alias DSPexTelemetry.{Endpoint, Instance}
   alias DSPexTelemetry.Endpoint.Limits
 
   Record.defrecordp(:mod, Record.extract(:mod, from_lib: "inets/include/httpd.hrl"))
@@ -51,14 +51,42 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
     {config, limits} = :httpd_util.lookup(mod(mod, :config_db), :dspex_telemetry)
     {status, headers, body} = mod |> request() |> Endpoint.respond(config)
 
-    # Sending to a client that does not read ends. httpd takes no socket options where it listens on a
-    # given port; its own answers are short enough for the buffers of the system.
-    _ = :inet.setopts(socket, send_timeout: limits.sent_ms, send_timeout_close: true)
-
     body = IO.iodata_to_binary(body)
     head = [code: status, content_length: Integer.to_charlist(byte_size(body))]
     headers = for {name, value} <- headers, do: {to_charlist(name), to_charlist(value)}
-    {:break, [response: {:response, head ++ headers, if(method == 'HEAD', do: [], else: body)}]}
+    body = if method == 'HEAD', do: [], else: {&send_body/3, [socket, body, limits.sent_ms]}
+    {:break, [response: {:response, head ++ headers, body}]}
+  end
+
+  # The driver of a socket takes any amount at once, and closing waits for it as long as the client takes
+  # a little now and then. So the body goes in pieces, each of which waits until most of those before it
+  # are gone, and what is left after the time is thrown away.
+  @piece 65_536
+
+  defp send_body(socket, body, within_ms) do
+    with :ok <- send_pieces(socket, body, Instance.now_ms() + within_ms) do
+      :sent
+    else
+      {:error, _reason} ->
+        _ = :inet.setopts(socket, linger: {true, 0})
+        :close
+    end
+  end
+
+  # The last, empty one waits for those before it.
+  defp send_pieces(socket, <<>>, end_ms), do: send_piece(socket, <<>>, end_ms)
+
+  defp send_pieces(socket, body, end_ms) do
+    size = min(@piece, byte_size(body))
+    <<piece::binary-size(size), rest::binary>> = body
+    with :ok <- send_piece(socket, piece, end_ms), do: send_pieces(socket, rest, end_ms)
+  end
+
+  defp send_piece(socket, piece, end_ms) do
+    left_ms = max(end_ms - Instance.now_ms(), 0)
+
+    with :ok <- :inet.setopts(socket, send_timeout: left_ms, send_timeout_close: true),
+         do: :gen_tcp.send(socket, piece)
   end
 
   defp request(mod(method: method, request_uri: uri, parsed_header: headers)) do

@@ -23,7 +23,7 @@ defmodule DSPexTelemetry.Endpoint.Limits do
           connection_ms: pos_integer()
         }
 
-  # The last is more than those before it together, the headers and the body being sent by themselves.
+  # The last is more than those before it together.
   defstruct clients: 250,
             header_bytes: 8_192,
             uri_bytes: 2_048,

@@ -199,8 +199,8 @@ defmodule DSPexTelemetry.Endpoint.Server do
     end
   end
 
-  # httpd itself bounds the time of the headers and, by our socket options, of each sending; it has no
-  # bound for both together, nor for how many connections send nothing.
+  # Every step of a connection has its time; this is for those that httpd should forget about, and for
+  # connections beyond what is answered, which it does not count.
   defp end_old_connections(%{httpd: nil} = state), do: state
 
   defp end_old_connections(state) do

@@ -60,16 +60,13 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
 
   # The driver of a socket takes any amount at once, and closing waits for it as long as the client takes
   # a little now and then. So the body goes in pieces, each of which waits until most of those before it
-  # are gone, and what is left after the time is thrown away.
+  # are gone.
   @piece 65_536
 
   defp send_body(socket, body, within_ms) do
-    with :ok <- send_pieces(socket, body, Instance.now_ms() + within_ms) do
-      :sent
-    else
-      {:error, _reason} ->
-        _ = :inet.setopts(socket, linger: {true, 0})
-        :close
+    case send_pieces(socket, body, Instance.now_ms() + within_ms) do
+      :ok -> :sent
+      {:error, _reason} -> :close
     end
   end
 
@@ -85,6 +82,7 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
   defp send_piece(socket, piece, end_ms) do
     left_ms = max(end_ms - Instance.now_ms(), 0)
 
+    # Closing at the timeout throws away what is left.
     with :ok <- :inet.setopts(socket, send_timeout: left_ms, send_timeout_close: true),
          do: :gen_tcp.send(socket, piece)
   end

@@ -31,7 +31,7 @@ defmodule DSPexTelemetry.MixProject do
 
   def application do
     [
-      extra_applications: [:crypto, :inets, :logger],
+      extra_applications: [:crypto, :inets, :logger, :public_key, :ssl],
       mod: {DSPexTelemetry.Application, []}
     ]
   end

@@ -18,11 +18,13 @@ defmodule DSPexTelemetry.Info do
     * `:signals_dropped` - alerts for which there was no room; see `DSPexTelemetry.Alert`
     * `:spikes_untracked` - errors of methods for which there was no room when spikes were looked for
     * `:panics` - recordings of the whole VM that ended in a panic in Rust: a bug, so always 0
+    * `:push` - with option `:push`: how many pushes were a `:success` or a `:failure`, `:last_success_unix_ms`
+      and, while they fail, `:outage_since_unix_ms`; see `DSPexTelemetry.Push`. `nil` without.
     * `:memory_bytes` - of the instance: what its series and slices have allocated, added up, and what references
       and worker ids take by their number and length. The caches of schedulers are not in it.
   """
 
-  alias DSPexTelemetry.{Instance, Native}
+  alias DSPexTelemetry.{Instance, Native, Push}
 
   defstruct [
     :instance,
@@ -37,6 +39,7 @@ defmodule DSPexTelemetry.Info do
     :signals_dropped,
     :spikes_untracked,
     :panics,
+    :push,
     :memory_bytes
   ]
 
@@ -69,6 +72,7 @@ defmodule DSPexTelemetry.Info do
           signals_dropped: non_neg_integer(),
           spikes_untracked: non_neg_integer(),
           panics: non_neg_integer(),
+          push: Push.status() | nil,
           memory_bytes: non_neg_integer()
         }
 
@@ -90,6 +94,7 @@ defmodule DSPexTelemetry.Info do
       signals_dropped: info.signals_dropped,
       spikes_untracked: info.spikes_untracked,
       panics: Native.panics(),
+      push: Push.status(handle),
       memory_bytes: info.memory_bytes
     )
   end

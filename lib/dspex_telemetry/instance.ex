@@ -7,7 +7,7 @@ defmodule DSPexTelemetry.Instance do
 
   require Logger
 
-  alias DSPexTelemetry.{Catalogue, Definition, Handler, HandlerJanitor, Native, Options}
+  alias DSPexTelemetry.{Catalogue, Definition, Handler, HandlerJanitor, Native, Options, Push}
 
   @registry DSPexTelemetry.Registry
 
@@ -17,7 +17,8 @@ defmodule DSPexTelemetry.Instance do
           plans: %{[atom()] => Native.plan()},
           options: Options.t(),
           started_at_ms: integer(),
-          summarised_until_ms: :atomics.atomics_ref()
+          summarised_until_ms: :atomics.atomics_ref(),
+          push: :atomics.atomics_ref() | nil
         }
 
   @doc "The registry in which instances are found by name."
@@ -108,7 +109,8 @@ defmodule DSPexTelemetry.Instance do
           plans: Map.new(Enum.zip(Enum.map(Catalogue.events(), & &1.name), plans)),
           options: options,
           started_at_ms: started_at_ms,
-          summarised_until_ms: summarised_until_ms
+          summarised_until_ms: summarised_until_ms,
+          push: Push.new_status(options)
         }
 
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)

@@ -11,6 +11,7 @@ defmodule DSPexTelemetry.InstanceSupervisor do
     Instance,
     Options,
     PerformanceMonitor,
+    Push,
     UsageAnalytics
   }
 
@@ -22,12 +23,10 @@ defmodule DSPexTelemetry.InstanceSupervisor do
 
   @impl true
   def init(options) do
-    children = [
-      {Instance, options},
-      {Dispatcher, options},
-      {PerformanceMonitor, options},
-      {UsageAnalytics, options}
-    ]
+    children =
+      [{Instance, options}] ++
+        push(options) ++
+        [{Dispatcher, options}, {PerformanceMonitor, options}, {UsageAnalytics, options}]
 
     Supervisor.init(children ++ endpoint(options), strategy: :rest_for_one)
   end
@@ -38,4 +37,8 @@ defmodule DSPexTelemetry.InstanceSupervisor do
   defp endpoint(options) do
     [{Endpoint.Supervisor, %{options: options, started: Endpoint.Server.new_started()}}]
   end
+
+  # Before the others, as its last push may take a while: if one of them starts again, it goes on.
+  defp push(%{push: nil}), do: []
+  defp push(options), do: [{Push, options}]
 end

@@ -29,6 +29,76 @@ defmodule DSPexTelemetry.Options do
     ]
   ]
 
+  @push [
+    url: [
+      type: :url,
+      doc:
+        "Where to: a Pushgateway with the job and what else groups its metrics, such as " <>
+          "`http://gateway:9091/metrics/job/my_app/instance/host-1`, or what imports Prometheus' text " <>
+          "format, such as `http://victoria:8428/api/v1/import/prometheus?extra_label=job=my_app`."
+    ],
+    interval: [
+      type: {:integer, 10, 86_400_000},
+      default: 15_000,
+      doc: "Milliseconds from one push to the next."
+    ],
+    timeout: [
+      type: {:integer, 10, 600_000},
+      default: 10_000,
+      doc: "Milliseconds that a push may take, from rendering to the answer."
+    ],
+    method: [
+      type: {:in, [:auto, :put, :post]},
+      default: :auto,
+      doc:
+        "HTTP method. `:auto` is `PUT` where the address has `/metrics/job/` in it, as a Pushgateway then " <>
+          "replaces all that it had of the group, and `POST` elsewhere."
+    ],
+    auth: [
+      type: :auth,
+      default: nil,
+      secret: true,
+      doc:
+        "`{:bearer, token}` or `{:basic, user, password}`, sent as `Authorization`. A function without " <>
+          "arguments that returns one of them is called for each push. Give it with `https` addresses."
+    ],
+    headers: [
+      type: :headers,
+      default: [],
+      secret: true,
+      doc:
+        "More headers, such as `[{\"x-scope-orgid\", \"tenant\"}]`, or a function without arguments " <>
+          "that returns them and is called for each push."
+    ],
+    gzip: [
+      type: :boolean,
+      default: true,
+      doc: "Whether the text is compressed. A Pushgateway before 1.5 does not understand that."
+    ],
+    cacertfile: [
+      type: :path,
+      default: nil,
+      doc:
+        "PEM file with the CA certificates that verify an `https` server; `nil` takes the system's."
+    ],
+    retry_floor: [
+      type: {:integer, 1, 3_600_000},
+      default: 500,
+      doc: "Milliseconds that a push that failed is at least retried after."
+    ],
+    retry_ceiling: [
+      type: {:integer, 1, 3_600_000},
+      default: 30_000,
+      doc: "Milliseconds that it is at most retried after; see `DSPexTelemetry.Push`."
+    ],
+    stop_timeout: [
+      type: {:integer, 0, 60_000},
+      default: 5_000,
+      doc:
+        "Milliseconds that the last push, when the instance stops in order, may take; 0 makes none."
+    ]
+  ]
+
   @table [
     name: [
       type: :name,
@@ -183,6 +253,13 @@ defmodule DSPexTelemetry.Options do
       type: {:group, @http},
       default: nil,
       doc: "Where metrics, health and reports are served over HTTP; `nil` serves them nowhere."
+    ],
+    push: [
+      type: {:group, @push},
+      default: nil,
+      doc:
+        "Where metrics are pushed to, if nobody can come and scrape them; `nil` pushes nowhere. See " <>
+          "`DSPexTelemetry.Push`."
     ]
   ]
 
@@ -246,7 +323,23 @@ defmodule DSPexTelemetry.Options do
           usage_save_interval: pos_integer(),
           http:
             %{port: :inet.port_number(), ip: :inet.ip_address(), auth: DSPexTelemetry.Auth.t()}
-            | nil
+            | nil,
+          push: push() | nil
+        }
+
+  @typedoc "What `:push` has."
+  @type push :: %{
+          url: String.t(),
+          interval: pos_integer(),
+          timeout: pos_integer(),
+          method: :auto | :put | :post,
+          auth: DSPexTelemetry.Auth.t(),
+          headers: [{String.t(), String.t()}] | (() -> [{String.t(), String.t()}]),
+          gzip: boolean(),
+          cacertfile: String.t() | nil,
+          retry_floor: pos_integer(),
+          retry_ceiling: pos_integer(),
+          stop_timeout: non_neg_integer()
         }
 
   @doc """
@@ -339,6 +432,11 @@ defmodule DSPexTelemetry.Options do
     end
 
     options
+  end
+
+  defp check_together!(%{push: %{retry_floor: floor, retry_ceiling: ceiling}})
+       when ceiling < floor do
+    refuse!([:push, :retry_ceiling], ceiling, "at least key :retry_floor, which is #{floor}")
   end
 
   defp check_together!(options), do: options

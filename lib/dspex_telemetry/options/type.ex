@@ -3,14 +3,17 @@ defmodule DSPexTelemetry.Options.Type do
   # The types in the tables of options: their names and what they allow, in words, and the check.
 
   alias DSPexTelemetry.{Auth, Catalogue}
+  alias DSPexTelemetry.Push.{Address, Headers}
 
   @type t ::
           :auth
           | :boolean
           | :buckets
+          | :headers
           | :ip
           | :name
           | :path
+          | :url
           | {:group, keyword()}
           | {:in, [atom()]}
           | {:integer, integer(), integer()}
@@ -21,9 +24,11 @@ defmodule DSPexTelemetry.Options.Type do
   def name(:auth), do: "tuple, atom or function"
   def name(:boolean), do: "boolean"
   def name(:buckets), do: "map"
+  def name(:headers), do: "list or function"
   def name(:ip), do: "tuple"
   def name(:name), do: "atom"
   def name(:path), do: "string"
+  def name(:url), do: "string"
   def name({:group, _table}), do: "keyword list"
   def name({:in, _atoms}), do: "atom"
   def name({:integer, _low, _high}), do: "integer"
@@ -32,6 +37,8 @@ defmodule DSPexTelemetry.Options.Type do
   @doc "What is allowed, to follow \"must be\"."
   @spec allowed(t()) :: String.t()
   def allowed(:auth), do: Auth.allowed()
+  def allowed(:url), do: Address.allowed()
+  def allowed(:headers), do: Headers.allowed()
   def allowed(:name), do: "an atom such as MyApp.Telemetry"
   def allowed(:boolean), do: "true or false"
   def allowed(:path), do: "a path as a string without zero bytes, or nil"
@@ -71,11 +78,18 @@ defmodule DSPexTelemetry.Options.Type do
     end)
   end
 
+  def cast(:url, value) do
+    if Address.valid?(value),
+      do: {:ok, value},
+      else: {:error, allowed(:url), Address.redact(value)}
+  end
+
   def cast(type, value) do
     if valid?(type, value), do: {:ok, value}, else: {:error, allowed(type)}
   end
 
   defp valid?(:auth, value), do: Auth.valid?(value)
+  defp valid?(:headers, value), do: Headers.valid?(value)
   defp valid?(:name, value), do: is_atom(value) and value not in [nil, true, false]
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?(:path, nil), do: true

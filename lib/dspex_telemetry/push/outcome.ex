@@ -1,0 +1,99 @@
+defmodule DSPexTelemetry.Push.Outcome do
+  @moduledoc false
+  # What became of a push: what httpc says, in words, and when to try again.
+
+  @shown_characters 200
+
+  @typedoc """
+  `retry` says whether trying again may help before the metrics have changed; `after_ms` how long the
+  server wants to be left alone.
+  """
+  @type failure :: %{reason: String.t(), retry: boolean(), after_ms: non_neg_integer()}
+  @type t :: :ok | {:error, failure()}
+
+  @doc "A failure that is tried again."
+  @spec failure(String.t()) :: {:error, failure()}
+  def failure(reason), do: {:error, %{reason: reason, retry: true, after_ms: 0}}
+
+  @doc """
+  The outcome of httpc's result. `secrets` are not shown if the server sends them back; `now` is the
+  time in seconds since 1970.
+  """
+  @spec of(term(), [String.t()], integer()) :: t()
+  def of({{_version, status, _phrase}, _headers, _body}, _secrets, _now) when status in 200..299,
+    do: :ok
+
+  def of({{_version, status, _phrase}, headers, body}, secrets, now) do
+    {:error,
+     %{
+       reason: "the server answers #{status}#{excerpt(body, secrets)}",
+       retry: status in [408, 429] or status >= 500,
+       after_ms: if(status in [429, 503], do: retry_after_ms(headers, now), else: 0)
+     }}
+  end
+
+  def of({:error, reason}, _secrets, _now), do: failure(words(reason))
+
+  # The first line, which is where servers say what is wrong.
+  defp excerpt(body, secrets) do
+    if String.valid?(body) do
+      line = body |> hide(secrets) |> String.trim() |> String.split(["\r", "\n"]) |> hd()
+      line = String.replace(line, ~r/[^[:print:]]/u, " ")
+      if line == "", do: "", else: ": " <> String.slice(line, 0, @shown_characters)
+    else
+      ""
+    end
+  end
+
+  defp hide(text, secrets), do: Enum.reduce(secrets, text, &String.replace(&2, &1, "[hidden]"))
+
+  # Seconds, or a date.
+  defp retry_after_ms(headers, now) do
+    with {_name, value} <- List.keyfind(headers, 'retry-after', 0),
+         seconds when is_integer(seconds) <- seconds(value, now) do
+      max(seconds, 0) * 1_000
+    else
+      _absent_or_unreadable -> 0
+    end
+  end
+
+  defp seconds(value, now) do
+    text = to_string(value)
+    if text =~ ~r/\A[0-9]{1,9}\z/, do: String.to_integer(text), else: until(value, now)
+  end
+
+  defp until(value, now) do
+    with {{_, _, _}, {_, _, _}} = date <- :httpd_util.convert_request_date(value),
+         {:ok, date} <- NaiveDateTime.from_erl(date) do
+      date |> DateTime.from_naive!("Etc/UTC") |> DateTime.to_unix() |> Kernel.-(now)
+    else
+      _no_date -> nil
+    end
+  end
+
+  # Only what is known to hold no header and no option is put into words.
+  defp words({:failed_connect, details}), do: ("no connection: " <> details) |> cause() |> words()
+  defp words({:tls_alert, {alert, _details}}), do: "TLS #{spaced(alert)}"
+  defp words({:eoptions, {:options, {:cacertfile, _path, _error}}}), do: unreadable()
+  defp words({:options, {:cacertfile, _path, _error}}), do: unreadable()
+  defp words({:could_not_parse_as_http, _data}), do: "the answer is no HTTP"
+  defp words(:socket_closed_remotely), do: "the server closed the connection"
+  defp words(:nxdomain), do: "no address of that name"
+  defp words(:timeout), do: "timeout"
+  defp words(reason) when is_atom(reason), do: reason |> :inet.format_error() |> to_string()
+  defp words({:shutdown, reason}), do: words(reason)
+  defp words({reason, _details}) when is_atom(reason), do: spaced(reason)
+  defp words(_other), do: "httpc failed"
+
+  defp unreadable, do: "the :cacertfile cannot be read"
+
+  # A name is tried with both families: the one that has an address tells more.
+  defp cause(details) do
+    reasons = for {family, _options, reason} <- details, family in [:inet6, :inet], do: reason
+
+    Enum.find(reasons, &match?({:tls_alert, _details}, &1)) ||
+      Enum.find(reasons, :nxdomain, &(&1 != :nxdomain))
+  end
+
+  defp spaced(atom), do: atom |> Atom.to_string() |> String.replace("_", " ")
+end

@@ -146,7 +146,7 @@ defmodule DSPexTelemetry.Push do
         options: options.push
       },
       status: Instance.fetch!(name).push,
-      # `:idle`, `{:pushing, pid, connection or nil, timer}` or `{:backing_off, timer}`
+      # `:idle`, `{:pushing, pid, timer}` or `{:backing_off, timer}`
       phase: :idle,
       # Whether an interval has begun while a push was under way.
       again: false,
@@ -162,7 +162,7 @@ defmodule DSPexTelemetry.Push do
 
     case state.phase do
       :idle -> {:noreply, push(state)}
-      {:pushing, _pid, _connection, _timer} -> {:noreply, %{state | again: true}}
+      {:pushing, _pid, _timer} -> {:noreply, %{state | again: true}}
       # The try that is to come sends what this one would.
       {:backing_off, _timer} -> {:noreply, state}
     end
@@ -171,21 +171,12 @@ defmodule DSPexTelemetry.Push do
   def handle_info(:retry, %{phase: {:backing_off, _timer}} = state),
     do: {:noreply, push(%{state | phase: :idle})}
 
-  def handle_info({:connection, pid, connection}, %{phase: {:pushing, pid, _, timer}} = state),
-    do: {:noreply, %{state | phase: {:pushing, pid, connection, timer}}}
-
-  # Too late: its attempt is over.
-  def handle_info({:connection, _pid, connection}, state) do
-    Process.exit(connection, :kill)
-    {:noreply, state}
-  end
-
-  def handle_info({:overdue, pid}, %{phase: {:pushing, pid, connection, _timer}} = state) do
-    Attempt.kill(pid, connection)
+  def handle_info({:overdue, pid}, %{phase: {:pushing, pid, _timer}} = state) do
+    kill(pid)
     {:noreply, go_on(state, note(state, Outcome.failure("timeout")))}
   end
 
-  def handle_info({:EXIT, pid, reason}, %{phase: {:pushing, pid, _connection, timer}} = state) do
+  def handle_info({:EXIT, pid, reason}, %{phase: {:pushing, pid, timer}} = state) do
     Process.cancel_timer(timer)
     {:noreply, go_on(state, note(state, outcome(reason)))}
   end
@@ -202,7 +193,7 @@ defmodule DSPexTelemetry.Push do
   defp orderly?(reason), do: reason in [:normal, :shutdown]
 
   # First whatever is under way, lest the server have it after the last one.
-  defp push_last(%{phase: {:pushing, _pid, _connection, _timer}} = state, deadline),
+  defp push_last(%{phase: {:pushing, _pid, _timer}} = state, deadline),
     do: state |> await(deadline) |> push_last(deadline)
 
   defp push_last(state, deadline) do
@@ -210,19 +201,16 @@ defmodule DSPexTelemetry.Push do
       do: state |> push() |> await(deadline)
   end
 
-  defp await(%{phase: {:pushing, pid, connection, timer}} = state, deadline) do
+  defp await(%{phase: {:pushing, pid, timer}} = state, deadline) do
     receive do
       {:EXIT, ^pid, reason} ->
         Process.cancel_timer(timer)
         note(state, outcome(reason))
         %{state | phase: :idle}
-
-      {:connection, ^pid, connection} ->
-        await(%{state | phase: {:pushing, pid, connection, timer}}, deadline)
     after
       max(deadline - now_ms(), 0) ->
-        Attempt.kill(pid, connection)
-        note(state, Outcome.failure("timeout"))
+        kill(pid)
+        if state.job.options.stop_timeout > 0, do: note(state, Outcome.failure("timeout"))
         %{state | phase: :idle}
     end
   end
@@ -237,7 +225,12 @@ defmodule DSPexTelemetry.Push do
   defp push(%{job: job} = state) do
     pid = Attempt.start_link(job)
     timer = Process.send_after(self(), {:overdue, pid}, job.options.timeout)
-    %{state | phase: {:pushing, pid, nil, timer}, again: false}
+    %{state | phase: {:pushing, pid, timer}, again: false}
+  end
+
+  defp kill(pid) do
+    Process.unlink(pid)
+    Process.exit(pid, :kill)
   end
 
   defp go_on(%{again: true} = state, :ok), do: push(state)

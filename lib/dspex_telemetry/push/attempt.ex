@@ -3,15 +3,22 @@ defmodule DSPexTelemetry.Push.Attempt do
   # One push, in a process of its own: it renders the metrics at the moment they are sent, and waits for
   # the answer. So whoever started it is never busy, and its memory goes with it.
   #
-  # The request is made by `httpc`, in a process of its own too. That process calls the function that
-  # provides the body, and so is known by its pid: httpc bounds neither the length of an answer nor how
-  # long sending may take, so both are watched from outside, and the process is killed if it must be.
+  # The request is made by `httpc`, which has a process for the connection too. Of some things that httpc
+  # does it cannot be told not to; these are watched from here:
+  #
+  #   * It bounds neither how long an answer may be nor how long sending may take. The process that has the
+  #     connection calls the function that provides the body, and so becomes known; it is killed if the
+  #     answer gets too long, or when this process ends, at the latest after `:timeout`.
+  #   * It answers a 503 whose `Retry-After` is below 100 seconds by sending the same request again after
+  #     that time, and tells nobody. Its manager, of which every attempt has its own, is told about that
+  #     by the connection's process. So it is suspended before the body is sent, and looked into at the end.
 
   alias DSPexTelemetry.{Auth, Exposition}
   alias DSPexTelemetry.Push.{Address, Outcome, TLS}
 
   @longest_answer_bytes 1_048_576
   @watch_interval_ms 10
+  @longest_end_ms 1_000
 
   @type job :: %{
           render: (() -> iodata()),
@@ -20,27 +27,16 @@ defmodule DSPexTelemetry.Push.Attempt do
         }
 
   @doc """
-  Starts an attempt, linked to the caller. The caller gets `{:connection, attempt, pid}` when a connection
-  stands, and an exit signal of reason `{:shutdown, {:pushed, outcome}}` at the end.
+  Starts an attempt, linked to the caller, who gets an exit signal of reason `{:shutdown, {:pushed, outcome}}`
+  at the end. If it is killed, its connection is closed too.
   """
   @spec start_link(job()) :: pid()
-  def start_link(job) do
-    owner = self()
-    spawn_link(fn -> exit({:shutdown, {:pushed, run(job, owner)}}) end)
-  end
-
-  @doc "Ends an attempt and its connection, whatever they do."
-  @spec kill(pid(), pid() | nil) :: :ok
-  def kill(attempt, connection) do
-    Process.unlink(attempt)
-    for pid <- [attempt, connection], pid != nil, do: Process.exit(pid, :kill)
-    :ok
-  end
+  def start_link(job), do: spawn_link(fn -> exit({:shutdown, {:pushed, run(job)}}) end)
 
   # Whatever is raised or thrown on the way ends here and in words, as errors of httpc show the
   # request with its secrets.
-  defp run(job, owner) do
-    push(job, owner)
+  defp run(job) do
+    push(job)
   rescue
     exception -> Outcome.failure("#{inspect(exception.__struct__)} was raised")
   catch
@@ -48,20 +44,19 @@ defmodule DSPexTelemetry.Push.Attempt do
     _kind, _reason -> Outcome.failure("the HTTP client failed")
   end
 
-  defp push(%{options: options} = job, owner) do
+  defp push(%{options: options, profile: profile} = job) do
     with {:ok, auth, secrets} <- auth(options.auth),
          {:ok, tls} <- TLS.options(options.url, options.cacertfile),
-         :ok <- start_profile(job.profile, options.url) do
+         {:ok, manager} <- start_httpc(profile, options.url) do
       {encoding, body} = encode(job.render.(), options.gzip)
       headers = value(options.headers)
       secrets = secrets ++ Enum.map(headers, fn {_name, value} -> value end)
-      {:ok, request} = send_request(job, owner, encoding ++ auth ++ headers, body, tls)
-      request |> await(nil, nil) |> outcome(secrets)
+      {:ok, request} = send_request(job, encoding ++ auth ++ headers, body, tls)
+      result = await_connection(request, manager)
+      :inets.stop(:httpc, profile)
+      Outcome.of(result, secrets, System.system_time(:second))
     end
   end
-
-  defp outcome({:failed, reason}, _secrets), do: Outcome.failure(reason)
-  defp outcome(result, secrets), do: Outcome.of(result, secrets, System.system_time(:second))
 
   defp auth(auth) do
     case value(auth) do
@@ -89,10 +84,14 @@ defmodule DSPexTelemetry.Push.Attempt do
 
   defp value(given), do: if(is_function(given, 0), do: given.(), else: given)
 
-  defp start_profile(profile, url) do
-    case :inets.start(:httpc, profile: profile) do
-      {:ok, _pid} -> :httpc.set_options([ipfamily: Address.family(url)], profile)
-      {:error, {:already_started, _pid}} -> :ok
+  defp start_httpc(profile, url) do
+    # One that was killed has left it behind.
+    :inets.stop(:httpc, profile)
+
+    with {:ok, manager} <- :inets.start(:httpc, profile: profile),
+         :ok <- :httpc.set_options([ipfamily: Address.family(url)], profile) do
+      {:ok, manager}
+    else
       {:error, _reason} -> Outcome.failure("the HTTP client cannot be started")
     end
   end
@@ -110,7 +109,7 @@ defmodule DSPexTelemetry.Push.Attempt do
     IO.iodata_to_binary(compressed)
   end
 
-  defp send_request(%{options: options, profile: profile}, owner, headers, body, tls) do
+  defp send_request(%{options: options, profile: profile}, headers, body, tls) do
     headers =
       [
         {"content-length", Integer.to_string(byte_size(body))},
@@ -125,7 +124,7 @@ defmodule DSPexTelemetry.Push.Attempt do
 
     :httpc.request(
       Address.method(options.url, options.method),
-      {url, headers, type, {provider(self(), owner, body), :all}},
+      {url, headers, type, {provider(self(), body), :all}},
       [
         autoredirect: false,
         timeout: options.timeout,
@@ -142,12 +141,18 @@ defmodule DSPexTelemetry.Push.Attempt do
     )
   end
 
-  # Called in the process that has the connection. It may have got it too late for anybody to wait.
-  defp provider(attempt, owner, body) do
+  # Called in the process that has the connection, which may have got it too late for anybody to wait.
+  defp provider(attempt, body) do
     fn
       :all ->
-        unless Process.alive?(attempt), do: exit(:normal)
-        for pid <- [attempt, owner], do: send(pid, {:connection, attempt, self()})
+        monitor = Process.monitor(attempt)
+        send(attempt, {:connection, self()})
+
+        receive do
+          {:go_on, ^attempt} -> Process.demonitor(monitor, [:flush])
+          {:DOWN, ^monitor, :process, ^attempt, _reason} -> exit(:normal)
+        end
+
         {:ok, body, :nothing}
 
       :nothing ->
@@ -155,38 +160,98 @@ defmodule DSPexTelemetry.Push.Attempt do
     end
   end
 
-  defp await(request, connection, bytes) do
-    attempt = self()
-
+  defp await_connection(request, manager) do
     receive do
       {:http, {^request, result}} ->
         result
 
-      {:connection, ^attempt, pid} ->
-        Process.monitor(pid)
-        await(request, pid, bytes(pid))
-
-      {:DOWN, _monitor, :process, ^connection, _reason} ->
-        {:failed, "the connection's process ended"}
-    after
-      @watch_interval_ms ->
-        if connection != nil and bytes(connection) - bytes > @longest_answer_bytes do
-          Process.exit(connection, :kill)
-          {:failed, "the answer is longer than 1 MiB"}
-        else
-          await(request, connection, bytes)
-        end
+      {:connection, connection} ->
+        guard(connection)
+        monitor = Process.monitor(connection)
+        :ok = :sys.suspend(manager)
+        send(connection, {:go_on, self()})
+        await_answer(request, manager, connection, monitor)
     end
   end
 
-  # Large binaries are not in a process's own memory.
-  defp bytes(pid) do
-    case Process.info(pid, [:memory, :binary]) do
-      [memory: memory, binary: binaries] ->
-        Enum.reduce(binaries, memory, fn {_id, size, _references}, sum -> sum + size end)
+  # Closes the connection when this process has ended, in whatever way.
+  defp guard(connection) do
+    attempt = self()
 
-      nil ->
-        0
+    spawn(fn ->
+      attempt_monitor = Process.monitor(attempt)
+      connection_monitor = Process.monitor(connection)
+
+      receive do
+        {:DOWN, ^attempt_monitor, :process, _pid, _reason} -> Process.exit(connection, :kill)
+        {:DOWN, ^connection_monitor, :process, _pid, _reason} -> :ok
+      end
+    end)
+  end
+
+  defp await_answer(request, manager, connection, monitor) do
+    receive do
+      {:http, {^request, result}} ->
+        await_end(monitor)
+        result
+
+      {:DOWN, ^monitor, :process, _connection, _reason} ->
+        kept_from_us(manager)
+    after
+      @watch_interval_ms ->
+        if received_bytes(connection) > @longest_answer_bytes,
+          do: {:error, :answer_too_long},
+          else: await_answer(request, manager, connection, monitor)
+    end
+  end
+
+  # It closes by itself, as we have asked for; if not, the guard does.
+  defp await_end(monitor) do
+    receive do
+      {:DOWN, ^monitor, :process, _connection, _reason} -> :ok
+    after
+      @longest_end_ms -> :ok
+    end
+  end
+
+  # No answer came, and no error: httpc wants to try again.
+  defp kept_from_us(manager) do
+    {:messages, messages} = Process.info(manager, :messages)
+
+    Enum.find_value(messages, {:error, :socket_closed_remotely}, fn
+      {:"$gen_cast", {:retry_or_redirect_request, {ms, _request}}} when is_integer(ms) ->
+        {{'HTTP/1.1', 503, ''}, [{'retry-after', Integer.to_charlist(div(ms, 1_000))}], ""}
+
+      _other ->
+        nil
+    end)
+  end
+
+  # By what its socket has received, as a binary that grows is in no number that is kept of a process. With
+  # TLS the socket belongs to a process that watches over this one.
+  defp received_bytes(connection) do
+    watchers =
+      case Process.info(connection, :monitored_by) do
+        {:monitored_by, watchers} -> watchers
+        nil -> []
+      end
+
+    for pid <- [connection | watchers], is_pid(pid), port <- ports(pid), reduce: 0 do
+      bytes -> bytes + received(port)
+    end
+  end
+
+  defp ports(pid) do
+    case Process.info(pid, :links) do
+      {:links, links} -> Enum.filter(links, &is_port/1)
+      nil -> []
+    end
+  end
+
+  defp received(port) do
+    case :inet.getstat(port, [:recv_oct]) do
+      {:ok, [recv_oct: bytes]} -> bytes
+      {:error, _closed} -> 0
     end
   end
 end

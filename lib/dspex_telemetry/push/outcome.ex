@@ -59,25 +59,36 @@ defmodule DSPexTelemetry.Push.Outcome do
 
   defp seconds(value, now) do
     text = to_string(value)
-    if text =~ ~r/\A[0-9]{1,9}\z/, do: String.to_integer(text), else: until(value, now)
+
+    cond do
+      text =~ ~r/\A[0-9]{1,9}\z/ ->
+        String.to_integer(text)
+
+      text =~ ~r/\A[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT\z/ ->
+        until(value, now)
+
+      true ->
+        nil
+    end
   end
 
   defp until(value, now) do
-    with {{_, _, _}, {_, _, _}} = date <- :httpd_util.convert_request_date(value),
+    with {_day, _time} = date <- :httpd_util.convert_request_date(value),
          {:ok, date} <- NaiveDateTime.from_erl(date) do
-      date |> DateTime.from_naive!("Etc/UTC") |> DateTime.to_unix() |> Kernel.-(now)
+      DateTime.to_unix(DateTime.from_naive!(date, "Etc/UTC")) - now
     else
       _no_date -> nil
     end
   end
 
   # Only what is known to hold no header and no option is put into words.
-  defp words({:failed_connect, details}), do: ("no connection: " <> details) |> cause() |> words()
+  defp words({:failed_connect, details}), do: "no connection: " <> words(cause(details))
   defp words({:tls_alert, {alert, _details}}), do: "TLS #{spaced(alert)}"
   defp words({:eoptions, {:options, {:cacertfile, _path, _error}}}), do: unreadable()
   defp words({:options, {:cacertfile, _path, _error}}), do: unreadable()
   defp words({:could_not_parse_as_http, _data}), do: "the answer is no HTTP"
   defp words(:socket_closed_remotely), do: "the server closed the connection"
+  defp words(:answer_too_long), do: "the answer is longer than 1 MiB"
   defp words(:nxdomain), do: "no address of that name"
   defp words(:timeout), do: "timeout"
   defp words(reason) when is_atom(reason), do: reason |> :inet.format_error() |> to_string()

@@ -5,10 +5,13 @@ defmodule DSPexTelemetry.Push.TLS do
 
   alias DSPexTelemetry.Push.Outcome
 
-  @doc "Options for `ssl`; none for http."
-  @spec options(String.t(), String.t() | nil) :: {:ok, keyword()} | {:error, Outcome.failure()}
-  def options("https:" <> _rest, cacertfile) do
-    with {:ok, certificates} <- certificates(cacertfile) do
+  @doc "Options for `ssl`; none for http. `system` returns the system's certificates, or raises."
+  @spec options(String.t(), String.t() | nil, (() -> [tuple()])) ::
+          {:ok, keyword()} | {:error, Outcome.failure()}
+  def options(url, cacertfile, system \\ &:public_key.cacerts_get/0)
+
+  def options("https:" <> _rest, cacertfile, system) do
+    with {:ok, certificates} <- certificates(cacertfile, system) do
       # The name to expect, and to tell the server (SNI), is the address's host.
       {:ok,
        [
@@ -24,11 +27,11 @@ defmodule DSPexTelemetry.Push.TLS do
     end
   end
 
-  def options(_http, _cacertfile), do: {:ok, []}
+  def options(_http, _cacertfile, _system), do: {:ok, []}
 
-  defp certificates(nil) do
+  defp certificates(nil, system) do
     # As DER, in binaries that processes share; decoded they would be copied with every request.
-    {:ok, [cacerts: Enum.map(:public_key.cacerts_get(), fn {:cert, der, _decoded} -> der end)]}
+    {:ok, [cacerts: Enum.map(system.(), fn {:cert, der, _decoded} -> der end)]}
   rescue
     _none_found ->
       Outcome.failure(
@@ -36,5 +39,5 @@ defmodule DSPexTelemetry.Push.TLS do
       )
   end
 
-  defp certificates(path), do: {:ok, [cacertfile: path]}
+  defp certificates(path, _system), do: {:ok, [cacertfile: path]}
 end

@@ -5,57 +5,30 @@ defmodule DSPexTelemetry.PushTest do
   import DSPexTelemetry.TestCalls, only: [call: 1]
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{Push, PushServer}
+  alias DSPexTelemetry.{Push, PushServer, PushTesting}
 
   doctest DSPexTelemetry.Push
 
-  # An interval after which nothing comes during a test, but for the first push.
-  @long 86_400_000
-
-  defp start_pushing!(url, options \\ []) do
-    {instance, options} = Keyword.split(options, [:name])
-    defaults = [url: url, interval: 10, retry_floor: 1, retry_ceiling: 1, stop_timeout: 0]
-    name = start!(instance ++ [push: Keyword.merge(defaults, options)])
-    name
-  end
-
-  defp pusher(name) do
-    [{_id, pid, _type, _modules}] = name |> child(Push) |> Supervisor.which_children()
-    pid
-  end
-
-  defp push_now(name), do: send(pusher(name), :tick)
-
-  defp counts(name), do: Push.counts(name)
-
-  defp method_counts(text) do
-    for [_all, method, count] <-
-          Regex.scan(~r/^dspex_bridge_call_method_total\{(.*)\} (\d+)$/m, text),
-        method =~ ~s(success="true"),
-        method =~ ~s(cached="false"),
-        [_all, name] = Regex.run(~r/method="([^"]*)"/, method),
-        into: %{},
-        do: {name, String.to_integer(count)}
-  end
+  @long PushTesting.long()
 
   defp await_counts(name, expected) do
-    await("counts #{inspect(expected)}", fn -> counts(name) == expected end)
+    await("counts #{inspect(expected)}", fn -> Push.counts(name) == expected end)
   end
 
   describe "a push" do
     test "is the text of a scrape, at the address, in the format's content type" do
       server = PushServer.start!(path: "/metrics/job/a%20b/instance/c?x=1")
-      name = start_pushing!(server.url, interval: @long)
+      name = PushTesting.start!(server.url, interval: @long)
       method = label("m")
       for _ <- 1..3, do: call(method)
-      push_now(name)
+      PushTesting.push_now(name)
       {connection, request} = await_push(server)
 
       assert request.method == "PUT"
       assert request.path == "/metrics/job/a%20b/instance/c?x=1"
       assert request.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-      assert request.headers["host"] == "localhost:#{server.port}"
-      assert method_counts(request.body)[method] == 3
+      assert request.headers["host"] == "127.0.0.1:#{server.port}"
+      assert PushTesting.method_counts(request.body)[method] == 3
       refute Map.has_key?(request.headers, "authorization")
 
       answer(connection, 200)
@@ -71,8 +44,8 @@ defmodule DSPexTelemetry.PushTest do
             {"/metrics/job/a", :post, "POST"}
           ] do
         server = PushServer.start!(path: path)
-        name = start_pushing!(server.url, interval: @long, method: method)
-        push_now(name)
+        name = PushTesting.start!(server.url, interval: @long, method: method)
+        PushTesting.push_now(name)
         {connection, request} = await_push(server)
         assert request.method == expected
         answer(connection, 204)
@@ -84,8 +57,8 @@ defmodule DSPexTelemetry.PushTest do
       server = PushServer.start!()
 
       for {gzip, encoding} <- [{true, "gzip"}, {false, nil}] do
-        name = start_pushing!(server.url, interval: @long, gzip: gzip)
-        push_now(name)
+        name = PushTesting.start!(server.url, interval: @long, gzip: gzip)
+        PushTesting.push_now(name)
         {connection, request} = await_push(server)
         assert request.headers["content-encoding"] == encoding
         assert request.body == request.sent == not gzip
@@ -112,8 +85,8 @@ defmodule DSPexTelemetry.PushTest do
           ],
           headers <- [[{"X-Tenant", "a b"}], fn -> [{"x-tenant", "a b"}] end] do
         :counters.put(tokens, 1, 0)
-        name = start_pushing!(server.url, interval: @long, auth: auth, headers: headers)
-        push_now(name)
+        name = PushTesting.start!(server.url, interval: @long, auth: auth, headers: headers)
+        PushTesting.push_now(name)
         {connection, request} = await_push(server)
         assert request.headers["authorization"] == authorization
         assert request.headers["x-tenant"] == "a b"
@@ -138,9 +111,11 @@ defmodule DSPexTelemetry.PushTest do
           if :counters.get(valid, 1) == 1, do: {:bearer, "t0ken"}, else: later.()
         end
 
-        name = start_pushing!(server.url, interval: @long, auth: auth, retry_ceiling: 3_600_000)
+        name =
+          PushTesting.start!(server.url, interval: @long, auth: auth, retry_ceiling: 3_600_000)
+
         watch_log(inspect(name))
-        push_now(name)
+        PushTesting.push_now(name)
         assert_receive {:logged, :warning, line}, 10_000
         assert line =~ reason
         refute line =~ "t0ken"
@@ -154,8 +129,8 @@ defmodule DSPexTelemetry.PushTest do
         :gen_tcp.listen(0, [:binary, :inet6, active: false, ip: {0, 0, 0, 0, 0, 0, 0, 1}])
 
       {:ok, port} = :inet.port(listener)
-      name = start_pushing!("http://[::1]:#{port}/", interval: @long)
-      push_now(name)
+      name = PushTesting.start!("http://[::1]:#{port}/", interval: @long)
+      PushTesting.push_now(name)
       {:ok, socket} = :gen_tcp.accept(listener, 10_000)
       {:ok, "POST / HTTP/1.1\r\n" <> _} = :gen_tcp.recv(socket, 0, 10_000)
       :ok = :gen_tcp.send(socket, "HTTP/1.1 204 No Content\r\n\r\n")
@@ -169,8 +144,8 @@ defmodule DSPexTelemetry.PushTest do
 
       firsts =
         for _ <- 1..20 do
-          name = start_pushing!("http://localhost:1/", interval: @long)
-          :sys.get_state(pusher(name)).tick_at - before
+          name = PushTesting.start!("http://localhost:1/", interval: @long)
+          :sys.get_state(PushTesting.pusher(name)).tick_at - before
         end
 
       assert Enum.all?(firsts, &(&1 in 0..(@long + 60_000)))
@@ -180,7 +155,7 @@ defmodule DSPexTelemetry.PushTest do
 
     test "brings one push after the other, each with the latest numbers" do
       server = PushServer.start!()
-      name = start_pushing!(server.url)
+      name = PushTesting.start!(server.url)
       method = label("m")
 
       for count <- 1..5 do
@@ -189,33 +164,37 @@ defmodule DSPexTelemetry.PushTest do
         {connection, _request} = await_push(server)
         answer(connection, 200)
         {connection, request} = await_push(server)
-        assert method_counts(request.body)[method] == count
+        assert PushTesting.method_counts(request.body)[method] == count
         answer(connection, 200)
       end
 
-      await("ten successes", fn -> counts(name).success >= 10 end)
-      assert counts(name).failure == 0
+      await("ten successes", fn -> Push.counts(name).success >= 10 end)
+      assert Push.counts(name).failure == 0
     end
 
     test "is missed while a push is under way, and made up for once, with the latest numbers" do
       server = PushServer.start!()
-      name = start_pushing!(server.url, interval: 100, timeout: 60_000)
+      name = PushTesting.start!(server.url, interval: 100, timeout: 60_000)
       method = label("m")
       {first, _request} = await_push(server)
 
       # The process answers while it pushes.
-      tick_at = :sys.get_state(pusher(name)).tick_at
-      await("five intervals", fn -> :sys.get_state(pusher(name)).tick_at >= tick_at + 500 end)
+      tick_at = :sys.get_state(PushTesting.pusher(name)).tick_at
+
+      await("five intervals", fn ->
+        :sys.get_state(PushTesting.pusher(name)).tick_at >= tick_at + 500
+      end)
+
       assert opened(server) == 1
       refute_received {:pushed, _server, _connection, _request}
 
       for _ <- 1..7, do: call(method)
       answer(first, 200)
       {second, request} = await_push(server)
-      assert method_counts(request.body)[method] == 7
+      assert PushTesting.method_counts(request.body)[method] == 7
       assert opened(server) == 2
 
-      tick_at = :sys.get_state(pusher(name)).tick_at
+      tick_at = :sys.get_state(PushTesting.pusher(name)).tick_at
       answer(second, 200)
       {_third, _request} = await_push(server)
       assert System.monotonic_time(:millisecond) >= tick_at
@@ -226,9 +205,9 @@ defmodule DSPexTelemetry.PushTest do
   describe "a failure" do
     test "of the server is tried again, and what was recorded meanwhile is in it" do
       server = PushServer.start!()
-      name = start_pushing!(server.url, interval: @long)
+      name = PushTesting.start!(server.url, interval: @long)
       method = label("m")
-      push_now(name)
+      PushTesting.push_now(name)
 
       for {status, failures} <- [{500, 1}, {503, 2}, {408, 3}] do
         {connection, _request} = await_push(server)
@@ -238,15 +217,15 @@ defmodule DSPexTelemetry.PushTest do
       end
 
       {connection, request} = await_push(server)
-      assert method_counts(request.body)[method] == 3
+      assert PushTesting.method_counts(request.body)[method] == 3
       answer(connection, 200)
       await_counts(name, %{success: 1, failure: 3})
     end
 
     test "is tried again later and later" do
       server = PushServer.start!()
-      name = start_pushing!(server.url, interval: @long, retry_floor: 100, retry_ceiling: 200)
-      push_now(name)
+      name = PushTesting.start!(server.url, interval: @long, retry_floor: 100, retry_ceiling: 200)
+      PushTesting.push_now(name)
       {connection, _request} = await_push(server)
       failed_at = System.monotonic_time(:millisecond)
       answer(connection, 500)
@@ -257,15 +236,15 @@ defmodule DSPexTelemetry.PushTest do
     test "with Retry-After is tried again after that time, intervals or not" do
       for status <- [429, 503] do
         server = PushServer.start!()
-        name = start_pushing!(server.url)
+        name = PushTesting.start!(server.url)
         {connection, _request} = await_push(server)
         failed_at = System.monotonic_time(:millisecond)
         answer(connection, status, [{"Retry-After", "1"}])
         {connection, _request} = await_push(server)
         assert System.monotonic_time(:millisecond) - failed_at >= 1_000
         answer(connection, 200)
-        await("success", fn -> counts(name).success == 1 end)
-        assert counts(name).failure == 1
+        await("success", fn -> Push.counts(name).success == 1 end)
+        assert Push.counts(name).failure == 1
         stop_supervised!({DSPexTelemetry, name})
       end
     end
@@ -273,15 +252,15 @@ defmodule DSPexTelemetry.PushTest do
     test "of the request waits for the next interval" do
       for status <- [301, 400, 401, 404, 413] do
         server = PushServer.start!()
-        name = start_pushing!(server.url, interval: @long)
-        push_now(name)
+        name = PushTesting.start!(server.url, interval: @long)
+        PushTesting.push_now(name)
         {connection, _request} = await_push(server)
         answer(connection, status, [{"Location", "http://localhost:1/"}])
         await_counts(name, %{success: 0, failure: 1})
-        assert :sys.get_state(pusher(name)).phase == :idle
+        assert :sys.get_state(PushTesting.pusher(name)).phase == :idle
         assert opened(server) == 1
 
-        push_now(name)
+        PushTesting.push_now(name)
         {connection, _request} = await_push(server)
         answer(connection, 200)
         await_counts(name, %{success: 1, failure: 1})
@@ -290,12 +269,12 @@ defmodule DSPexTelemetry.PushTest do
 
     test "is that there is no server, and one that comes is found" do
       port = closed_port()
-      name = start_pushing!("http://localhost:#{port}/metrics/job/a")
-      await("failures", fn -> counts(name).failure >= 3 end)
+      name = PushTesting.start!("http://127.0.0.1:#{port}/metrics/job/a")
+      await("failures", fn -> Push.counts(name).failure >= 3 end)
       server = PushServer.start!(port: port)
       {connection, _request} = await_push(server)
       answer(connection, 200)
-      await("success", fn -> counts(name).success >= 1 end)
+      await("success", fn -> Push.counts(name).success >= 1 end)
     end
 
     test "is a server that does not answer, read, or speak HTTP, and leaves no connection" do
@@ -310,17 +289,18 @@ defmodule DSPexTelemetry.PushTest do
             {&send_raw(&1, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n"), ""},
             {&send_raw(&1, "HTTP/9.9 abc\r\n\r\n"), ""}
           ] do
-        name = start_pushing!(server.url, interval: @long, timeout: 300, retry_ceiling: 3_600_000)
+        name =
+          PushTesting.start!(server.url, interval: @long, timeout: 300, retry_ceiling: 3_600_000)
 
         watch_log(inspect(name))
-        connections = connections()
-        push_now(name)
+        connections = PushTesting.connections()
+        PushTesting.push_now(name)
         {connection, _request} = await_push(server)
         answer.(connection)
         assert_receive {:logged, :warning, line}, 10_000
         assert line =~ reason
-        assert counts(name) == %{success: 0, failure: 1}
-        await("no connection", fn -> connections() -- connections == [] end)
+        assert Push.counts(name) == %{success: 0, failure: 1}
+        await("no connection", fn -> PushTesting.connections() -- connections == [] end)
         stop_supervised!({DSPexTelemetry, name})
       end
     end
@@ -332,7 +312,7 @@ defmodule DSPexTelemetry.PushTest do
       Enum.each(many, &call/1)
 
       name =
-        start_pushing!(server.url,
+        PushTesting.start!(server.url,
           interval: @long,
           timeout: 500,
           gzip: false,
@@ -341,13 +321,13 @@ defmodule DSPexTelemetry.PushTest do
 
       Enum.each(many, &call/1)
       watch_log(inspect(name))
-      connections = connections()
-      push_now(name)
+      connections = PushTesting.connections()
+      PushTesting.push_now(name)
       assert_receive {:held, _server, _connection}, 10_000
-      assert is_tuple(:sys.get_state(pusher(name)).phase)
+      assert is_tuple(:sys.get_state(PushTesting.pusher(name)).phase)
       assert_receive {:logged, :warning, line}, 10_000
       assert line =~ "timeout"
-      await("no connection", fn -> connections() -- connections == [] end)
+      await("no connection", fn -> PushTesting.connections() -- connections == [] end)
     end
 
     for {what, head} <- [
@@ -359,10 +339,14 @@ defmodule DSPexTelemetry.PushTest do
         server = PushServer.start!()
 
         name =
-          start_pushing!(server.url, interval: @long, timeout: 60_000, retry_ceiling: 3_600_000)
+          PushTesting.start!(server.url,
+            interval: @long,
+            timeout: 60_000,
+            retry_ceiling: 3_600_000
+          )
 
         watch_log(inspect(name))
-        push_now(name)
+        PushTesting.push_now(name)
         {connection, _request} = await_push(server)
         flood(connection, unquote(head), String.duplicate("x: y\r\n", 10_000))
         assert_receive {:logged, :warning, line}, 10_000
@@ -375,7 +359,7 @@ defmodule DSPexTelemetry.PushTest do
   describe "an outage" do
     test "is logged once when it begins and once when it is over, with its length and failures" do
       server = PushServer.start!(path: "/metrics/job/a?token=s3cret")
-      name = start_pushing!(server.url)
+      name = PushTesting.start!(server.url)
       watch_log(inspect(name))
 
       for outage <- 1..2 do
@@ -389,7 +373,7 @@ defmodule DSPexTelemetry.PushTest do
         {connection, _request} = await_push(server)
         answer(connection, 200)
 
-        shown = "http://localhost:#{server.port}/metrics/job/a"
+        shown = "http://127.0.0.1:#{server.port}/metrics/job/a"
 
         assert_receive {:logged, :warning, line}, 10_000
 
@@ -411,29 +395,22 @@ defmodule DSPexTelemetry.PushTest do
 
     test "goes on, and is not logged again, if the process that pushes is killed meanwhile" do
       server = PushServer.start!()
-      name = start_pushing!(server.url)
+      name = PushTesting.start!(server.url)
       watch_log(inspect(name))
       {connection, _request} = await_push(server)
       answer(connection, 500)
       assert_receive {:logged, :warning, _line}, 10_000
 
-      kill(pusher(name))
+      kill(PushTesting.pusher(name))
       {connection, _request} = await_push(server)
       answer(connection, 500)
-      await("another failure", fn -> counts(name).failure >= 2 end)
+      await("another failure", fn -> Push.counts(name).failure >= 2 end)
       refute_received {:logged, :warning, _line}
     end
   end
 
   defp await_failures(name, failures),
-    do: await("#{failures} failures", fn -> counts(name).failure >= failures end)
+    do: await("#{failures} failures", fn -> Push.counts(name).failure >= failures end)
 
   defp info(name), do: DSPexTelemetry.info(instance: name).push
-
-  # The processes of httpc that have or want a connection.
-  defp connections do
-    for {_id, pid, _type, _modules} <- Supervisor.which_children(:httpc_handler_sup),
-        is_pid(pid),
-        do: pid
-  end
 end

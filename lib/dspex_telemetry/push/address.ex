@@ -37,17 +37,16 @@ defmodule DSPexTelemetry.Push.Address do
   def method(url, :auto), do: if(show(url) =~ ~r{/metrics/job(@base64)?/}, do: :put, else: :post)
   def method(_url, method), do: method
 
-  @doc "The socket's address family: a host's name is tried with IPv6 first."
-  @spec family(String.t()) :: :inet | :inet6 | :inet6fb4
+  @doc "The socket's address family: IPv6 if the host has no other address. Looks the name up."
+  @spec family(String.t()) :: :inet | :inet6
   def family(url) do
-    case url
-         |> URI.parse()
-         |> Map.fetch!(:host)
-         |> to_charlist()
-         |> :inet.parse_strict_address() do
-      {:ok, address} when tuple_size(address) == 4 -> :inet
-      {:ok, _address} -> :inet6
-      {:error, :einval} -> :inet6fb4
+    host = url |> URI.parse() |> Map.fetch!(:host) |> to_charlist()
+
+    with {:error, _reason} <- :inet.getaddr(host, :inet),
+         {:ok, _address} <- :inet.getaddr(host, :inet6) do
+      :inet6
+    else
+      _address_or_no_host -> :inet
     end
   end
 end

@@ -128,14 +128,14 @@ defmodule DSPexTelemetry.Push.Attempt do
       [
         autoredirect: false,
         timeout: options.timeout,
-        # A name with both families may take it twice.
-        connect_timeout: max(div(options.timeout, 2), 1),
+        connect_timeout: options.timeout,
         ssl: tls
       ],
       [
         sync: false,
         body_format: :binary,
-        socket_opts: [send_timeout: options.timeout, send_timeout_close: true]
+        # Headers and body go out one after the other; without nodelay the second waits for an answer.
+        socket_opts: [nodelay: true, send_timeout: options.timeout, send_timeout_close: true]
       ],
       profile
     )

@@ -98,12 +98,11 @@ defmodule DSPexTelemetry.Push.Outcome do
 
   defp unreadable, do: "the :cacertfile cannot be read"
 
-  # A name is tried with both families: the one that has an address tells more.
   defp cause(details) do
-    reasons = for {family, _options, reason} <- details, family in [:inet6, :inet], do: reason
-
-    Enum.find(reasons, &match?({:tls_alert, _details}, &1)) ||
-      Enum.find(reasons, :nxdomain, &(&1 != :nxdomain))
+    Enum.find_value(details, :unknown, fn
+      {family, _options, reason} when family in [:inet, :inet6] -> reason
+      _address -> nil
+    end)
   end
 
   defp spaced(atom), do: atom |> Atom.to_string() |> String.replace("_", " ")

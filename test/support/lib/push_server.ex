@@ -16,7 +16,7 @@ defmodule DSPexTelemetry.PushServer do
     * `:port` - a port, where one is to be reached again; a free one by default
     * `:tls` - options of `:ssl`, for https
     * `:read` - `false` reads nothing from a connection
-    * `:path` - of its address
+    * `:path`, `:host` - of its address
   """
   def start!(options \\ []) do
     {transport, tls} =
@@ -25,7 +25,8 @@ defmodule DSPexTelemetry.PushServer do
         tls -> {:ssl, tls}
       end
 
-    listen = [:binary, active: false, reuseaddr: true, ip: {127, 0, 0, 1}, recbuf: 4_096] ++ tls
+    recbuf = if options[:read] == false, do: [recbuf: 4_096], else: []
+    listen = [:binary, active: false, reuseaddr: true, ip: {127, 0, 0, 1}] ++ recbuf ++ tls
     {:ok, listener} = transport.listen(options[:port] || 0, listen)
     {:ok, {_ip, port}} = if tls == [], do: :inet.sockname(listener), else: :ssl.sockname(listener)
     opened = :counters.new(1, [])
@@ -56,7 +57,7 @@ defmodule DSPexTelemetry.PushServer do
     %__MODULE__{
       id: id,
       port: port,
-      url: "#{scheme}://localhost:#{port}#{path}",
+      url: "#{scheme}://#{options[:host] || "127.0.0.1"}:#{port}#{path}",
       listener: acceptor,
       opened: opened
     }

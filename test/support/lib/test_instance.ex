@@ -14,9 +14,9 @@ defmodule DSPexTelemetry.TestInstance do
   @patience_ms 10_000
 
   @doc "Starts an instance for the test and returns its name. Durations are in nanoseconds."
-  def start!(options \\ []) do
+  def start!(options \\ [], restart \\ :permanent) do
     options = Keyword.merge([name: unique_name(), duration_unit: :nanosecond], options)
-    start_supervised!({DSPexTelemetry, options})
+    start_supervised!(Supervisor.child_spec({DSPexTelemetry, options}, restart: restart))
     options[:name]
   end
 

@@ -91,6 +91,23 @@ defmodule DSPexTelemetry.LifecycleTest do
     assert attached_events(plans(name)) == []
   end
 
+  test "the time of the start is the same in every scrape" do
+    name = start!()
+
+    times =
+      for _ <- 1..2_000, uniq: true do
+        [time] =
+          Regex.run(
+            ~r/^dspex_telemetry_start_time_seconds .*$/m,
+            DSPexTelemetry.scrape(instance: name)
+          )
+
+        time
+      end
+
+    assert [_always] = times
+  end
+
   test "attaching restores the one handler that somebody else has removed" do
     name = start!()
     plans = plans(name)

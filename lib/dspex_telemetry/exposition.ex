@@ -58,7 +58,6 @@ defmodule DSPexTelemetry.Exposition do
   # What Rust does not know.
   defp scalars(handle) do
     attached? = Instance.attached?(handle.options.name)
-    started_at_unix_ms = Instance.unix_ms(handle.started_at_ms)
 
     [
       gauge(
@@ -69,7 +68,7 @@ defmodule DSPexTelemetry.Exposition do
       gauge(
         :dspex_telemetry_start_time_seconds,
         "When the instance started, in seconds since 1970.",
-        started_at_unix_ms / 1_000
+        handle.started_at_unix_ms / 1_000
       ),
       counter(
         :dspex_telemetry_panics_total,

@@ -17,6 +17,7 @@ defmodule DSPexTelemetry.Instance do
           plans: %{[atom()] => Native.plan()},
           options: Options.t(),
           started_at_ms: integer(),
+          started_at_unix_ms: integer(),
           summarised_until_ms: :atomics.atomics_ref(),
           push: :atomics.atomics_ref() | nil
         }
@@ -100,7 +101,7 @@ defmodule DSPexTelemetry.Instance do
 
     case start_native(options) do
       {:ok, native, plans} ->
-        started_at_ms = now_ms()
+        {started_at_ms, started_at_unix_ms} = now()
         summarised_until_ms = :atomics.new(1, [])
         :atomics.put(summarised_until_ms, 1, started_at_ms)
 
@@ -109,6 +110,7 @@ defmodule DSPexTelemetry.Instance do
           plans: Map.new(Enum.zip(Enum.map(Catalogue.events(), & &1.name), plans)),
           options: options,
           started_at_ms: started_at_ms,
+          started_at_unix_ms: started_at_unix_ms,
           summarised_until_ms: summarised_until_ms,
           push: Push.new_status(options)
         }
@@ -232,13 +234,6 @@ defmodule DSPexTelemetry.Instance do
   @doc "Now, on the clock of `now_ms/0` and in milliseconds since 1970."
   @spec now() :: Native.moment()
   def now, do: {now_ms(), System.system_time(:millisecond)}
-
-  @doc "A time of `now_ms/0` in milliseconds since 1970."
-  @spec unix_ms(integer()) :: integer()
-  def unix_ms(ms) do
-    {now_ms, unix_ms} = now()
-    unix_ms - (now_ms - ms)
-  end
 
   @doc "Milliseconds since the start of the VM."
   def now_ms do

@@ -10,6 +10,7 @@ defmodule DSPexTelemetry.PushTest do
   doctest DSPexTelemetry.Push
 
   @long PushTesting.long()
+  @hour 3_600_000
 
   defp await_counts(name, expected) do
     await("counts #{inspect(expected)}", fn -> Push.counts(name) == expected end)
@@ -51,6 +52,29 @@ defmodule DSPexTelemetry.PushTest do
         answer(connection, 204)
         await_counts(name, %{success: 1, failure: 0})
       end
+    end
+
+    test "tells of the pushes before it, and without option :push nothing does" do
+      server = PushServer.start!()
+      name = PushTesting.start!(server.url)
+
+      for status <- [500, 500, 200],
+          {connection, _request} = await_push(server),
+          do: answer(connection, status)
+
+      {_connection, request} = await_push(server)
+      assert request.body =~ ~s(\n# TYPE dspex_telemetry_push_total counter\n)
+      assert request.body =~ ~s(\ndspex_telemetry_push_total{result="success"} 1\n)
+      assert request.body =~ ~s(\ndspex_telemetry_push_total{result="failure"} 2\n)
+
+      openmetrics = DSPexTelemetry.scrape(instance: name, format: :openmetrics)
+      assert openmetrics =~ ~s(\ndspex_telemetry_push_total{result="failure"} 2\n)
+
+      without = start!()
+      refute DSPexTelemetry.scrape(instance: without) =~ "push"
+      assert Push.counts(without) == nil
+      assert info(without) == nil
+      assert_raise ArgumentError, fn -> Push.counts(NoSuch.Instance) end
     end
 
     test "is compressed unless it is told not to be" do
@@ -112,7 +136,12 @@ defmodule DSPexTelemetry.PushTest do
         end
 
         name =
-          PushTesting.start!(server.url, interval: @long, auth: auth, retry_ceiling: 3_600_000)
+          PushTesting.start!(server.url,
+            interval: @long,
+            auth: auth,
+            retry_floor: @hour,
+            retry_ceiling: @hour
+          )
 
         watch_log(inspect(name))
         PushTesting.push_now(name)
@@ -174,31 +203,48 @@ defmodule DSPexTelemetry.PushTest do
 
     test "is missed while a push is under way, and made up for once, with the latest numbers" do
       server = PushServer.start!()
-      name = PushTesting.start!(server.url, interval: 100, timeout: 60_000)
+      name = PushTesting.start!(server.url, interval: @long, timeout: 60_000)
+      pusher = PushTesting.pusher(name)
       method = label("m")
+      PushTesting.push_now(name)
       {first, _request} = await_push(server)
 
+      for _ <- 1..5, do: PushTesting.push_now(name)
       # The process answers while it pushes.
-      tick_at = :sys.get_state(PushTesting.pusher(name)).tick_at
-
-      await("five intervals", fn ->
-        :sys.get_state(PushTesting.pusher(name)).tick_at >= tick_at + 500
-      end)
-
+      assert %{phase: {:pushing, _pid, _timer}, again: true} = :sys.get_state(pusher)
       assert opened(server) == 1
-      refute_received {:pushed, _server, _connection, _request}
 
       for _ <- 1..7, do: call(method)
       answer(first, 200)
       {second, request} = await_push(server)
       assert PushTesting.method_counts(request.body)[method] == 7
-      assert opened(server) == 2
 
-      tick_at = :sys.get_state(PushTesting.pusher(name)).tick_at
       answer(second, 200)
-      {_third, _request} = await_push(server)
-      assert System.monotonic_time(:millisecond) >= tick_at
-      assert opened(server) == 3
+      await("success", fn -> Push.counts(name) == %{success: 2, failure: 0} end)
+      assert %{phase: :idle, again: false} = :sys.get_state(pusher)
+      assert opened(server) == 2
+    end
+
+    test "makes up for none while a failed push waits to be retried" do
+      server = PushServer.start!()
+
+      name =
+        PushTesting.start!(server.url, interval: @long, retry_floor: @hour, retry_ceiling: @hour)
+
+      pusher = PushTesting.pusher(name)
+      PushTesting.push_now(name)
+      {connection, _request} = await_push(server)
+      answer(connection, 500)
+      await("failure", fn -> Push.counts(name).failure == 1 end)
+      for _ <- 1..5, do: PushTesting.push_now(name)
+      assert %{phase: {:backing_off, _timer}} = :sys.get_state(pusher)
+      assert opened(server) == 1
+      send(pusher, :retry)
+      {connection, _request} = await_push(server)
+      answer(connection, 200)
+      await("success", fn -> Push.counts(name).success == 1 end)
+      assert %{phase: :idle} = :sys.get_state(pusher)
+      assert opened(server) == 2
     end
   end
 
@@ -290,7 +336,12 @@ defmodule DSPexTelemetry.PushTest do
             {&send_raw(&1, "HTTP/9.9 abc\r\n\r\n"), ""}
           ] do
         name =
-          PushTesting.start!(server.url, interval: @long, timeout: 300, retry_ceiling: 3_600_000)
+          PushTesting.start!(server.url,
+            interval: @long,
+            timeout: 300,
+            retry_floor: @hour,
+            retry_ceiling: @hour
+          )
 
         watch_log(inspect(name))
         connections = PushTesting.connections()
@@ -307,19 +358,17 @@ defmodule DSPexTelemetry.PushTest do
 
     test "is a server that takes a connection and reads nothing of it" do
       server = PushServer.start!(read: false)
-      # More than sockets buffer.
-      many = for n <- 1..2_000, do: label("#{n}-#{String.duplicate("x", 200)}")
-      Enum.each(many, &call/1)
 
       name =
         PushTesting.start!(server.url,
           interval: @long,
           timeout: 500,
           gzip: false,
-          retry_ceiling: 3_600_000
+          retry_floor: @hour,
+          retry_ceiling: @hour
         )
 
-      Enum.each(many, &call/1)
+      PushTesting.record_much(name)
       watch_log(inspect(name))
       connections = PushTesting.connections()
       PushTesting.push_now(name)
@@ -342,7 +391,8 @@ defmodule DSPexTelemetry.PushTest do
           PushTesting.start!(server.url,
             interval: @long,
             timeout: 60_000,
-            retry_ceiling: 3_600_000
+            retry_floor: @hour,
+            retry_ceiling: @hour
           )
 
         watch_log(inspect(name))

@@ -14,7 +14,7 @@ defmodule DSPexTelemetry.Exposition do
   tells of itself begins with `dspex_telemetry_`.
   """
 
-  alias DSPexTelemetry.{Instance, Native}
+  alias DSPexTelemetry.{Instance, Native, Push}
 
   @content_types %{
     text: "text/plain; version=0.0.4; charset=utf-8",
@@ -76,6 +76,23 @@ defmodule DSPexTelemetry.Exposition do
         Native.panics()
       ),
       gauge(:dspex_telemetry_build_info, "Always 1, with the version.", 1, version: @version)
+    ] ++ pushes(Push.status(handle))
+  end
+
+  defp pushes(nil), do: []
+
+  defp pushes(status) do
+    samples =
+      for result <- [:success, :failure],
+          do: %{labels: [[:result, Atom.to_string(result)]], value: Map.fetch!(status, result)}
+
+    [
+      %{
+        kind: :counter,
+        name: :dspex_telemetry_push_total,
+        help: "Pushes by their result, retries included.",
+        samples: samples
+      }
     ]
   end
 

@@ -83,7 +83,13 @@ defmodule DSPexTelemetry.Push.Outcome do
 
   # Only what is known to hold no header and no option is put into words.
   defp words({:failed_connect, details}), do: "no connection: " <> words(cause(details))
-  defp words({:tls_alert, {alert, _details}}), do: "TLS #{spaced(alert)}"
+
+  defp words({:tls_alert, {alert, details}}) do
+    if to_string(details) =~ "hostname_check_failed",
+      do: "the certificate is not for the address's host",
+      else: "TLS #{spaced(alert)}"
+  end
+
   defp words({:eoptions, {:options, {:cacertfile, _path, _error}}}), do: unreadable()
   defp words({:options, {:cacertfile, _path, _error}}), do: unreadable()
   defp words({:could_not_parse_as_http, _data}), do: "the answer is no HTTP"

@@ -18,9 +18,7 @@ defmodule DSPexTelemetry.Push.TLS do
          verify: :verify_peer,
          depth: 10,
          versions: [:"tlsv1.3", :"tlsv1.2"],
-         customize_hostname_check: [
-           match_fun: :public_key.pkix_verify_hostname_match_fun(:https)
-         ],
+         customize_hostname_check: [match_fun: name_matcher()],
          # The failure is logged by us, once.
          log_level: :none
        ] ++ certificates}
@@ -28,6 +26,24 @@ defmodule DSPexTelemetry.Push.TLS do
   end
 
   def options(_http, _cacertfile, _system), do: {:ok, []}
+
+  # As https has it. In addition, an address such as 10.0.0.1, which httpc hands over like a name, matches a
+  # certificate for that address.
+  defp name_matcher do
+    https = :public_key.pkix_verify_hostname_match_fun(:https)
+
+    fn
+      {:dns_id, name}, {:iPAddress, bytes} -> address?(name, bytes)
+      wanted, certified -> https.(wanted, certified)
+    end
+  end
+
+  defp address?(name, bytes) do
+    case :inet.parse_ipv4strict_address(name) do
+      {:ok, address} -> Tuple.to_list(address) == bytes
+      {:error, :einval} -> false
+    end
+  end
 
   defp certificates(nil, system) do
     # As DER, in binaries that processes share; decoded they would be copied with every request.

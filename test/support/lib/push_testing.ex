@@ -27,6 +27,20 @@ defmodule DSPexTelemetry.PushTesting do
   @doc "Begins an interval."
   def push_now(name), do: send(pusher(name), :tick)
 
+  @doc "Gives an instance, and no other, metrics whose text is longer than what sockets buffer."
+  def record_much(name) do
+    plans = TestInstance.plans(name)
+    class = String.duplicate("c", 250)
+
+    for n <- 1..1_500 do
+      metadata = %{method: "method-#{n}", python_class: class, success: true}
+      event = [:dspex, :bridge, :call_method, :stop]
+      TestInstance.handle(plans, event, %{duration: 1}, metadata)
+    end
+
+    true = byte_size(DSPexTelemetry.scrape(instance: name)) > 8_000_000
+  end
+
   @doc "The processes of httpc that have or want a connection."
   def connections do
     for {_id, pid, _type, _modules} <- Supervisor.which_children(:httpc_handler_sup),

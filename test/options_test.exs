@@ -34,7 +34,8 @@ defmodule DSPexTelemetry.OptionsTest do
     usage_capacity: 10_000,
     usage_path: nil,
     usage_save_interval: 30_000,
-    http: nil
+    http: nil,
+    push: nil
   }
 
   @histograms ~w(
@@ -394,6 +395,145 @@ defmodule DSPexTelemetry.OptionsTest do
     end
   end
 
+  describe "the option :push" do
+    @url "http://localhost:9091/metrics/job/my_app"
+
+    test "needs an address, and has defaults for all else" do
+      assert Options.validate!(push: [url: @url]).push == %{
+               url: @url,
+               interval: 15_000,
+               timeout: 10_000,
+               method: :auto,
+               auth: nil,
+               headers: [],
+               gzip: true,
+               cacertfile: nil,
+               retry_floor: 500,
+               retry_ceiling: 30_000,
+               stop_timeout: 5_000
+             }
+
+      assert_raise ArgumentError,
+                   ~r/^option :push, key :url is missing, it must be an http/,
+                   fn ->
+                     Options.validate!(push: [interval: 1_000])
+                   end
+    end
+
+    for {key, values} <- [
+          url: [
+            "https://gateway/metrics/job/a",
+            "http://10.0.0.1:8428/api/v1/import/prometheus?extra_label=job=a",
+            "http://[::1]:9091/",
+            "https://h"
+          ],
+          interval: [10, 86_400_000],
+          timeout: [10, 600_000],
+          method: [:auto, :put, :post],
+          gzip: [true, false],
+          cacertfile: [nil, "/etc/ca.pem"],
+          retry_floor: [1, 30_000],
+          retry_ceiling: [500, 3_600_000],
+          stop_timeout: [0, 60_000]
+        ] do
+      test "takes as #{inspect(key)} #{Enum.map_join(values, ", ", &inspect/1)}" do
+        for value <- unquote(values) do
+          options = Keyword.put([url: @url], unquote(key), value)
+          assert Map.fetch!(Options.validate!(push: options).push, unquote(key)) == value
+        end
+      end
+    end
+
+    for {key, {values, allowed}} <- [
+          interval: {[nil, 9, 86_400_001, :infinity], "an integer from 10 to 86400000"},
+          timeout: {[nil, 9, 600_001], "an integer from 10 to 600000"},
+          method: {[nil, "PUT", :get], "one of :auto, :put, :post"},
+          gzip: {[nil, 1], "true or false"},
+          cacertfile: {["", 'ca.pem', "a\0"], "a path as a string without zero bytes, or nil"},
+          retry_floor: {[nil, 0, 3_600_001], "an integer from 1 to 3600000"},
+          retry_ceiling: {[nil, 0, 3_600_001], "an integer from 1 to 3600000"},
+          stop_timeout: {[nil, -1, 60_001, :infinity], "an integer from 0 to 60000"}
+        ] do
+      test "names what it refuses as #{inspect(key)}, and what is allowed" do
+        for value <- unquote(values) do
+          message =
+            "option :push, key #{inspect(unquote(key))} must be #{unquote(allowed)}, got: #{inspect(value)}"
+
+          assert_raise ArgumentError, message, fn ->
+            Options.validate!(push: Keyword.put([url: @url], unquote(key), value))
+          end
+        end
+      end
+    end
+
+    test "refuses an address that is none, or has user, password or fragment, which it does not show" do
+      for url <- [
+            nil,
+            :url,
+            'http://h',
+            "",
+            "h:9091",
+            "//h",
+            "ftp://h",
+            "HTTPS://h",
+            "http://",
+            "http:///metrics",
+            "http://h:0/",
+            "http://h:65536/",
+            "http://h:x/",
+            "http://h/a b",
+            "http://h/ä",
+            "http://h/\r\nhost: evil",
+            "http://h/#fragment",
+            "http://user@h/",
+            "http://user:s3cret@h/",
+            "ftp://user:s3c@ret@h/",
+            "http://user:s3cret@h:x/"
+          ] do
+        error = assert_raise ArgumentError, fn -> Options.validate!(push: [url: url]) end
+
+        assert error.message =~
+                 "option :push, key :url must be an http or https address such as " <>
+                   ~s("http://localhost:9091/metrics/job/my_app", in ASCII, without user, password ) <>
+                   "and fragment, got: "
+
+        refute error.message =~ "s3c"
+      end
+    end
+
+    test "refuses a ceiling that is below the floor" do
+      message =
+        "option :push, key :retry_ceiling must be at least key :retry_floor, which is 100, got: 99"
+
+      assert_raise ArgumentError, message, fn ->
+        Options.validate!(push: [url: @url, retry_floor: 100, retry_ceiling: 99])
+      end
+
+      assert Options.validate!(push: [url: @url, retry_floor: 99, retry_ceiling: 99]).push
+    end
+
+    test "keeps headers and authorization as functions, and checks what they return" do
+      for headers <- [[{"x-api-key", "s3cret"}], fn -> [{"x-api-key", "s3cret"}] end] do
+        %{push: push} = Options.validate!(push: [url: @url, headers: headers])
+        assert push.headers.() == [{"x-api-key", "s3cret"}]
+      end
+
+      for headers <- [nil, [{"host", "s3cret"}], fn -> [{"x", "s3cret\n"}] end] do
+        error =
+          assert_raise ArgumentError, fn ->
+            Options.validate!(push: [url: @url, headers: headers])
+          end
+
+        assert error.message =~ "option :push, key :headers must be a list of {name, value}"
+        refute error.message =~ "s3cret"
+      end
+
+      assert_raise ArgumentError, ~r/^option :push, key :auth must be/, fn ->
+        Options.validate!(push: [url: @url, auth: {:bearer, ""}])
+      end
+    end
+  end
+
   test "an unknown option is named together with all known ones" do
     message =
       "unknown option :limit, allowed are " <>
@@ -401,7 +541,7 @@ defmodule DSPexTelemetry.OptionsTest do
         ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
         ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
-        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :http"
+        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :http, :push"
 
     assert_raise ArgumentError, message, fn -> Options.validate!(limit: 5) end
     assert_raise ArgumentError, message, fn -> DSPexTelemetry.start_link(limit: 5) end

@@ -11,9 +11,9 @@ defmodule DSPexTelemetry.Push.Address do
 
   @spec valid?(term()) :: boolean()
   def valid?(url) do
-    with true <- is_binary(url) and url =~ ~r/\A[\x21-\x7e]+\z/,
+    with true <- is_binary(url) and url =~ ~r{\Ahttps?://[\x21-\x7e]+\z},
          {:ok, uri} <- URI.new(url) do
-      uri.scheme in ["http", "https"] and uri.host not in [nil, ""] and uri.userinfo == nil and
+      uri.host not in [nil, ""] and uri.userinfo == nil and
         uri.fragment == nil and uri.port in 1..65_535
     else
       _invalid -> false

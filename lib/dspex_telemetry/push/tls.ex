@@ -25,7 +25,7 @@ defmodule DSPexTelemetry.Push.TLS do
     end
   end
 
-  def options(_http, _cacertfile, _system), do: {:ok, []}
+  def options("http:" <> _rest, _cacertfile, _system), do: {:ok, []}
 
   # As https has it. In addition, an address such as 10.0.0.1, which httpc hands over like a name, matches a
   # certificate for that address.

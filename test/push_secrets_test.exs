@@ -10,24 +10,8 @@ defmodule DSPexTelemetry.PushSecretsTest do
   @secret "s3cr3t-t0ken"
   @header "h3ader-v4lue"
 
-  # Every event of every level, reports of supervisors and crashes included, as Erlang's own formatter has it.
-  def log(event, %{config: test}) do
-    formatted = :logger_formatter.format(event, %{depth: :unlimited, chars_limit: :unlimited})
-    send(test, {:anything_logged, IO.chardata_to_string(formatted)})
-  end
-
   setup do
-    id = :"everything_#{System.unique_integer([:positive])}"
-    :ok = :logger.add_handler(id, __MODULE__, %{config: self(), level: :all})
-    on_exit(fn -> :logger.remove_handler(id) end)
-  end
-
-  defp logged(lines \\ []) do
-    receive do
-      {:anything_logged, line} -> logged([line | lines])
-    after
-      0 -> Enum.join(lines)
-    end
+    PushTesting.watch_everything()
   end
 
   defp assert_hidden(text) do
@@ -100,7 +84,7 @@ defmodule DSPexTelemetry.PushSecretsTest do
 
       # The last of it is logged by another process.
       :logger.error("the end")
-      text = logged()
+      text = PushTesting.everything_logged()
       assert text =~ "cannot be pushed" and text =~ "the end"
       assert text =~ "no_such_request"
       assert text =~ "[hidden]" or not (text =~ "authorization")
@@ -120,7 +104,6 @@ defmodule DSPexTelemetry.PushSecretsTest do
     {:error, reason} = Supervisor.start_link([specification], strategy: :one_for_one)
     assert inspect(reason) =~ "option :push, key :url must be an http or https address"
     assert_hidden(inspect(reason, limit: :infinity, printable_limit: :infinity))
-    text = logged()
-    assert_hidden(text)
+    assert_hidden(PushTesting.everything_logged())
   end
 end

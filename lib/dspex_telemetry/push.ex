@@ -29,8 +29,8 @@ defmodule DSPexTelemetry.Push do
       together do not push together. The last one is made when the instance stops in order, and may
       take `:stop_timeout`.
     * **TLS** is verified: the certificate, by those of the system or of `:cacertfile`, and its name.
-    * **Secrets** (`:auth`, `:headers`) are in no log and in no process's state. An address with a password
-      is refused; the log leaves its query out.
+    * **Secrets** (`:auth`, `:headers`) are in no log, and in no process's state but while a push is under way.
+      An address with a password is refused; the log leaves its query out.
 
   Pushes are made by processes of their own, with `httpc`. Recording never waits for them, and their failure,
   or that of this process, ends nothing else.

@@ -14,7 +14,7 @@ defmodule DSPexTelemetry.Push.Attempt do
   #     by the connection's process. So it is suspended before the body is sent, and looked into at the end.
 
   alias DSPexTelemetry.{Auth, Exposition}
-  alias DSPexTelemetry.Push.{Address, Outcome, TLS}
+  alias DSPexTelemetry.Push.{Address, Headers, Outcome, TLS}
 
   @longest_answer_bytes 1_048_576
   @watch_interval_ms 10
@@ -46,11 +46,11 @@ defmodule DSPexTelemetry.Push.Attempt do
 
   defp push(%{options: options, profile: profile} = job) do
     with {:ok, auth, secrets} <- auth(options.auth),
+         {:ok, headers} <- headers(options.headers),
          {:ok, tls} <- TLS.options(options.url, options.cacertfile),
          {:ok, manager} <- start_httpc(profile, options.url) do
       {encoding, body} = encode(job.render.(), options.gzip)
-      headers = value(options.headers)
-      secrets = secrets ++ Enum.map(headers, fn {_name, value} -> value end)
+      secrets = secrets ++ for({_name, value} <- headers, secret?(value), do: value)
       {:ok, request} = send_request(job, encoding ++ auth ++ headers, body, tls)
       result = await_connection(request, manager)
       :inets.stop(:httpc, profile)
@@ -81,6 +81,18 @@ defmodule DSPexTelemetry.Push.Attempt do
       do: {:ok, [{"authorization", header}], secrets},
       else: Outcome.failure("the function given as :auth returns something else than is allowed")
   end
+
+  defp headers(given) do
+    headers = value(given)
+
+    if Headers.valid?(headers),
+      do: {:ok, headers},
+      else:
+        Outcome.failure("the function given as :headers returns something else than is allowed")
+  end
+
+  # A header that is shorter is none, and may be part of anything that a server answers.
+  defp secret?(value), do: byte_size(value) >= 8
 
   defp value(given), do: if(is_function(given, 0), do: given.(), else: given)
 
@@ -216,7 +228,11 @@ defmodule DSPexTelemetry.Push.Attempt do
 
   # No answer came, and no error: httpc wants to try again.
   defp kept_from_us(manager) do
-    {:messages, messages} = Process.info(manager, :messages)
+    messages =
+      case Process.info(manager, :messages) do
+        {:messages, messages} -> messages
+        nil -> []
+      end
 
     Enum.find_value(messages, {:error, :socket_closed_remotely}, fn
       {:"$gen_cast", {:retry_or_redirect_request, {ms, _request}}} when is_integer(ms) ->

@@ -1,6 +1,8 @@
 defmodule DSPexTelemetry.PushTesting do
   @moduledoc "Instances that push, and looks into what they do."
 
+  import ExUnit.Callbacks, only: [on_exit: 1]
+
   alias DSPexTelemetry.{Push, TestInstance}
 
   @doc "An interval that does not end during a test."
@@ -56,5 +58,31 @@ defmodule DSPexTelemetry.PushTesting do
         [_all, method] = Regex.run(~r/method="([^"]*)"/, labels),
         into: %{},
         do: {method, String.to_integer(count)}
+  end
+
+  @doc """
+  Keeps for the test what is logged in the VM, of any level, reports of supervisors and crashes included,
+  as Erlang's own formatter has it.
+  """
+  def watch_everything do
+    id = :"everything_#{System.unique_integer([:positive])}"
+    :ok = :logger.add_handler(id, __MODULE__, %{config: self(), level: :all})
+    on_exit(fn -> :logger.remove_handler(id) end)
+  end
+
+  @doc "What was logged since `watch_everything/0`, or since the last time."
+  def everything_logged(lines \\ []) do
+    receive do
+      {:anything_logged, line} -> everything_logged([line | lines])
+    after
+      0 -> lines |> Enum.reverse() |> Enum.join()
+    end
+  end
+
+  @doc false
+  # `:logger` calls it in the process that logs.
+  def log(event, %{config: test}) do
+    formatted = :logger_formatter.format(event, %{depth: :unlimited, chars_limit: :unlimited})
+    send(test, {:anything_logged, IO.chardata_to_string(formatted)})
   end
 end

@@ -124,6 +124,36 @@ defmodule DSPexTelemetry.PushFailureTest do
       end
     end
 
+    test "is whatever takes longer than it may, and what takes so long is ended" do
+      server = PushServer.start!()
+      test = self()
+      calls = :counters.new(1, [])
+
+      # The first call, at the start, is to check what it returns.
+      auth = fn ->
+        :counters.add(calls, 1, 1)
+
+        if :counters.get(calls, 1) == 2 do
+          send(test, {:hanging, self()})
+          Process.sleep(:infinity)
+        end
+
+        :none
+      end
+
+      name = PushTesting.start!(server.url, interval: @long, auth: auth, timeout: 100)
+      watch_log(inspect(name))
+      PushTesting.push_now(name)
+      assert_receive {:hanging, hanging}, 10_000
+      monitor = Process.monitor(hanging)
+      assert_receive {:DOWN, ^monitor, :process, ^hanging, _reason}, 10_000
+      assert_receive {:logged, :warning, line}, 10_000
+      assert line =~ "timeout"
+      {connection, _request} = await_push(server)
+      answer(connection, 200)
+      await_counts(name, %{success: 1, failure: 1})
+    end
+
     test "is a server that takes a connection and reads nothing of it" do
       server = PushServer.start!(read: false)
 

@@ -170,6 +170,17 @@ defmodule DSPexTelemetry.PushTest do
       assert opened(server) == 0
     end
 
+    test "closes its connection, also where the server would keep it" do
+      server = PushServer.start!()
+      name = PushTesting.start!(server.url, interval: @long)
+      PushTesting.push_now(name)
+      {connection, request} = await_push(server)
+      assert request.headers["connection"] == "close"
+      answer_and_keep(connection, 200)
+      assert await_closed(connection) == 0
+      await_counts(name, %{success: 1, failure: 0})
+    end
+
     test "goes over IPv6 as well" do
       {:ok, listener} =
         :gen_tcp.listen(0, [:binary, :inet6, active: false, ip: {0, 0, 0, 0, 0, 0, 0, 1}])

@@ -103,6 +103,10 @@ defmodule DSPexTelemetry.PushServer do
     ])
   end
 
+  @doc "Answers a request and keeps the connection open."
+  def answer_and_keep(connection, status),
+    do: send(connection, {:keep, "HTTP/1.1 #{status} Whatever\r\ncontent-length: 0\r\n\r\n"})
+
   @doc "Sends anything as the answer, or as a part of it, and closes the connection."
   def send_raw(connection, data), do: send(connection, {:answer, data})
 
@@ -175,6 +179,10 @@ defmodule DSPexTelemetry.PushServer do
       {:answer, data} ->
         transport.send(socket, data)
         transport.close(socket)
+
+      {:keep, data} ->
+        transport.send(socket, data)
+        reply(socket, server)
 
       {:flood, data, endless} ->
         :ok = transport.send(socket, data)

@@ -492,19 +492,19 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
             {"GET /health HTTP/1.1\r\n#{host}content-length: 1\r\ncontent-length: 2\r\n\r\n",
              [400]},
             # A TLS client, and somebody at a terminal.
-            {<<0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3>> <> :crypto.strong_rand_bytes(200),
-             [400, 413, 414, 501, 505]},
+            {<<0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3>> <> :binary.copy(<<0xAB>>, 200), [413]},
             {"\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n", [413]}
           ] do
         response = send_raw(address, bytes)
         title = inspect(bytes, printable_limit: 80)
-        assert response != :closed, title
-        assert response.status in statuses, "#{response.status} to #{title}"
-        assert response.headers["x-content-type-options"] == "nosniff"
-        assert response.headers["cache-control"] == "no-store"
-        refute response.headers["content-type"] =~ "html"
-        refute Map.has_key?(response.headers, "server")
-        refute response.raw =~ ~r/inets|erlang|httpd|#PID|root:/i
+
+        # Of an answer to more than it reads, the system may drop what the client has not read yet.
+        if response == :closed do
+          assert byte_size(bytes) > 8_192, "closed without an answer: #{title}"
+        else
+          assert response.status in statuses, "#{response.status} to #{title}"
+          assert_tells_nothing(response)
+        end
       end
     end
 
@@ -539,6 +539,14 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       refute log =~ ~r/httpd|terminating|crash/i
       assert request(address, "GET", "/health").status == 200
     end
+  end
+
+  defp assert_tells_nothing(response) do
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    refute response.headers["content-type"] =~ "html"
+    refute Map.has_key?(response.headers, "server")
+    refute response.raw =~ ~r/inets|erlang|httpd|#PID|root:/i
   end
 
   defp read_or_garbage(socket) do

@@ -28,8 +28,13 @@ fn main() {
         let per_series = [2_000, 20_000].map(|series| {
             let (instance, plan) = start(64 << 20);
             Emitter::new(plan, series).round(50);
-            let bytes: usize = render(&instance, &scrape).iter().map(Vec::len).sum();
-            let time = shortest(|| drop(black_box(render(&instance, &scrape))));
+            let mut out = Vec::new();
+            render(&instance, &scrape, &mut out);
+            let bytes = out.len();
+            let time = shortest(|| {
+                out.clear();
+                render(&instance, &scrape, black_box(&mut out));
+            });
             let of_one = time.as_secs_f64() * 1e9 / series as f64;
             println!(
                 "scrape {format:?} of {series} series with three histograms: {:.1} ms, {of_one:.0} \

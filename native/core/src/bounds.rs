@@ -159,10 +159,12 @@ pub(crate) struct BucketReader<'b, F> {
     below: u64,
     last: u64,
     buckets: &'b mut Vec<u64>,
+    /// Where they begin.
+    start: usize,
 }
 
 impl<'b, F: Fn(usize) -> u64> BucketReader<'b, F> {
-    /// A reader that replaces `buckets`, not cumulated, the one above all bounds last.
+    /// A reader that appends buckets, not cumulated, the one above all bounds last.
     pub(crate) fn new(
         bounds: &'b Bounds,
         precision: Precision,
@@ -170,7 +172,13 @@ impl<'b, F: Fn(usize) -> u64> BucketReader<'b, F> {
         buckets: &'b mut Vec<u64>,
     ) -> Self {
         let chunk_length = precision.chunk_length();
-        Self { bounds, chunk_length, covered, below: 0, last: 0, buckets }
+        let start = buckets.len();
+        Self { bounds, chunk_length, covered, below: 0, last: 0, buckets, start }
+    }
+
+    /// The bucket whose turn it is.
+    fn next(&self) -> usize {
+        self.buckets.len() - self.start
     }
 
     fn push(&mut self, cumulated: u64) {
@@ -181,7 +189,7 @@ impl<'b, F: Fn(usize) -> u64> BucketReader<'b, F> {
 
     /// Takes the buckets above all that was read. Returns how many samples there are.
     pub(crate) fn finish(mut self) -> u64 {
-        while self.buckets.len() <= self.bounds.count() {
+        while self.next() <= self.bounds.count() {
             self.push(self.below);
         }
         self.last
@@ -190,13 +198,13 @@ impl<'b, F: Fn(usize) -> u64> BucketReader<'b, F> {
 
 impl<F: Fn(usize) -> u64> ChunkReader for BucketReader<'_, F> {
     fn restart(&mut self) {
-        self.buckets.clear();
+        self.buckets.truncate(self.start);
         (self.below, self.last) = (0, 0);
     }
 
     fn chunk(&mut self, chunk: u16, counters: ChunkSums<'_>) {
         let mut from = 0;
-        while let Some(bound) = self.bounds.locations.get(self.buckets.len()) {
+        while let Some(bound) = self.bounds.locations.get(self.next()) {
             if bound.chunk > chunk {
                 break;
             }
@@ -206,7 +214,7 @@ impl<F: Fn(usize) -> u64> ChunkReader for BucketReader<'_, F> {
                 self.below += counters.sum(from..at);
                 from = at;
                 // A sample in flight may be covered already and not yet counted.
-                inside = counters.sum(at..at + 1).min((self.covered)(self.buckets.len()));
+                inside = counters.sum(at..at + 1).min((self.covered)(self.next()));
             }
             self.push(self.below + inside);
         }

@@ -1,7 +1,6 @@
 //! What a scrape gets: all counters, histograms and gauges of an instance in a format of Prometheus.
 //!
-//! Every series is read once, and appended to the text of each of its metrics, which are put one
-//! behind the other at the end. Metrics come in the definition's order, series in that of their
+//! Every series of a family is read once. Then its metrics are written one after the other. Metrics come in the definition's order, series in that of their
 //! labels. Reading needs no lock that recording takes. A scrape that runs while events come in may
 //! have some numbers of an event and not yet the others, but no counter ever goes down: each is a sum
 //! of cells that only grow.
@@ -13,7 +12,7 @@ mod number;
 mod own;
 mod protobuf;
 mod scalar;
-mod series;
+mod table;
 mod text;
 
 use serde::Deserialize;
@@ -24,6 +23,7 @@ pub use scalar::{Kind, Sample, Scalar};
 use crate::instance::Instance;
 use encoder::Encoder;
 use protobuf::Protobuf;
+use table::Table;
 use text::Text;
 
 /// A format of Prometheus.
@@ -50,30 +50,30 @@ pub struct Scrape {
     pub scalars: Vec<Scalar>,
 }
 
-/// Renders an instance while it goes on recording. What is scraped is the parts one behind the other:
-/// there may be megabytes of them, which the caller copies once, to where they are wanted.
-pub fn render(instance: &Instance, scrape: &Scrape) -> Vec<Vec<u8>> {
+/// Renders an instance while it goes on recording, at the end of `out`. There may be megabytes of it, so
+/// whoever scrapes often had better give the same memory each time.
+pub fn render(instance: &Instance, scrape: &Scrape, out: &mut Vec<u8>) {
     match scrape.format {
-        Format::Text => render_with(&Text::PROMETHEUS, instance, scrape),
-        Format::OpenMetrics => render_with(&Text::OPEN_METRICS, instance, scrape),
-        Format::Protobuf => render_with(&Protobuf, instance, scrape),
+        Format::Text => render_with(&Text::PROMETHEUS, instance, scrape, out),
+        Format::OpenMetrics => render_with(&Text::OPEN_METRICS, instance, scrape, out),
+        Format::Protobuf => render_with(&Protobuf, instance, scrape, out),
     }
 }
 
-fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape) -> Vec<Vec<u8>> {
-    // Takes the same lock as the reader, so it has to come before.
-    let info = instance.info();
-    let mut out = Vec::new();
+fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, out: &mut Vec<u8>) {
     // Until it is dropped, no series leaves its family.
-    let _reader = instance.read();
+    let reader = instance.read();
+    let mut memory_bytes = Vec::with_capacity(instance.families().len());
     for family in instance.families() {
-        series::append_family(encoder, family, scrape.created, &mut out);
+        let table = Table::read(encoder, family);
+        memory_bytes.push(family.memory_bytes_beside_series() + table.series_memory_bytes());
+        table.write(scrape.created, out);
     }
+    let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
     let gauges = instance.gauges().iter().map(|gauge| Scalar::gauge(gauge, instance));
     for scalar in gauges.chain(own::scalars(&info)) {
-        scalar.append(encoder, &mut out);
+        scalar.write(encoder, out);
     }
-    scrape.scalars.iter().for_each(|scalar| scalar.append(encoder, &mut out));
-    out.push(encoder.end());
-    out
+    scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));
+    encoder.end(out);
 }

@@ -427,10 +427,13 @@ impl Family {
 
     /// Bytes allocated by the family and its series.
     pub fn memory_bytes(&self) -> usize {
-        let bounds: usize =
-            self.layout.histograms().iter().map(|metric| metric.bounds.memory_bytes()).sum();
-        let series: usize =
-            self.series_with_overflow().iter().map(|series| series.memory_bytes()).sum();
-        size_of::<Self>() + bounds + series
+        let series = self.series_with_overflow();
+        self.memory_bytes_beside_series()
+            + series.iter().map(|series| series.memory_bytes()).sum::<usize>()
+    }
+
+    pub(crate) fn memory_bytes_beside_series(&self) -> usize {
+        let bounds = self.layout.histograms().iter().map(|metric| metric.bounds.memory_bytes());
+        size_of::<Self>() + bounds.sum::<usize>()
     }
 }

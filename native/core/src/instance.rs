@@ -25,7 +25,7 @@ use crate::signal::{Sent, Signals};
 use crate::spike::Spikes;
 use crate::surroundings::{Clock, Surroundings};
 use crate::usage::{Kind, Usage, UsageError};
-use crate::window::{Moment, WindowSpec, Windows};
+use crate::window::{Moment, WindowSpec, Windows, WindowsInfo};
 
 /// Everything that an instance is made from.
 #[derive(Clone, Debug, Deserialize)]
@@ -332,12 +332,23 @@ impl Instance {
 
     /// The instance's own state.
     pub fn info(&self) -> Info {
-        let families = self.families.iter().map(|family| FamilyInfo {
+        let memory_bytes = self.families.iter().map(|family| family.memory_bytes());
+        self.info_with(memory_bytes, self.read().windows().info())
+    }
+
+    /// The instance's own state, when the memory of each family is known.
+    pub(crate) fn info_with(
+        &self,
+        memory_bytes: impl Iterator<Item = usize>,
+        windows: WindowsInfo,
+    ) -> Info {
+        let families = self.families.iter().zip(memory_bytes);
+        let families = families.map(|(family, memory_bytes)| FamilyInfo {
             event: family.name().to_owned(),
             series: family.series_count(),
             limit: family.series_limit(),
             overflow: family.overflow_total(),
-            memory_bytes: family.memory_bytes(),
+            memory_bytes,
         });
         let rejected = self.plans.iter().flat_map(|plan| {
             Reject::ALL.into_iter().map(|reason| Rejected {
@@ -347,7 +358,6 @@ impl Instance {
             })
         });
         let families: Vec<_> = families.collect();
-        let windows = self.read().windows().info();
         let refs = &self.surroundings.refs;
         let workers = &self.surroundings.workers;
         Info {

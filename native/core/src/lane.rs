@@ -78,6 +78,9 @@ type Chunks<C, const LEN: usize> = Box<[OnceBox<Chunk<C, LEN>>]>;
 struct Counters<C> {
     /// For each histogram the chunks that are allocated, as bits.
     allocated: Box<[AtomicU64]>,
+    /// For each histogram the lines in which any counter has ever been written to, as bits: most of
+    /// a chunk never is, and need not be read.
+    touched: Box<[AtomicU64]>,
     rows: Rows<C>,
 }
 
@@ -107,7 +110,18 @@ impl<C: Counter> Counters<C> {
             Precision::Two => Rows::Two(chunks(shape)),
             Precision::Three => Rows::Three(chunks(shape)),
         };
-        Self { allocated: (0..shape.histograms).map(|_| AtomicU64::new(0)).collect(), rows }
+        let zeros = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let touched = shape.histograms * touched_words(shape.precision);
+        Self { allocated: zeros(shape.histograms), touched: zeros(touched), rows }
+    }
+
+    /// Remembers that a counter is no longer zero, or is about to be. To be called before the event
+    /// is counted, so that who sees that sees this.
+    #[cold]
+    fn touch(&self, precision: Precision, histogram: usize, location: Location) {
+        let (word, first) = touched_place(precision, histogram, usize::from(location.chunk));
+        let line = usize::from(location.offset) >> LINE_BITS;
+        self.touched[word].fetch_or(1 << (first + line), Relaxed);
     }
 
     #[inline]
@@ -155,6 +169,7 @@ impl<C: Counter> Counters<C> {
             size_of_val(&**chunks) + touched * size_of::<Chunk<C, LEN>>()
         }
         size_of_val(&*self.allocated)
+            + size_of_val(&*self.touched)
             + each_precision!(&self.rows, chunks => bytes(chunks, touched))
     }
 }
@@ -172,18 +187,27 @@ pub(crate) const fn chunk_index(
     (histogram * precision.chunk_count() + chunk) as ChunkIndex
 }
 
-/// The length of a chunk at the highest precision.
-const LARGEST_CHUNK: usize = 1 << Precision::Three.chunk_bits();
-
-/// Adds counters to sums. What the sums were before counts for nothing if these are the `first`.
+/// Adds counters to sums.
 #[inline]
-fn add<C: Counter>(sums: &mut [u64], counters: &[C], first: bool) {
-    let pairs = sums.iter_mut().zip(counters);
-    if first {
-        pairs.for_each(|(sum, counter)| *sum = counter.get());
-    } else {
-        pairs.for_each(|(sum, counter)| *sum += counter.get());
-    }
+fn add<C: Counter>(sums: &mut [u64], counters: &[C]) {
+    sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
+}
+
+/// How many lines of counters a chunk has: a power of two of at most 64.
+const fn lines_of_chunk(precision: Precision) -> usize {
+    precision.chunk_length() >> LINE_BITS
+}
+
+/// How many words have a bit for each line of a histogram.
+const fn touched_words(precision: Precision) -> usize {
+    (precision.chunk_count() * lines_of_chunk(precision)).div_ceil(64)
+}
+
+/// The word that has the bits for the lines of a chunk, and the first of them.
+#[inline]
+const fn touched_place(precision: Precision, histogram: usize, chunk: usize) -> (usize, usize) {
+    let bit = chunk * lines_of_chunk(precision);
+    (histogram * touched_words(precision) + bit / 64, bit % 64)
 }
 
 /// Base-two logarithm of how many counters one mark stands for: as many as 32-bit ones have room
@@ -213,7 +237,7 @@ pub(crate) fn marked_lines(
     histogram: usize,
     chunk: usize,
 ) -> u64 {
-    let lines = precision.chunk_length() >> LINE_BITS;
+    let lines = lines_of_chunk(precision);
     let first = (chunk * lines) as u32 + histogram as u32 * HISTOGRAM_MARKS;
     marks.rotate_right(first) & (u64::MAX >> (64 - lines))
 }
@@ -239,18 +263,12 @@ pub(crate) fn bits(mut set: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// Appends the sums of a chunk that are not zero.
+/// Appends the sums of a line that are not zero.
 #[inline]
-fn collect(chunk: u16, sums: &[u64], counts: &mut Counts) {
-    // Most of a chunk is zero, and sixteen numbers at a time are quickly seen to be.
-    for (block, sums) in sums.chunks_exact(LINE).enumerate() {
-        if sums.iter().fold(0, |any, sum| any | sum) == 0 {
-            continue;
-        }
-        for (at, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum != 0) {
-            let offset = (block * LINE + at) as u16;
-            counts.push((Location { chunk, offset }, sum));
-        }
+fn collect(chunk: usize, line: usize, sums: &[u64; LINE], counts: &mut Counts) {
+    for (at, &sum) in sums.iter().enumerate().filter(|(_, sum)| **sum != 0) {
+        let (chunk, offset) = (chunk as u16, (line * LINE + at) as u16);
+        counts.push((Location { chunk, offset }, sum));
     }
 }
 
@@ -335,7 +353,7 @@ impl Lanes {
 
     /// The lane of all threads.
     pub fn shared(&self) -> Shared<'_> {
-        Shared { lane: self.shared_lane() }
+        Shared { lane: self.shared_lane(), precision: self.shape.precision }
     }
 
     fn shared_lane(&self) -> &SharedLane {
@@ -447,38 +465,23 @@ impl Lanes {
     pub(crate) fn read_chunks(&self, histogram: usize, reader: &mut impl ChunkReader) {
         self.read_between_carries(|| {
             reader.restart();
-            for chunk in bits(self.allocated(histogram)) {
+            for (chunk, lines) in self.touched_chunks(histogram) {
                 let index = usize::from(self.chunk_index(histogram, chunk));
-                reader.chunk(chunk as u16, ChunkSums { lanes: self, index });
+                reader.chunk(chunk as u16, ChunkSums { lanes: self, index, lines });
             }
         });
     }
 
     fn read_counts_once(&self, histogram: usize, counts: &mut Counts) {
-        let mut sums = [0_u64; LARGEST_CHUNK];
-        let sums = &mut sums[..self.shape.precision.chunk_length()];
-        // The chunks of samples whose event is seen counted are seen allocated: that comes first.
-        for chunk in bits(self.allocated(histogram)) {
-            if self.add_chunk(self.chunk_index(histogram, chunk), sums) {
-                collect(chunk as u16, sums, counts);
+        for (chunk, lines) in self.touched_chunks(histogram) {
+            let index = usize::from(self.chunk_index(histogram, chunk));
+            for at in bits(lines) {
+                let mut sums = [0; LINE];
+                self.own_chunks(index).for_each(|own| add(&mut sums, line(own, at)));
+                self.shared_chunk(index).into_iter().for_each(|all| add(&mut sums, line(all, at)));
+                collect(chunk, at, &sums, counts);
             }
         }
-    }
-
-    /// Replaces `sums` by those of a chunk over all lanes; says whether there are any counters.
-    #[inline]
-    fn add_chunk(&self, chunk: ChunkIndex, sums: &mut [u64]) -> bool {
-        let chunk = usize::from(chunk);
-        let mut any = false;
-        for counters in self.own_chunks(chunk) {
-            add(sums, counters, !any);
-            any = true;
-        }
-        if let Some(counters) = self.shared_chunk(chunk) {
-            add(sums, counters, !any);
-            any = true;
-        }
-        any
     }
 
     /// Asks for the list of lanes.
@@ -497,9 +500,28 @@ impl Lanes {
         self.counters().for_each(prefetch::all);
     }
 
-    /// Asks for the places where marked chunks are told, when the cells have come.
+    /// Asks for the places where chunks are told, when the cells have come.
     pub(crate) fn ask_for_rows(&self, histogram: usize, marks: u64) {
-        for (chunk, _) in self.marked_chunks(histogram, marks) {
+        self.ask_for_rows_of(histogram, self.marked_chunks(histogram, marks));
+    }
+
+    /// Asks for the marked lines, when their places have come.
+    pub(crate) fn ask_for_lines(&self, histogram: usize, marks: u64) {
+        self.ask_for_lines_of(histogram, self.marked_chunks(histogram, marks));
+    }
+
+    /// As [`Self::ask_for_rows`], for all chunks in which anything was counted.
+    pub(crate) fn ask_for_touched_rows(&self, histogram: usize) {
+        self.ask_for_rows_of(histogram, self.touched_chunks(histogram));
+    }
+
+    /// As [`Self::ask_for_lines`], for all lines in which anything was counted.
+    pub(crate) fn ask_for_touched_lines(&self, histogram: usize) {
+        self.ask_for_lines_of(histogram, self.touched_chunks(histogram));
+    }
+
+    fn ask_for_rows_of(&self, histogram: usize, chunks: impl Iterator<Item = (usize, u64)>) {
+        for (chunk, _) in chunks {
             let index = usize::from(self.chunk_index(histogram, chunk));
             let own = self.exclusive.iter().filter_map(OnceLock::get);
             own.filter_map(|lane| lane.counters.as_ref()).for_each(|own| own.ask_for_row(index));
@@ -507,9 +529,8 @@ impl Lanes {
         }
     }
 
-    /// Asks for the marked lines, when their places have come.
-    pub(crate) fn ask_for_lines(&self, histogram: usize, marks: u64) {
-        for (chunk, lines) in self.marked_chunks(histogram, marks) {
+    fn ask_for_lines_of(&self, histogram: usize, chunks: impl Iterator<Item = (usize, u64)>) {
+        for (chunk, lines) in chunks {
             let index = usize::from(self.chunk_index(histogram, chunk));
             for counters in self.own_chunks(index) {
                 bits(lines).for_each(|at| prefetch::all(line(counters, at)));
@@ -532,6 +553,22 @@ impl Lanes {
     #[inline]
     fn allocated(&self, histogram: usize) -> u64 {
         self.counters().fold(0, |all, one| all | one[histogram].load(Relaxed))
+    }
+
+    /// The chunks of a histogram in which anything was ever counted, and their lines of which the same
+    /// holds, as bits. Of samples whose event is seen counted they are seen: that comes first.
+    #[inline]
+    fn touched_chunks(&self, histogram: usize) -> impl Iterator<Item = (usize, u64)> + '_ {
+        let precision = self.shape.precision;
+        let all = u64::MAX >> (64 - lines_of_chunk(precision));
+        let lines = move |chunk| {
+            let (word, first) = touched_place(precision, histogram, chunk);
+            let own = self.exclusive.iter().filter_map(OnceLock::get);
+            let own = own.filter_map(|lane| lane.counters.as_ref()).map(|own| &own.touched);
+            let touched = own.chain(self.shared.get().map(|lane| &lane.counters.touched));
+            touched.fold(0, |all, touched| all | touched[word].load(Relaxed)) >> first & all
+        };
+        bits(self.allocated(histogram)).map(move |chunk| (chunk, lines(chunk)))
     }
 
     /// The chunks of a histogram in which lines are marked, with those lines as bits.
@@ -612,7 +649,7 @@ impl Lanes {
         // Keeps the stores below after the one above; see `counts`.
         fence(Ordering::Release);
         let carried = u64::from(counter.load(Relaxed)) + 1;
-        self.shared_lane().counters.at(histogram, location).fetch_add(carried, Relaxed);
+        self.shared().add_samples(histogram, location, carried);
         counter.store(0, Relaxed);
         // Release: who sees the carry ended sees both counters as it left them.
         self.carries_ended.fetch_add(1, Ordering::Release);
@@ -646,6 +683,8 @@ pub(crate) trait ChunkReader {
 pub(crate) struct ChunkSums<'l> {
     lanes: &'l Lanes,
     index: usize,
+    /// The lines in which anything was counted, as bits.
+    lines: u64,
 }
 
 impl ChunkSums<'_> {
@@ -655,10 +694,18 @@ impl ChunkSums<'_> {
         fn sum<C: Counter>(counters: &[C]) -> u64 {
             counters.iter().map(Counter::get).sum()
         }
-        let own = self.lanes.own_chunks(self.index).map(|own| sum(&own[offsets.clone()]));
-        let shared =
-            self.lanes.shared_chunk(self.index).map(|shared| sum(&shared[offsets.clone()]));
-        own.chain(shared).sum()
+        if offsets.is_empty() {
+            return 0;
+        }
+        let (first, last) = (offsets.start / LINE, (offsets.end - 1) / LINE);
+        let inside = u64::MAX << first & u64::MAX >> (63 - last);
+        let of_line = |at: usize| {
+            let offsets = offsets.start.max(at * LINE)..offsets.end.min((at + 1) * LINE);
+            let own = self.lanes.own_chunks(self.index).map(|own| sum(&own[offsets.clone()]));
+            let shared = self.lanes.shared_chunk(self.index);
+            own.chain(shared.map(|shared| sum(&shared[offsets.clone()]))).sum::<u64>()
+        };
+        bits(self.lines & inside).map(of_line).sum()
     }
 }
 
@@ -771,8 +818,22 @@ impl Writer for Exclusive<'_> {
         let OwnCounter { counter, histogram, location } = counted;
         match counter {
             Some((counter, FULL)) => self.lanes.carry(counter, histogram, location),
-            Some((counter, count)) => counter.store(count + 1, Relaxed),
+            Some((counter, count)) => {
+                if count == 0 {
+                    self.touch(histogram, location);
+                }
+                counter.store(count + 1, Relaxed);
+            }
             None => self.lanes.shared().add_samples(histogram, location, 1),
+        }
+    }
+}
+
+impl Exclusive<'_> {
+    #[cold]
+    fn touch(&self, histogram: usize, location: Location) {
+        if let Some(counters) = &self.lane.counters {
+            counters.touch(self.lanes.shape.precision, histogram, location);
         }
     }
 }
@@ -780,12 +841,16 @@ impl Writer for Exclusive<'_> {
 /// Writes to the lane that threads share.
 pub struct Shared<'a> {
     lane: &'a SharedLane,
+    precision: Precision,
 }
 
 impl Shared<'_> {
     /// Adds samples to a histogram.
     pub fn add_samples(&self, histogram: usize, location: Location, count: u64) {
-        self.lane.counters.at(histogram, location).fetch_add(count, Relaxed);
+        let counters = &self.lane.counters;
+        if counters.at(histogram, location).fetch_add(count, Relaxed) == 0 {
+            counters.touch(self.precision, histogram, location);
+        }
     }
 }
 
@@ -823,16 +888,16 @@ impl Writer for Shared<'_> {
     }
 
     type Counted<'c>
-        = &'c AtomicU64
+        = (usize, Location)
     where
         Self: 'c;
 
-    fn find(&self, histogram: usize, location: Location) -> &AtomicU64 {
-        self.lane.counters.at(histogram, location)
+    fn find(&self, histogram: usize, location: Location) -> (usize, Location) {
+        (histogram, location)
     }
 
-    fn count(&self, counted: &AtomicU64) {
-        counted.fetch_add(1, Relaxed);
+    fn count(&self, (histogram, location): (usize, Location)) {
+        self.add_samples(histogram, location, 1);
     }
 }
 

@@ -88,10 +88,10 @@ impl Series {
         batch.iter().for_each(|series| series.lanes.ask_for_cells());
         let histograms = 0..layout.histograms().len();
         for series in batch {
-            histograms.clone().for_each(|at| series.lanes.ask_for_rows(at, u64::MAX));
+            histograms.clone().for_each(|at| series.lanes.ask_for_touched_rows(at));
         }
         for series in batch {
-            histograms.clone().for_each(|at| series.lanes.ask_for_lines(at, u64::MAX));
+            histograms.clone().for_each(|at| series.lanes.ask_for_touched_lines(at));
         }
     }
 
@@ -215,7 +215,7 @@ impl Series {
         buckets
     }
 
-    /// Replaces `buckets` by [`Self::buckets`], given the cells. Returns the number of samples.
+    /// Appends what [`Self::buckets`] returns, given the cells. Returns the number of samples.
     pub(crate) fn read_buckets(
         &self,
         metric: &HistogramMetric,

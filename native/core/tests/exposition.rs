@@ -95,7 +95,9 @@ fn scrape(running: &Running, format: Format) -> Vec<u8> {
 }
 
 fn scrape_with(running: &Running, format: Format, created: bool, scalars: Vec<Scalar>) -> Vec<u8> {
-    render(&running.instance, &Scrape { format, created, scalars }).concat()
+    let mut out = Vec::new();
+    render(&running.instance, &Scrape { format, created, scalars }, &mut out);
+    out
 }
 
 type Labels = BTreeMap<String, String>;

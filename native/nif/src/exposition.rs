@@ -1,10 +1,52 @@
 //! What Prometheus scrapes.
 
-use rustler::{Binary, Env, NewBinary, NifResult, Term};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustler::{Binary, Env, NifResult, Resource, ResourceArc, Term};
 use telemetry_core::exposition::{Scrape, render};
 
 use crate::decode;
 use crate::instance::{InstanceResource, raise};
+
+/// The memory of the last scrape, for the next one: what is scraped is megabytes long, and to get as
+/// much from the system anew takes as long as to write it.
+#[derive(Default)]
+pub struct Spare(Mutex<Vec<u8>>);
+
+impl Spare {
+    /// More than this is given back.
+    const MOST: usize = 64 << 20;
+
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn give_back(&self, mut bytes: Vec<u8>) {
+        // Some more than was needed this time, so that growing series do not need new memory each time.
+        bytes.shrink_to(bytes.len() + bytes.len() / 4);
+        if bytes.capacity() <= Self::MOST {
+            bytes.clear();
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+        }
+    }
+}
+
+/// A scrape that a binary refers to.
+struct Rendered {
+    bytes: Vec<u8>,
+    spare: Arc<Spare>,
+}
+
+#[rustler::resource_impl]
+impl Resource for Rendered {}
+
+impl Drop for Rendered {
+    fn drop(&mut self) {
+        self.spare.give_back(std::mem::take(&mut self.bytes));
+    }
+}
+
+impl std::panic::RefUnwindSafe for Rendered {}
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn scrape<'a>(
@@ -14,13 +56,8 @@ fn scrape<'a>(
 ) -> NifResult<Binary<'a>> {
     let wanted = decode::value(wanted).map_err(raise)?;
     let wanted: Scrape = serde_json::from_value(wanted).map_err(raise)?;
-    let parts = render(&instance.instance, &wanted);
-    let mut binary = NewBinary::new(env, parts.iter().map(Vec::len).sum());
-    let mut rest = binary.as_mut_slice();
-    for part in parts {
-        let (place, behind) = rest.split_at_mut(part.len());
-        place.copy_from_slice(&part);
-        rest = behind;
-    }
-    Ok(binary.into())
+    let mut bytes = instance.spare.take();
+    render(&instance.instance, &wanted, &mut bytes);
+    let rendered = ResourceArc::new(Rendered { bytes, spare: Arc::clone(&instance.spare) });
+    Ok(rendered.make_binary(env, |rendered| &rendered.bytes))
 }

@@ -1,6 +1,6 @@
 //! Instances as resources, and everything that is not the hot path.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rustler::{
     Atom, Binary, Encoder, Env, Error, LocalPid, NifResult, Resource, ResourceArc, Term,
@@ -14,6 +14,7 @@ use telemetry_core::report::Report;
 use telemetry_core::thread_number;
 use telemetry_core::window::{Moment, Window};
 
+use crate::exposition::Spare;
 use crate::forwarder::Forwarder;
 use crate::usage::File;
 use crate::{clock, decode, encode};
@@ -26,6 +27,7 @@ mod atoms {
 pub struct InstanceResource {
     pub instance: Instance,
     pub file: Mutex<File>,
+    pub spare: Arc<Spare>,
     forwarder: Forwarder,
 }
 
@@ -61,7 +63,9 @@ fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
             let plans: Vec<u64> = instance.plan_ids().map(|id| id.get()).collect();
             let file = Mutex::default();
             let forwarder = Forwarder::default();
-            let resource = ResourceArc::new(InstanceResource { instance, file, forwarder });
+            let spare = Arc::default();
+            let resource = InstanceResource { instance, file, spare, forwarder };
+            let resource = ResourceArc::new(resource);
             (atoms::ok(), resource, plans).encode(env)
         }
         Err(message) => (atoms::error(), message).encode(env),

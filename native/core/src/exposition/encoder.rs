@@ -28,8 +28,8 @@ pub(crate) struct HistogramSample<'a> {
     pub(crate) counts: &'a [(Location, u64)],
     /// Counts of the explicit buckets, not cumulated, the one above all bounds last.
     pub(crate) buckets: &'a [u64],
-    /// In the unit in which it is exposed.
-    pub(crate) sum: f64,
+    /// In stored units.
+    pub(crate) sum: u64,
     /// By bucket; the last ones may be missing.
     pub(crate) exemplars: &'a [Option<Exemplar>],
     /// Milliseconds since 1970 at which it had no samples.
@@ -42,9 +42,16 @@ pub(crate) trait Encoder {
     const HAS_COUNTS: bool;
 
     /// What is prepared once for all samples of a metric.
-    type Metric;
+    type Metric: ?Sized;
 
-    fn metric(&self, header: Header<'_>, bounds: &[f64]) -> Self::Metric;
+    /// Writes a metric whose samples `write` appends; nothing if there are none.
+    fn metric(
+        &self,
+        header: Header<'_>,
+        bounds: &[f64],
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&Self::Metric, &mut Vec<u8>),
+    );
 
     /// Appends a label to labels that were encoded before, or to none.
     fn label(&self, name: &str, value: &str, labels: &mut Vec<u8>);
@@ -52,31 +59,28 @@ pub(crate) trait Encoder {
     /// Appends labels to others, both of which were encoded before.
     fn join(&self, labels: &mut Vec<u8>, more: &[u8]);
 
-    /// Appends a sample to the text of a metric.
+    /// Appends a sample of a metric.
     fn counter(
         &self,
         metric: &Self::Metric,
         labels: &[u8],
         value: Value,
         created_unix_ms: Option<i64>,
-        body: &mut Vec<u8>,
+        out: &mut Vec<u8>,
     );
 
-    fn gauge(&self, metric: &Self::Metric, labels: &[u8], value: Value, body: &mut Vec<u8>);
+    fn gauge(&self, metric: &Self::Metric, labels: &[u8], value: Value, out: &mut Vec<u8>);
 
     fn histogram(
         &self,
         metric: &Self::Metric,
         labels: &[u8],
         sample: &HistogramSample<'_>,
-        body: &mut Vec<u8>,
+        out: &mut Vec<u8>,
     );
 
-    /// What stands in front of the samples of a metric, which are all there.
-    fn announcement(&self, metric: &Self::Metric, body: &[u8]) -> Vec<u8>;
-
-    /// What follows the last metric.
-    fn end(&self) -> Vec<u8>;
+    /// Appends what follows the last metric.
+    fn end(&self, out: &mut Vec<u8>);
 }
 
 /// The value of a sample.
@@ -91,26 +95,6 @@ impl Value {
         match self {
             Self::Integer(value) => value as f64,
             Self::Float(value) => value,
-        }
-    }
-}
-
-/// A metric and what has been written of it.
-pub(crate) struct Column<E: Encoder> {
-    pub(crate) metric: E::Metric,
-    pub(crate) body: Vec<u8>,
-}
-
-impl<E: Encoder> Column<E> {
-    pub(crate) fn new(encoder: &E, header: Header<'_>, bounds: &[f64]) -> Self {
-        Self { metric: encoder.metric(header, bounds), body: Vec::new() }
-    }
-
-    /// Appends it, unless it has no sample.
-    pub(crate) fn close(self, encoder: &E, out: &mut Vec<Vec<u8>>) {
-        if !self.body.is_empty() {
-            out.push(encoder.announcement(&self.metric, &self.body));
-            out.push(self.body);
         }
     }
 }

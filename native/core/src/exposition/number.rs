@@ -30,6 +30,16 @@ pub(crate) fn go(value: f64, out: &mut Vec<u8>) {
     };
 }
 
+/// Appends a number of thousandths, without zeros at the end.
+pub(crate) fn thousandths(value: u64, out: &mut Vec<u8>) {
+    integer(value / 1_000, out);
+    let rest = value % 1_000;
+    let digits =
+        [b'.', b'0' + (rest / 100) as u8, b'0' + (rest / 10 % 10) as u8, b'0' + (rest % 10) as u8];
+    let length = digits.iter().rposition(|digit| !matches!(digit, b'0' | b'.'));
+    out.extend_from_slice(&digits[..length.map_or(0, |last| last + 1)]);
+}
+
 /// Appends milliseconds as seconds.
 pub(crate) fn seconds(ms: i64, out: &mut Vec<u8>) {
     let sign = if ms < 0 { "-" } else { "" };
@@ -70,6 +80,21 @@ mod tests {
             (f64::NAN, "NaN"),
         ] {
             assert_eq!(printed(|out| go(value, out)), expected);
+        }
+    }
+
+    #[test]
+    fn thousandths_are_exact() {
+        for (value, expected) in [
+            (0, "0"),
+            (1, "0.001"),
+            (10, "0.01"),
+            (1_000, "1"),
+            (12_340, "12.34"),
+            (10_050, "10.05"),
+            (u64::MAX, "18446744073709551.615"),
+        ] {
+            assert_eq!(printed(|out| thousandths(value, out)), expected);
         }
     }
 

@@ -14,13 +14,6 @@ use super::scalar::Kind;
 /// Writes messages.
 pub(crate) struct Protobuf;
 
-/// A metric, ready for its samples.
-pub(crate) struct ProtobufMetric {
-    /// The message without its samples.
-    announcement: Vec<u8>,
-    bounds: Vec<f64>,
-}
-
 /// Numbers of the fields that are written one by one.
 mod tag {
     pub(super) const FAMILY_METRIC: u32 = 4;
@@ -31,17 +24,17 @@ mod tag {
 }
 
 /// Appends a sample, whose labels are encoded already.
-fn append(labels: &[u8], tag: u32, value: &impl Message, body: &mut Vec<u8>) {
+fn append(labels: &[u8], tag: u32, value: &impl Message, out: &mut Vec<u8>) {
     // Before its length, which would have to be found twice otherwise.
     let value = value.encode_to_vec();
     let length =
         encoding::key_len(tag) + encoding::encoded_len_varint(value.len() as u64) + value.len();
-    encoding::encode_key(tag::FAMILY_METRIC, WireType::LengthDelimited, body);
-    encoding::encode_varint((labels.len() + length) as u64, body);
-    body.extend_from_slice(labels);
-    encoding::encode_key(tag, WireType::LengthDelimited, body);
-    encoding::encode_varint(value.len() as u64, body);
-    body.extend_from_slice(&value);
+    encoding::encode_key(tag::FAMILY_METRIC, WireType::LengthDelimited, out);
+    encoding::encode_varint((labels.len() + length) as u64, out);
+    out.extend_from_slice(labels);
+    encoding::encode_key(tag, WireType::LengthDelimited, out);
+    encoding::encode_varint(value.len() as u64, out);
+    out.extend_from_slice(&value);
 }
 
 fn label_pair(name: &str, value: &str) -> LabelPair {
@@ -64,9 +57,16 @@ fn message_of(exemplar: &crate::exemplar::Exemplar, divisor: f64) -> Exemplar {
 impl Encoder for Protobuf {
     const HAS_COUNTS: bool = true;
 
-    type Metric = ProtobufMetric;
+    /// The upper bounds of its explicit buckets.
+    type Metric = [f64];
 
-    fn metric(&self, header: Header<'_>, bounds: &[f64]) -> ProtobufMetric {
+    fn metric(
+        &self,
+        header: Header<'_>,
+        bounds: &[f64],
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&[f64], &mut Vec<u8>),
+    ) {
         let kind = match header.kind {
             MetricKind::Scalar(Kind::Counter) => MetricType::Counter,
             MetricKind::Scalar(Kind::Gauge) => MetricType::Gauge,
@@ -79,7 +79,15 @@ impl Encoder for Protobuf {
             metric: Vec::new(),
             unit: header.unit.map(str::to_owned),
         };
-        ProtobufMetric { announcement: family.encode_to_vec(), bounds: bounds.to_vec() }
+        // The length comes first, so the samples have to wait.
+        let mut samples = Vec::new();
+        write(bounds, &mut samples);
+        if !samples.is_empty() {
+            let announcement = family.encode_to_vec();
+            encoding::encode_varint((announcement.len() + samples.len()) as u64, out);
+            out.extend_from_slice(&announcement);
+            out.extend_from_slice(&samples);
+        }
     }
 
     fn label(&self, name: &str, value: &str, labels: &mut Vec<u8>) {
@@ -92,34 +100,34 @@ impl Encoder for Protobuf {
 
     fn counter(
         &self,
-        _metric: &ProtobufMetric,
+        _bounds: &[f64],
         labels: &[u8],
         value: Value,
         created_unix_ms: Option<i64>,
-        body: &mut Vec<u8>,
+        out: &mut Vec<u8>,
     ) {
         let counter = Counter {
             value: Some(value.as_f64()),
             created_timestamp: created_unix_ms.map(timestamp),
         };
-        append(labels, tag::METRIC_COUNTER, &counter, body);
+        append(labels, tag::METRIC_COUNTER, &counter, out);
     }
 
-    fn gauge(&self, _metric: &ProtobufMetric, labels: &[u8], value: Value, body: &mut Vec<u8>) {
-        append(labels, tag::METRIC_GAUGE, &Gauge { value: Some(value.as_f64()) }, body);
+    fn gauge(&self, _bounds: &[f64], labels: &[u8], value: Value, out: &mut Vec<u8>) {
+        append(labels, tag::METRIC_GAUGE, &Gauge { value: Some(value.as_f64()) }, out);
     }
 
     fn histogram(
         &self,
-        metric: &ProtobufMetric,
+        bounds: &[f64],
         labels: &[u8],
         sample: &HistogramSample<'_>,
-        body: &mut Vec<u8>,
+        out: &mut Vec<u8>,
     ) {
         let (precision, divisor) = (sample.metric.precision, sample.metric.unit.divisor());
         let native = Buckets::new(sample.counts, precision, sample.metric.unit);
         let mut count = 0;
-        let buckets = metric.bounds.iter().zip(sample.buckets).enumerate();
+        let buckets = bounds.iter().zip(sample.buckets).enumerate();
         let bucket = buckets.map(|(at, (bound, in_bucket))| {
             count += in_bucket;
             let exemplar = sample.exemplars.get(at).and_then(Option::as_ref);
@@ -133,7 +141,7 @@ impl Encoder for Protobuf {
         let span = |(offset, length)| BucketSpan { offset: Some(offset), length: Some(length) };
         let histogram = Histogram {
             sample_count: Some(count),
-            sample_sum: Some(sample.sum),
+            sample_sum: Some(sample.sum as f64 / divisor),
             bucket,
             schema: Some(schema(precision)),
             zero_threshold: Some(ZERO_THRESHOLD),
@@ -142,17 +150,8 @@ impl Encoder for Protobuf {
             positive_delta: native.deltas,
             created_timestamp: sample.created_unix_ms.map(timestamp),
         };
-        append(labels, tag::METRIC_HISTOGRAM, &histogram, body);
+        append(labels, tag::METRIC_HISTOGRAM, &histogram, out);
     }
 
-    fn announcement(&self, metric: &ProtobufMetric, body: &[u8]) -> Vec<u8> {
-        let mut announcement = Vec::with_capacity(metric.announcement.len() + 10);
-        encoding::encode_varint((metric.announcement.len() + body.len()) as u64, &mut announcement);
-        announcement.extend_from_slice(&metric.announcement);
-        announcement
-    }
-
-    fn end(&self) -> Vec<u8> {
-        Vec::new()
-    }
+    fn end(&self, _out: &mut Vec<u8>) {}
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::encoder::{Column, Encoder, Header, MetricKind, Value};
+use super::encoder::{Encoder, Header, MetricKind, Value};
 use crate::gauge::Gauge;
 use crate::instance::Instance;
 
@@ -54,29 +54,28 @@ impl Scalar {
         Self::new(&gauge.name, &gauge.help, Kind::Gauge).with(&[], gauge.value(instance))
     }
 
-    pub(crate) fn append<E: Encoder>(&self, encoder: &E, out: &mut Vec<Vec<u8>>) {
+    pub(crate) fn write<E: Encoder>(&self, encoder: &E, out: &mut Vec<u8>) {
         let units = ["bytes", "seconds"].into_iter();
         let unit = units.map(|unit| (unit, self.name.strip_suffix(unit)));
-        let unit = unit.filter(|(_, rest)| rest.is_some_and(|rest| rest.ends_with('_')));
+        let mut unit = unit.filter(|(_, rest)| rest.is_some_and(|rest| rest.ends_with('_')));
         let header = Header {
             name: &self.name,
             help: &self.help,
             kind: MetricKind::Scalar(self.kind),
-            unit: unit.map(|(unit, _)| unit).next(),
+            unit: unit.next().map(|(unit, _)| unit),
         };
-        let mut column = Column::new(encoder, header, &[]);
-        for sample in &self.samples {
-            let mut labels = Vec::new();
-            for [name, value] in &sample.labels {
-                encoder.label(name, value, &mut labels);
+        encoder.metric(header, &[], out, |metric, out| {
+            for sample in &self.samples {
+                let mut labels = Vec::new();
+                for [name, value] in &sample.labels {
+                    encoder.label(name, value, &mut labels);
+                }
+                let value = Value::Float(sample.value);
+                match self.kind {
+                    Kind::Counter => encoder.counter(metric, &labels, value, None, out),
+                    Kind::Gauge => encoder.gauge(metric, &labels, value, out),
+                }
             }
-            let (metric, body) = (&column.metric, &mut column.body);
-            let value = Value::Float(sample.value);
-            match self.kind {
-                Kind::Counter => encoder.counter(metric, &labels, value, None, body),
-                Kind::Gauge => encoder.gauge(metric, &labels, value, body),
-            }
-        }
-        column.close(encoder, out);
+        });
     }
 }

@@ -14,7 +14,6 @@ pub(crate) struct Text {
 pub(crate) struct TextMetric {
     /// What its samples are called, before `_bucket` and the like.
     name: String,
-    announcement: Vec<u8>,
     /// The label of each explicit bucket.
     bounds: Vec<Vec<u8>>,
 }
@@ -22,6 +21,28 @@ pub(crate) struct TextMetric {
 impl Text {
     pub(crate) const PROMETHEUS: Self = Self { open_metrics: false };
     pub(crate) const OPEN_METRICS: Self = Self { open_metrics: true };
+
+    /// What the samples of a metric are called, before `_bucket` and the like.
+    fn name<'h>(&self, header: &Header<'h>) -> &'h str {
+        let is_counter = header.kind == MetricKind::Scalar(Kind::Counter);
+        header.name.strip_suffix(TOTAL).filter(|_| is_counter).unwrap_or(header.name)
+    }
+
+    fn announce(&self, header: &Header<'_>, out: &mut Vec<u8>) {
+        // In OpenMetrics `_total` belongs to the sample and not to the metric.
+        let name = if self.open_metrics { self.name(header) } else { header.name };
+        let kind = match header.kind {
+            MetricKind::Scalar(Kind::Counter) => "counter",
+            MetricKind::Scalar(Kind::Gauge) => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        out.extend_from_slice(format!("# HELP {name} ").as_bytes());
+        escape(header.help.as_bytes(), self.open_metrics, out);
+        out.extend_from_slice(format!("\n# TYPE {name} {kind}\n").as_bytes());
+        if let Some(unit) = header.unit.filter(|_| self.open_metrics) {
+            out.extend_from_slice(format!("# UNIT {name} {unit}\n").as_bytes());
+        }
+    }
 
     fn bound(&self, bound: f64) -> Vec<u8> {
         let mut text = Vec::new();
@@ -44,25 +65,25 @@ impl Text {
         labels.push(b'"');
     }
 
-    fn created(&self, name: &str, labels: &[u8], unix_ms: Option<i64>, body: &mut Vec<u8>) {
+    fn created(&self, name: &str, labels: &[u8], unix_ms: Option<i64>, out: &mut Vec<u8>) {
         if let Some(unix_ms) = unix_ms.filter(|_| self.open_metrics) {
-            start(name, "_created", labels, body);
-            number::seconds(unix_ms, body);
-            body.push(b'\n');
+            start(name, "_created", labels, out);
+            number::seconds(unix_ms, out);
+            out.push(b'\n');
         }
     }
 
-    fn exemplar(&self, exemplar: &Exemplar, divisor: f64, body: &mut Vec<u8>) {
+    fn exemplar(&self, exemplar: &Exemplar, divisor: f64, out: &mut Vec<u8>) {
         let mut labels = Vec::new();
         for (name, value) in exemplar.labels() {
             self.label(name, value, &mut labels);
         }
-        body.extend_from_slice(b" # {");
-        body.extend_from_slice(&labels);
-        body.extend_from_slice(b"} ");
-        number::go(exemplar.value as f64 / divisor, body);
-        body.push(b' ');
-        number::seconds(exemplar.unix_ms, body);
+        out.extend_from_slice(b" # {");
+        out.extend_from_slice(&labels);
+        out.extend_from_slice(b"} ");
+        number::go(exemplar.value as f64 / divisor, out);
+        out.push(b' ');
+        number::seconds(exemplar.unix_ms, out);
     }
 }
 
@@ -81,24 +102,24 @@ fn escape(text: &[u8], in_quotes: bool, out: &mut Vec<u8>) {
 
 /// Begins the line of a sample.
 #[inline]
-fn start(name: &str, suffix: &str, labels: &[u8], body: &mut Vec<u8>) {
-    body.extend_from_slice(name.as_bytes());
-    body.extend_from_slice(suffix.as_bytes());
+fn start(name: &str, suffix: &str, labels: &[u8], out: &mut Vec<u8>) {
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(suffix.as_bytes());
     if !labels.is_empty() {
-        body.push(b'{');
-        body.extend_from_slice(labels);
-        body.push(b'}');
+        out.push(b'{');
+        out.extend_from_slice(labels);
+        out.push(b'}');
     }
-    body.push(b' ');
+    out.push(b' ');
 }
 
 /// Ends the line of a sample.
-fn finish(value: Value, body: &mut Vec<u8>) {
+fn finish(value: Value, out: &mut Vec<u8>) {
     match value {
-        Value::Integer(value) => number::integer(value, body),
-        Value::Float(value) => number::go(value, body),
+        Value::Integer(value) => number::integer(value, out),
+        Value::Float(value) => number::go(value, out),
     }
-    body.push(b'\n');
+    out.push(b'\n');
 }
 
 const TOTAL: &str = "_total";
@@ -108,26 +129,23 @@ impl Encoder for Text {
 
     type Metric = TextMetric;
 
-    fn metric(&self, header: Header<'_>, bounds: &[f64]) -> TextMetric {
-        // In OpenMetrics `_total` belongs to the sample and not to the metric.
-        let is_counter = header.kind == MetricKind::Scalar(Kind::Counter);
-        let without_total = header.name.strip_suffix(TOTAL).filter(|_| is_counter);
-        let announced = without_total.filter(|_| self.open_metrics).unwrap_or(header.name);
-        let kind = match header.kind {
-            MetricKind::Scalar(Kind::Counter) => "counter",
-            MetricKind::Scalar(Kind::Gauge) => "gauge",
-            MetricKind::Histogram => "histogram",
-        };
-        let mut announcement = format!("# HELP {announced} ").into_bytes();
-        escape(header.help.as_bytes(), self.open_metrics, &mut announcement);
-        announcement.extend_from_slice(format!("\n# TYPE {announced} {kind}\n").as_bytes());
-        if let Some(unit) = header.unit.filter(|_| self.open_metrics) {
-            announcement.extend_from_slice(format!("# UNIT {announced} {unit}\n").as_bytes());
-        }
-        TextMetric {
-            name: without_total.unwrap_or(header.name).to_owned(),
-            announcement,
+    fn metric(
+        &self,
+        header: Header<'_>,
+        bounds: &[f64],
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&TextMetric, &mut Vec<u8>),
+    ) {
+        let metric = TextMetric {
+            name: self.name(&header).to_owned(),
             bounds: bounds.iter().map(|bound| self.bound(*bound)).collect(),
+        };
+        let start = out.len();
+        self.announce(&header, out);
+        let announced = out.len();
+        write(&metric, out);
+        if out.len() == announced {
+            out.truncate(start);
         }
     }
 
@@ -148,16 +166,16 @@ impl Encoder for Text {
         labels: &[u8],
         value: Value,
         created_unix_ms: Option<i64>,
-        body: &mut Vec<u8>,
+        out: &mut Vec<u8>,
     ) {
-        start(&metric.name, TOTAL, labels, body);
-        finish(value, body);
-        self.created(&metric.name, labels, created_unix_ms, body);
+        start(&metric.name, TOTAL, labels, out);
+        finish(value, out);
+        self.created(&metric.name, labels, created_unix_ms, out);
     }
 
-    fn gauge(&self, metric: &TextMetric, labels: &[u8], value: Value, body: &mut Vec<u8>) {
-        start(&metric.name, "", labels, body);
-        finish(value, body);
+    fn gauge(&self, metric: &TextMetric, labels: &[u8], value: Value, out: &mut Vec<u8>) {
+        start(&metric.name, "", labels, out);
+        finish(value, out);
     }
 
     fn histogram(
@@ -165,7 +183,7 @@ impl Encoder for Text {
         metric: &TextMetric,
         labels: &[u8],
         sample: &HistogramSample<'_>,
-        body: &mut Vec<u8>,
+        out: &mut Vec<u8>,
     ) {
         let mut prefix = Vec::with_capacity(metric.name.len() + labels.len() + 16);
         prefix.extend_from_slice(metric.name.as_bytes());
@@ -178,30 +196,33 @@ impl Encoder for Text {
         let mut count = 0;
         for (at, (bound, in_bucket)) in metric.bounds.iter().zip(sample.buckets).enumerate() {
             count += in_bucket;
-            body.extend_from_slice(&prefix);
-            body.extend_from_slice(bound);
-            body.extend_from_slice(b"} ");
-            number::integer(count, body);
+            out.extend_from_slice(&prefix);
+            out.extend_from_slice(bound);
+            out.extend_from_slice(b"} ");
+            number::integer(count, out);
             if self.open_metrics
                 && let Some(Some(exemplar)) = sample.exemplars.get(at)
             {
-                self.exemplar(exemplar, divisor, body);
+                self.exemplar(exemplar, divisor, out);
             }
-            body.push(b'\n');
+            out.push(b'\n');
         }
-        start(&metric.name, "_sum", labels, body);
-        finish(Value::Float(sample.sum), body);
-        start(&metric.name, "_count", labels, body);
-        finish(Value::Integer(count), body);
-        self.created(&metric.name, labels, sample.created_unix_ms, body);
+        start(&metric.name, "_sum", labels, out);
+        if divisor == 1.0 {
+            number::integer(sample.sum, out);
+        } else {
+            number::thousandths(sample.sum, out);
+        }
+        out.push(b'\n');
+        start(&metric.name, "_count", labels, out);
+        finish(Value::Integer(count), out);
+        self.created(&metric.name, labels, sample.created_unix_ms, out);
     }
 
-    fn announcement(&self, metric: &TextMetric, _body: &[u8]) -> Vec<u8> {
-        metric.announcement.clone()
-    }
-
-    fn end(&self) -> Vec<u8> {
-        if self.open_metrics { b"# EOF\n".to_vec() } else { Vec::new() }
+    fn end(&self, out: &mut Vec<u8>) {
+        if self.open_metrics {
+            out.extend_from_slice(b"# EOF\n");
+        }
     }
 }
 
@@ -223,7 +244,9 @@ mod tests {
         let announcement = |text: Text| {
             let kind = MetricKind::Scalar(Kind::Counter);
             let header = Header { name: "a_total", help: "x=\"y\" \\\n", kind, unit: None };
-            String::from_utf8(text.metric(header, &[]).announcement).expect("UTF-8")
+            let mut out = Vec::new();
+            text.announce(&header, &mut out);
+            String::from_utf8(out).expect("UTF-8")
         };
         let expected = "# HELP a_total x=\"y\" \\\\\\n\n# TYPE a_total counter\n";
         assert_eq!(announcement(Text::PROMETHEUS), expected);

@@ -1,0 +1,292 @@
+//! The numbers of a family, read from its series, and its metrics, written from them.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use super::encoder::{Encoder, Header, HistogramSample, MetricKind, Value};
+use super::scalar::Kind;
+use crate::exemplar::Exemplar;
+use crate::family::{Family, OVERFLOW_LABEL};
+use crate::histogram::Counts;
+use crate::label::LabelSet;
+use crate::metric::{Counter, HistogramMetric};
+use crate::point::Point;
+use crate::series::Series;
+
+/// How many series are asked for before the first of them is read. All they have may be thousands of
+/// cache lines.
+const READ_AHEAD: usize = 4;
+
+/// What the series of a family have counted. A counter is there for every combination of its
+/// dimensions once there is a series, so that rates can be taken of the first increment; a histogram
+/// is there once it has a sample.
+pub(crate) struct Table<'a, E> {
+    encoder: &'a E,
+    family: &'a Family,
+    rows: Vec<Row>,
+    /// The encoded labels of all rows.
+    labels: Vec<u8>,
+    /// The cells of counters of all rows.
+    counters: Vec<u64>,
+    /// For each histogram the rows that have samples.
+    histograms: Vec<HistogramTable<'a>>,
+    series_memory_bytes: usize,
+    /// Where labels are encoded.
+    scratch: Vec<u8>,
+}
+
+struct Row {
+    /// `None` for the overflow series.
+    values: Option<LabelSet>,
+    labels: Range<usize>,
+    created_unix_ms: i64,
+}
+
+struct HistogramTable<'a> {
+    metric: &'a HistogramMetric,
+    samples: Vec<Sample>,
+    /// The explicit buckets of all samples.
+    buckets: Vec<u64>,
+    /// The HDR counts of all samples, if the encoder makes use of them.
+    counts: Counts,
+}
+
+struct Sample {
+    row: usize,
+    sum: u64,
+    /// Where its counts end.
+    counts_end: usize,
+    exemplars: Vec<Option<Exemplar>>,
+}
+
+impl<'a, E: Encoder> Table<'a, E> {
+    /// Reads a family. Series are in the order of their labels, the overflow series last.
+    pub(crate) fn read(encoder: &'a E, family: &'a Family) -> Self {
+        let histogram = |metric| HistogramTable {
+            metric,
+            samples: Vec::new(),
+            buckets: Vec::new(),
+            counts: Counts::new(),
+        };
+        let mut table = Self {
+            encoder,
+            family,
+            rows: Vec::new(),
+            labels: Vec::new(),
+            counters: Vec::new(),
+            histograms: family.layout().histograms().iter().map(histogram).collect(),
+            series_memory_bytes: 0,
+            scratch: Vec::new(),
+        };
+        let mut series = family.series();
+        series.sort_unstable_by(|left, right| left.labels().cmp(right.labels()));
+        let mut point = Point::new(family.layout());
+        for batch in series.chunks(READ_AHEAD) {
+            Series::read_all_ahead(batch, family.layout());
+            for series in batch {
+                table.add(series, Some(series.labels()), &mut point);
+                table.series_memory_bytes += series.memory_bytes();
+            }
+        }
+        if family.label_names().is_empty() && series.is_empty() {
+            // There is only one that it can ever have, and nothing is as good as zero.
+            let series = family.new_series(LabelSet::new([]));
+            table.add(&series, Some(series.labels()), &mut point);
+        }
+        if let Some(overflow) = family.existing_overflow() {
+            table.add(&overflow, None, &mut point);
+            table.series_memory_bytes += overflow.memory_bytes();
+        }
+        table
+    }
+
+    pub(crate) fn series_memory_bytes(&self) -> usize {
+        self.series_memory_bytes
+    }
+
+    fn add(&mut self, series: &Series, values: Option<&LabelSet>, point: &mut Point) {
+        let layout = self.family.layout();
+        series.read_cells(layout, point);
+        let first_label = self.labels.len();
+        let mut labels = std::mem::take(&mut self.scratch);
+        labels.clear();
+        self.append_labels(values, |_| true, &mut labels);
+        self.labels.extend_from_slice(&labels);
+        self.scratch = labels;
+        for counter in layout.counters() {
+            self.counters.extend(counter.cells().map(|cell| point.cell(cell)));
+        }
+        for table in &mut self.histograms {
+            table.add::<E>(self.rows.len(), series, point);
+        }
+        self.rows.push(Row {
+            values: values.cloned(),
+            labels: first_label..self.labels.len(),
+            created_unix_ms: series.created_unix_ms(),
+        });
+    }
+
+    /// Appends the labels of a series whose places are wanted.
+    fn append_labels(
+        &self,
+        values: Option<&LabelSet>,
+        is_wanted: impl Fn(usize) -> bool,
+        labels: &mut Vec<u8>,
+    ) {
+        let Some(values) = values else {
+            return self.encoder.label(OVERFLOW_LABEL, "true", labels);
+        };
+        let pairs = self.family.label_names().iter().zip(values.values());
+        for (_, (name, value)) in pairs.enumerate().filter(|(place, _)| is_wanted(*place)) {
+            self.encoder.label(name, value, labels);
+        }
+    }
+
+    /// Writes all metrics of the family.
+    pub(crate) fn write(&self, created: bool, out: &mut Vec<u8>) {
+        let mut first_cell = 0;
+        for counter in self.family.layout().counters() {
+            self.write_counter(counter, first_cell, created, out);
+            first_cell += counter.cell_count();
+        }
+        for table in &self.histograms {
+            self.write_histogram(table, created, out);
+        }
+    }
+
+    /// Writes a counter, whose cells are those of a row from `first_cell` on.
+    fn write_counter(
+        &self,
+        counter: &Counter,
+        first_cell: usize,
+        created: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let header = Header {
+            name: &counter.name,
+            help: &counter.help,
+            kind: MetricKind::Scalar(Kind::Counter),
+            unit: None,
+        };
+        let dimensions: Vec<Vec<u8>> = (0..counter.cell_count())
+            .map(|offset| {
+                let mut labels = Vec::new();
+                for (name, value) in counter.dimension_values(offset) {
+                    self.encoder.label(name, value, &mut labels);
+                }
+                labels
+            })
+            .collect();
+        let mut all_labels = Vec::new();
+        self.encoder.metric(header, &[], out, |metric, out| {
+            let mut write = |labels: &[u8], values: &[u64], created_unix_ms: i64| {
+                let created_unix_ms = created.then_some(created_unix_ms);
+                for (dimensions, value) in dimensions.iter().zip(values) {
+                    all_labels.clear();
+                    all_labels.extend_from_slice(labels);
+                    self.encoder.join(&mut all_labels, dimensions);
+                    let value = Value::Integer(*value);
+                    self.encoder.counter(metric, &all_labels, value, created_unix_ms, out);
+                }
+            };
+            if counter.drops_labels() {
+                for (labels, sum) in self.sums(counter, first_cell) {
+                    write(&labels, &sum.values, sum.created_unix_ms);
+                }
+            } else {
+                for (row, values) in self.rows.iter().zip(self.values(counter, first_cell)) {
+                    write(&self.labels[row.labels.clone()], values, row.created_unix_ms);
+                }
+            }
+        });
+    }
+
+    /// The cells of a counter, row by row.
+    fn values(&self, counter: &Counter, first_cell: usize) -> impl Iterator<Item = &[u64]> {
+        let counters = self.family.layout().counters();
+        let cells_of_row = counters.iter().map(Counter::cell_count).sum();
+        let cells = first_cell..first_cell + counter.cell_count();
+        self.counters.chunks_exact(cells_of_row).map(move |row| &row[cells.clone()])
+    }
+
+    /// What the rows have together that differ only in labels that a counter lacks.
+    fn sums(&self, counter: &Counter, first_cell: usize) -> BTreeMap<Vec<u8>, Sum> {
+        let mut sums = BTreeMap::new();
+        for (row, values) in self.rows.iter().zip(self.values(counter, first_cell)) {
+            let mut labels = Vec::new();
+            self.append_labels(row.values.as_ref(), |place| counter.has_label(place), &mut labels);
+            let sum = sums.entry(labels).or_insert_with(|| Sum {
+                values: vec![0; counter.cell_count()],
+                created_unix_ms: row.created_unix_ms,
+            });
+            sum.created_unix_ms = sum.created_unix_ms.min(row.created_unix_ms);
+            for (sum, value) in sum.values.iter_mut().zip(values) {
+                *sum = sum.saturating_add(*value);
+            }
+        }
+        sums
+    }
+
+    fn write_histogram(&self, table: &HistogramTable<'_>, created: bool, out: &mut Vec<u8>) {
+        let metric = table.metric;
+        let unit = metric.unit;
+        let header = Header {
+            name: &metric.name,
+            help: &metric.help,
+            kind: MetricKind::Histogram,
+            unit: unit.base_unit().filter(|unit| metric.name.ends_with(unit)),
+        };
+        let bounds = metric.bounds.as_slice().iter().map(|bound| *bound as f64 / unit.divisor());
+        let bounds: Vec<_> = bounds.chain([f64::INFINITY]).collect();
+        self.encoder.metric(header, &bounds, out, |encoded, out| {
+            let mut counts_start = 0;
+            let buckets = table.buckets.chunks_exact(bounds.len());
+            for (sample, buckets) in table.samples.iter().zip(buckets) {
+                let row = &self.rows[sample.row];
+                let counts = &table.counts[counts_start..sample.counts_end];
+                counts_start = sample.counts_end;
+                let sample = HistogramSample {
+                    metric,
+                    counts,
+                    buckets,
+                    sum: sample.sum,
+                    exemplars: &sample.exemplars,
+                    created_unix_ms: created.then_some(row.created_unix_ms),
+                };
+                self.encoder.histogram(encoded, &self.labels[row.labels.clone()], &sample, out);
+            }
+        });
+    }
+}
+
+struct Sum {
+    values: Vec<u64>,
+    created_unix_ms: i64,
+}
+
+impl HistogramTable<'_> {
+    /// Adds the samples of a series whose cells were read.
+    fn add<E: Encoder>(&mut self, row: usize, series: &Series, point: &Point) {
+        let Self { metric, samples, buckets, counts } = self;
+        let cell = |cell| point.cell(cell);
+        let count = if E::HAS_COUNTS {
+            let mut of_series = series.lanes().counts(metric.index());
+            let covered = |bound| cell(metric.covered_cell(bound));
+            buckets.append(&mut metric.bounds.buckets(&of_series, covered));
+            counts.append(&mut of_series);
+            buckets[samples.len() * (metric.bounds.count() + 1)..].iter().sum()
+        } else {
+            series.read_buckets(metric, cell, buckets)
+        };
+        if count == 0 {
+            buckets.truncate(samples.len() * (metric.bounds.count() + 1));
+            return;
+        }
+        samples.push(Sample {
+            row,
+            sum: cell(metric.sum_cell()),
+            counts_end: counts.len(),
+            exemplars: series.exemplars(metric.index()),
+        });
+    }
+}

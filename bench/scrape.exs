@@ -70,15 +70,21 @@ defmodule Bench.Scrape do
       # Log-uniform over three decades from 1 ms on.
       exponent = :erlang.phash2({number, sample}, 1_000) / 1_000
       duration_us = trunc(:math.pow(1_000, exponent) * 1_000)
-      labels = %{method: "method_#{rem(number, 100)}", python_class: "Class#{div(number, 100)}"}
+
+      metadata = %{
+        method: "method_#{rem(number, 100)}",
+        python_class: "Class#{div(number, 100)}",
+        success: true,
+        cached: false
+      }
 
       :telemetry.execute(
         @event,
         %{duration: System.convert_time_unit(duration_us, :microsecond, :native)},
-        Map.merge(labels, %{success: true, cached: false})
+        metadata
       )
 
-      if peep, do: :telemetry.execute([:bench, :call], %{duration: duration_us}, labels)
+      if peep, do: :telemetry.execute([:bench, :call], %{duration: duration_us}, metadata)
     end
   end
 
@@ -134,14 +140,21 @@ defmodule Bench.Scrape do
 
     {:module, module, _binary, _term} = buckets
 
-    metric =
+    labels = [:method, :python_class]
+
+    metrics = [
+      apply(Telemetry.Metrics, :counter, [
+        [:bench, :call, :total],
+        [tags: labels ++ [:success, :cached]]
+      ]),
       apply(Telemetry.Metrics, :distribution, [
         [:bench, :call, :duration],
-        [tags: [:method, :python_class], reporter_options: [peep_bucket_calculator: module]]
+        [tags: labels, reporter_options: [peep_bucket_calculator: module]]
       ])
+    ]
 
     name = :bench_peep
-    {:ok, _pid} = apply(Peep, :start_link, [[name: name, metrics: [metric]]])
+    {:ok, _pid} = apply(Peep, :start_link, [[name: name, metrics: metrics]])
     all = fn -> apply(Peep, :get_all_metrics, [name]) end
     export = fn metrics -> apply(Peep.Prometheus, :export, [metrics]) end
 

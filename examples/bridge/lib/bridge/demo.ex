@@ -14,6 +14,7 @@ defmodule Bridge.Demo do
           | {:workers, pos_integer()}
           | {:json, Path.t() | nil}
           | {:seed, integer()}
+          | {:hold, (() -> term())}
 
   # So many callers for each worker, so that some wait.
   @callers_per_worker 2
@@ -26,6 +27,8 @@ defmodule Bridge.Demo do
   @doc """
   Runs the demo and prints the report.
 
+  `:hold` is called then, and the workers live until it returns.
+
   `{:error, sentences}` says which events and alerts never came and where a report is wrong;
   `{:interrupted, :sigterm}` comes after the report of what was done until then.
   """
@@ -36,6 +39,7 @@ defmodule Bridge.Demo do
       workers: Keyword.get(options, :workers, 4),
       seed: Keyword.get(options, :seed, 1),
       json: options[:json],
+      hold: Keyword.get(options, :hold, fn -> :ok end),
       before: Audit.facts(DSPexTelemetry.report([])),
       used_before: Usage.facts(Usage.report()),
       stop: :atomics.new(1, []),
@@ -61,6 +65,15 @@ defmodule Bridge.Demo do
     Signals.restore()
     Seen.detach()
     result
+  end
+
+  @doc "Ends the sessions, and returns when nothing is under way any more and everything is counted."
+  @spec settle() :: :ok
+  def settle do
+    :ok = Pool.await_ready()
+    Session.close_all(:shutdown)
+    :ok = Tally.await_sessions()
+    await_answers()
   end
 
   # The calls
@@ -126,11 +139,7 @@ defmodule Bridge.Demo do
 
   # Taken when nothing is under way any more and the workers still live.
   defp conclude(run, bridge) do
-    :ok = Pool.await_ready()
-    Session.close_all(:shutdown)
-    :ok = Tally.await_sessions()
-    await_answers()
-
+    settle()
     verdict = Verdict.ask()
     performance = PerformanceMonitor.report(window: :since_start)
     report = DSPexTelemetry.report([])
@@ -142,15 +151,19 @@ defmodule Bridge.Demo do
     |> Enum.intersperse("\n\n")
     |> IO.puts()
 
+    wrong =
+      unsaved ++
+        disagreements(run, report, Pool.status()) ++
+        Verdict.disagreements(verdict, performance) ++
+        usage_disagreements(run, usage) ++ missed(run, told)
+
+    # Whoever wants it to end does not want it to go on.
+    unless run.signal, do: run.hold.()
     status = Pool.status()
-    wrong = disagreements(run, report, status)
     Supervisor.stop(bridge)
     wrong_after = disagreements(run, DSPexTelemetry.report([]), all_stopped(status))
 
-    case unsaved ++
-           Enum.uniq(wrong ++ wrong_after) ++
-           Verdict.disagreements(verdict, performance) ++
-           usage_disagreements(run, usage) ++ missed(run, told) do
+    case Enum.uniq(wrong ++ wrong_after) do
       [] -> agreed(run)
       sentences -> {:error, sentences}
     end
@@ -158,13 +171,13 @@ defmodule Bridge.Demo do
 
   # A worker may have died while a tool ran for it; the tool's event is still to come then.
   defp await_answers do
-    for pid <- Task.Supervisor.children(Bridge.UpcallSupervisor) do
+    Enum.each(Task.Supervisor.children(Bridge.UpcallSupervisor), fn pid ->
       monitor = Process.monitor(pid)
 
       receive do
         {:DOWN, ^monitor, :process, _, _} -> :ok
       end
-    end
+    end)
   end
 
   defp save_json(nil), do: []

@@ -21,6 +21,14 @@ defmodule Bridge.Signals do
   @spec trap(pid()) :: :ok
   def trap(pid), do: :gen_event.swap_handler(@manager, {@erlang, []}, {__MODULE__, pid})
 
+  @doc "Returns when a signal has arrived at this process."
+  @spec await() :: :ok
+  def await do
+    receive do
+      {:signal, _signal} -> :ok
+    end
+  end
+
   @spec restore() :: :ok
   def restore, do: :gen_event.swap_handler(@manager, {__MODULE__, []}, {@erlang, []})
 

@@ -51,6 +51,14 @@ defmodule Bridge.DemoTest do
            ]
   end
 
+  test "good options are taken as they are" do
+    assert DemoTask.parse(["--http", "9568", "--serve", "--seconds", "3"]) ==
+             {:ok, [http: 9568, serve: true, seconds: 3]}
+
+    assert DemoTask.parse(["--http", "0"]) == {:ok, [http: 0]}
+    assert DemoTask.parse([]) == {:ok, []}
+  end
+
   test "bad options are refused with a reason" do
     for {arguments, reason} <- [
           {["--speed", "9"], "--speed is not an option, or lacks its value"},
@@ -58,6 +66,9 @@ defmodule Bridge.DemoTest do
           {["--seconds", "soon"], "--seconds cannot be \"soon\""},
           {["--seconds", "0"], "--seconds is 1 to 86400, not 0"},
           {["--workers", "-1"], "--workers is 1 to 64, not -1"},
+          {["--http", "70000"], "--http is 0 to 65535, not 70000"},
+          {["--http", "on"], "--http cannot be \"on\""},
+          {["--serve"], "--serve needs --http, or there is nothing to serve"},
           {["--json", "/no/such/folder/report.json"],
            "--json: there is no folder /no/such/folder"},
           {["10"], "there is nothing to do with \"10\""}

@@ -4,14 +4,16 @@ defmodule Mix.Tasks.Bridge.Demo do
   @moduledoc """
   Runs real Python workers for a while and prints what `DSPexTelemetry` reports of them.
 
-      mix bridge.demo [--seconds N] [--workers N] [--json FILE]
+      mix bridge.demo [--seconds N] [--workers N] [--json FILE] [--http PORT [--serve]]
 
     * `--seconds N` - how long to call, 10 unless told
     * `--workers N` - how many Python processes, 4 unless told
     * `--json FILE` - also writes the report there as JSON
+    * `--http PORT` - also serves metrics and report on that port of 127.0.0.1 while it runs; 0 takes a free one
+    * `--serve` - goes on serving after the report, with the workers alive, until SIGTERM
     * `--help` - prints this
 
-  Exit status: 0; 1 when an event or a staged alert never came, or a report disagrees with the
+  Exit status: 0, also when SIGTERM has ended `--serve`; 1 when an event or a staged alert never came, or a report disagrees with the
   demo's own counts or with what Python was told; 2 for bad options; 143 after SIGTERM, on which it ends early, in order,
   with its report. For the same on Ctrl-C start it by `bin/demo`; the README says why.
   """
@@ -20,8 +22,15 @@ defmodule Mix.Tasks.Bridge.Demo do
 
   alias Bridge.{Demo, Signals}
 
-  @switches [seconds: :integer, workers: :integer, json: :string, help: :boolean]
-  @most %{seconds: 86_400, workers: 64}
+  @switches [
+    seconds: :integer,
+    workers: :integer,
+    json: :string,
+    http: :integer,
+    serve: :boolean,
+    help: :boolean
+  ]
+  @ranges %{seconds: 1..86_400, workers: 1..64, http: 0..65_535}
 
   @impl true
   def run(arguments) do
@@ -46,11 +55,13 @@ defmodule Mix.Tasks.Bridge.Demo do
       iex> Mix.Tasks.Bridge.Demo.parse(["--workers", "0"])
       {:error, "--workers is 1 to 64, not 0"}
   """
-  @spec parse([String.t()]) :: {:ok, [Demo.option() | {:help, true}]} | {:error, String.t()}
+  @spec parse([String.t()]) :: {:ok, keyword()} | {:error, String.t()}
   def parse(arguments) do
     with {options, [], []} <- OptionParser.parse(arguments, strict: @switches),
          :ok <- check_range(options, :seconds),
          :ok <- check_range(options, :workers),
+         :ok <- check_range(options, :http),
+         :ok <- check_serve(options),
          :ok <- check_folder(options[:json]) do
       {:ok, options}
     else
@@ -62,11 +73,19 @@ defmodule Mix.Tasks.Bridge.Demo do
   end
 
   defp check_range(options, name) do
-    value = Keyword.get(options, name, 1)
-    if value in 1..@most[name], do: :ok, else: {:error, out_of_range(name, value)}
+    range = @ranges[name]
+    value = Keyword.get(options, name, range.first)
+    if value in range, do: :ok, else: {:error, out_of_range(name, range, value)}
   end
 
-  defp out_of_range(name, value), do: "--#{name} is 1 to #{@most[name]}, not #{value}"
+  defp out_of_range(name, first..last, value),
+    do: "--#{name} is #{first} to #{last}, not #{value}"
+
+  defp check_serve(options) do
+    if options[:serve] && !options[:http],
+      do: {:error, "--serve needs --http, or there is nothing to serve"},
+      else: :ok
+  end
 
   # Known before the run rather than after it.
   defp check_folder(nil), do: :ok
@@ -80,9 +99,15 @@ defmodule Mix.Tasks.Bridge.Demo do
   end
 
   defp demo(options) do
+    {serving, options} = Keyword.split(options, [:http, :serve])
+    port = serving[:http]
+    if port, do: Application.put_env(:dspex_telemetry, :http, [port: port], persistent: true)
     Mix.Task.run("app.start")
 
-    case Demo.run(options) do
+    if port,
+      do: Mix.shell().info("Metrics are at #{url()}/metrics, the report at #{url()}/report.json")
+
+    case Demo.run(if(serving[:serve], do: [hold: &serve/0] ++ options, else: options)) do
       :ok ->
         :ok
 
@@ -96,13 +121,25 @@ defmodule Mix.Tasks.Bridge.Demo do
     end
   end
 
+  defp serve do
+    Mix.shell().info("\nStill serving #{url()}/metrics, until Ctrl-C or SIGTERM")
+    Signals.await()
+  end
+
+  defp url do
+    {:ok, %{ip: ip, port: port}} = DSPexTelemetry.http_address()
+    "http://#{:inet.ntoa(ip)}:#{port}"
+  end
+
   defp usage do
     """
-    usage: mix bridge.demo [--seconds N] [--workers N] [--json FILE] [--help]
+    usage: mix bridge.demo [--seconds N] [--workers N] [--json FILE] [--http PORT [--serve]] [--help]
 
       --seconds N   how long to call (10)
       --workers N   how many Python processes (4)
-      --json FILE   also write the report there as JSON\
+      --json FILE   also write the report there as JSON
+      --http PORT   also serve metrics and report on 127.0.0.1 meanwhile; 0 takes a free port
+      --serve       go on serving after the report, until Ctrl-C or SIGTERM\
     """
   end
 end

@@ -50,18 +50,6 @@ defmodule Bridge.ProcessesTest do
     assert_receive {^beam, {:exit_status, 0}}, 10_000
   end
 
-  # An Elixir of its own, with the code of this one.
-  defp other_beam(code) do
-    code = "{:ok, _} = Application.ensure_all_started(:bridge)\n" <> code
-
-    Port.open({:spawn_executable, System.find_executable("elixir")}, [
-      :binary,
-      :exit_status,
-      line: 1_000,
-      args: Enum.flat_map(:code.get_path(), &["-pa", &1]) ++ ["-e", code]
-    ])
-  end
-
   defp line(beam) do
     assert_receive {^beam, {:data, {:eol, line}}}, 30_000
     line

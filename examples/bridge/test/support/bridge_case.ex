@@ -69,6 +69,18 @@ defmodule Bridge.Case do
     status == 0
   end
 
+  @doc "Runs code in an Elixir of its own, with the code of this one; a port, whose lines are messages."
+  def other_beam(code) do
+    code = "{:ok, _} = Application.ensure_all_started(:bridge)\n" <> code
+
+    Port.open({:spawn_executable, System.find_executable("elixir")}, [
+      :binary,
+      :exit_status,
+      line: 1_000,
+      args: Enum.flat_map(:code.get_path(), &["-pa", &1]) ++ ["-e", code]
+    ])
+  end
+
   @doc "Sends the test every event of these names as `{name, measurements, metadata}`."
   def listen(events) do
     id = {__MODULE__, make_ref()}

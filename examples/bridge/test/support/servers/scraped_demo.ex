@@ -1,0 +1,155 @@
+defmodule Bridge.Servers.ScrapedDemo do
+  @moduledoc """
+  A run of the demo that three Prometheus servers scrape in three formats.
+
+  The demo holds at its end, with its workers alive, until the tests of the module are over, so that
+  what the servers have is what the report says.
+  """
+
+  import ExUnit.{Assertions, CaptureIO}
+  import ExUnit.Callbacks, only: [on_exit: 1, start_supervised!: 1]
+
+  alias Bridge.{Demo, Servers, Workload}
+  alias Bridge.Servers.{FastRules, Listener, Program, Prometheus, Samples, ScrapeProxy, Watch}
+  alias DSPexTelemetry.Report
+
+  @type format :: :text | :openmetrics | :protobuf
+
+  # Prometheus prefers OpenMetrics to the text format.
+  @formats %{
+    text: {[accept: "text/plain;version=0.0.4"], []},
+    openmetrics: {[], [features: ["exemplar-storage"]]},
+    protobuf: {[], [features: ["native-histograms"]]}
+  }
+
+  @workers 3
+  @callers 6
+  @operations 150
+
+  @doc """
+  Runs it under the supervisor of the tests.
+
+  The Prometheus of `:openmetrics` has the shipped rules, made fast, and exemplars; that of
+  `:protobuf` has native histograms.
+  """
+  @spec start() :: %{
+          prometheus: %{format() => Program.t()},
+          proxies: %{format() => ScrapeProxy.t()},
+          watched: Watch.seen(),
+          report: Report.t()
+        }
+  def start do
+    target = Servers.restart_telemetry(push: [url: start_importer(), interval: 1_000])
+    send_malformed_event()
+    start_supervised!(Samples)
+    rules = [rules: FastRules.write()]
+
+    {proxies, prometheus} =
+      for {format, {proxy_options, options}} <- @formats, reduce: {%{}, %{}} do
+        {proxies, prometheus} ->
+          proxy = ScrapeProxy.start(proxy_options)
+          options = if format == :openmetrics, do: rules ++ options, else: options
+          server = Prometheus.start([name: "#{format}", target: target, proxy: proxy] ++ options)
+          {Map.put(proxies, format, proxy), Map.put(prometheus, format, server)}
+      end
+
+    await_scrapes(prometheus)
+    watch = Watch.start()
+    run_demo(prometheus)
+    watched = Watch.stop(watch)
+    await_scrapes(prometheus)
+
+    %{
+      prometheus: prometheus,
+      proxies: proxies,
+      watched: watched,
+      report: DSPexTelemetry.report()
+    }
+  end
+
+  @doc "How many workers live at the end."
+  @spec workers() :: pos_integer()
+  def workers, do: @workers
+
+  # So that there are pushes to be shown. It is there until the library does not push any more.
+  defp start_importer do
+    {:ok, importer} =
+      GenServer.start(Listener, fn _push -> %{status: 204, headers: %{}, body: ""} end)
+
+    on_exit(fn -> GenServer.stop(importer) end)
+    Listener.url(importer)
+  end
+
+  # So that there is something rejected to be shown.
+  defp send_malformed_event do
+    :telemetry.execute([:snakepit, :pool, :queue_time], %{wait_time_us: -1}, %{command: "none"})
+  end
+
+  # Returns when the calls are over and the workers still live.
+  defp run_demo(prometheus) do
+    test = self()
+
+    hold = fn ->
+      # What came once only may come again after a scrape, or its rate would not be known.
+      await_scrapes(prometheus)
+      call_often()
+      send(test, :holding)
+
+      receive do
+        :over -> :ok
+      end
+    end
+
+    {demo, monitor} =
+      spawn_monitor(fn ->
+        options = [workers: @workers, seconds: 1, hold: hold]
+        capture_io(fn -> assert miscounted(Demo.run(options)) == [] end)
+      end)
+
+    # It puts back what it has changed of the VM, and says whether all it has counted was reported.
+    on_exit(fn ->
+      monitor = Process.monitor(demo)
+      send(demo, :over)
+      assert_receive {:DOWN, ^monitor, :process, _, reason}, 30_000
+      assert reason == :normal
+    end)
+
+    receive do
+      :holding ->
+        Process.demonitor(monitor, [:flush])
+
+      {:DOWN, ^monitor, :process, _, reason} ->
+        flunk("the demo did not get to its end: #{inspect(reason)}")
+    end
+  end
+
+  # On a busy machine the demo notices more than was staged, and says so; that is not our concern.
+  defp miscounted(:ok), do: []
+  defp miscounted({:error, sentences}), do: Enum.filter(sentences, &(&1 =~ "the demo counted"))
+
+  # The same work on every machine, so that there are quantiles to compare.
+  defp call_often do
+    texts = Workload.texts()
+
+    1..@callers
+    |> Enum.map(fn n ->
+      left = :counters.new(1, [])
+      :counters.put(left, 1, @operations)
+
+      continue? = fn _stage ->
+        :counters.sub(left, 1, 1)
+        :counters.get(left, 1) >= 0
+      end
+
+      Task.async(Workload, :run, [texts, {2, n, 0}, [tour: n == 1], continue?])
+    end)
+    |> Task.await_many(:infinity)
+
+    :ok = Demo.settle()
+  end
+
+  defp await_scrapes(prometheus) do
+    for {_format, server} <- prometheus, do: Prometheus.await_scrape(server)
+    :ok
+  end
+end

@@ -2,6 +2,7 @@ defmodule DSPexTelemetry.ReferenceTest do
   # Not async: the task works in the current folder, of which there is one.
   use ExUnit.Case, async: false
 
+  import DSPexTelemetry.TestInstance
   import ExUnit.CaptureIO
 
   alias DSPexTelemetry.{Catalogue, Options, Reference}
@@ -37,6 +38,32 @@ defmodule DSPexTelemetry.ReferenceTest do
     after
       File.rm_rf!(folder)
     end
+  end
+
+  # What a scrape tells of the library itself: each metric with its type and labels.
+  defp own_metrics(scrape) do
+    for [_line, name, type] <- Regex.scan(~r/^# TYPE (dspex_telemetry_\w+) (\w+)$/m, scrape) do
+      [_line, labels] =
+        Regex.run(~r/^#{name}(\{.*\})? /m, scrape) |> Enum.concat([""]) |> Enum.take(2)
+
+      labels = for [_pair, label] <- Regex.scan(~r/(\w+)="/, labels), do: "`#{label}`"
+      "| `#{name}` | #{type} | #{Enum.join(labels, ", ")} |"
+    end
+  end
+
+  test "the metrics of the library itself are those of a scrape" do
+    # Nobody listens there.
+    push = [url: "http://127.0.0.1:1/metrics", stop_timeout: 0]
+    instance = start!(push: push)
+    :telemetry.execute([:dspex, :bridge, :call_method, :stop], %{}, %{})
+
+    [_before, section] =
+      String.split(Reference.render(), "\n## Metrics of the library itself\n", parts: 2)
+
+    [section, _after] = String.split(section, "\n## ", parts: 2)
+    rows = own_metrics(DSPexTelemetry.scrape(instance: instance))
+    assert length(rows) == length(Regex.scan(~r/^\| `/m, section))
+    for row <- rows, do: assert(section =~ row)
   end
 
   test "docs/reference.md is current" do

@@ -15,5 +15,9 @@ defmodule Bridge.MixProject do
   defp elixirc_paths(_), do: ["lib"]
 
   # No `mod:` — the pool starts when somebody asks for it, not because the code is loaded.
-  def application, do: [extra_applications: [:logger]]
+  def application, do: [extra_applications: extra_applications(Mix.env())]
+
+  # The tests talk to servers over HTTP.
+  defp extra_applications(:test), do: [:logger, :inets]
+  defp extra_applications(_), do: [:logger]
 end

@@ -57,9 +57,51 @@ defmodule DSPexTelemetry.Reference do
   `DSPexTelemetry.PerformanceMonitor.report/1` has method calls and their trend,
   `DSPexTelemetry.ErrorAnalyzer.report/1` errors and spikes, and
   `DSPexTelemetry.UsageAnalytics.get_usage_report/1` what is used how often;
-  `DSPexTelemetry.info/1` has series, overflow and rejections. The counts of buckets, of starts, of
-  cached calls and of exceptions by kind are kept under the names below, but no function returns
-  them yet.
+  `DSPexTelemetry.info/1` has series, overflow and rejections. `DSPexTelemetry.scrape/1` has all metrics
+  under the names below, buckets included, and [those of the library itself](#metrics-of-the-library-itself).
+
+  """
+
+  @own [
+    {"dspex_telemetry_series", "gauge", ["event"], "series, the overflow series not counted"},
+    {"dspex_telemetry_series_limit", "gauge", ["event"], "most series there may be"},
+    {"dspex_telemetry_overflow_total", "counter", ["event"],
+     "events that went to the overflow series"},
+    {"dspex_telemetry_rejected_total", "counter", ["event", "reason"],
+     "rejected events, of reasons that there were"},
+    {"dspex_telemetry_signals_dropped_total", "counter", [],
+     "alerts for which there was no room in the channel"},
+    {"dspex_telemetry_spikes_untracked_total", "counter", [],
+     "errors of methods for which there was no room when spikes were looked for"},
+    {"dspex_telemetry_workers_overflow_total", "counter", [],
+     "workers that found no room in the set of living ones"},
+    {"dspex_telemetry_slices_merged_total", "counter", [],
+     "slices of time that were merged because of `window_memory_limit`"},
+    {"dspex_telemetry_slices_dropped_total", "counter", [],
+     "slices of time that were dropped because of it"},
+    {"dspex_telemetry_refs", "gauge", [], "references whose class is known"},
+    {"dspex_telemetry_memory_bytes", "gauge", [],
+     "bytes that the instance takes, as in `info/1`"},
+    {"dspex_telemetry_window_memory_bytes", "gauge", [], "bytes of it that slices take"},
+    {"dspex_telemetry_attached", "gauge", [], "1 while handlers are attached, else 0"},
+    {"dspex_telemetry_start_time_seconds", "gauge", [],
+     "when the instance started, in seconds since 1970"},
+    {"dspex_telemetry_panics_total", "counter", [],
+     "recordings of the whole VM that ended in a panic: a bug"},
+    {"dspex_telemetry_push_total", "counter", ["result"],
+     "pushes that ended in `success` or `failure`, with option `push`"},
+    {"dspex_telemetry_build_info", "gauge", ["version"], "always 1"}
+  ]
+
+  @own_metrics """
+  ## Metrics of the library itself
+
+  What `DSPexTelemetry.scrape/1` tells of the instance. Where `event` is a label, it is the event or span whose
+  metrics form a family, as in `DSPexTelemetry.info/1`; of rejections it is the event.
+
+  | metric | type | labels | meaning |
+  | --- | --- | --- | --- |
+  #{Enum.map_join(@own, "\n", fn {name, type, labels, meaning} -> "| `#{name}` | #{type} | #{Enum.map_join(labels, ", ", &"`#{&1}`")} | #{meaning} |" end)}
 
   """
 
@@ -175,6 +217,7 @@ defmodule DSPexTelemetry.Reference do
       "## Metrics\n\n",
       for(family <- tables.families, do: family(family, tables)),
       Enum.map(tables.gauges, &gauge(&1, tables)),
+      @own_metrics,
       @emitted,
       @label_values,
       @rejected_events,

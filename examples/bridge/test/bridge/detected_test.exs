@@ -88,9 +88,10 @@ defmodule Bridge.DetectedTest do
              "Ledger.scan not called any more, after 500ms"
   end
 
-  test "all that was staged and told is fine, also if noise adds another pair" do
+  test "all that was staged and told is fine, also if noise adds another pair or begins one" do
     assert Detected.disagreements(told(all()), 9) == []
     assert Detected.disagreements(told(all() ++ [anomaly(), anomaly_over()]), 9) == []
+    assert Detected.disagreements(told(all() ++ [anomaly()]), 9) == []
   end
 
   test "a staged alert that never came, came twice or never ended is a sentence" do

@@ -106,7 +106,7 @@ defmodule DSPexTelemetry.PushFailureTest do
         name =
           PushTesting.start!(server.url,
             interval: @long,
-            timeout: 300,
+            timeout: 2_000,
             retry_floor: @hour,
             retry_ceiling: @hour
           )
@@ -160,7 +160,7 @@ defmodule DSPexTelemetry.PushFailureTest do
       name =
         PushTesting.start!(server.url,
           interval: @long,
-          timeout: 500,
+          timeout: 2_000,
           gzip: false,
           retry_floor: @hour,
           retry_ceiling: @hour

@@ -180,7 +180,7 @@ defmodule DSPexTelemetry.PushTLSTest do
     assert line =~ "the answer is longer than 1 MiB"
     assert await_closed(connection) < 64 * 1_048_576
 
-    push(server, cacertfile: context.cacertfile, timeout: 500)
+    push(server, cacertfile: context.cacertfile, timeout: 2_000)
     {connection, _request} = await_push(server)
     assert_receive {:logged, :warning, line}, 10_000
     assert line =~ "timeout"

@@ -17,6 +17,9 @@ use crate::series::Series;
 /// cache lines.
 const READ_AHEAD: usize = 4;
 
+/// After how many such batches a scrape gives way to other threads: a fraction of a millisecond.
+const GIVE_WAY_BATCHES: usize = 16;
+
 /// What the series of a family have counted. A counter is there for every combination of its
 /// dimensions once there is a series, so that rates can be taken of the first increment; a histogram
 /// is there once it has a sample.
@@ -81,7 +84,11 @@ impl<'a, E: Encoder> Table<'a, E> {
         let mut series = family.series();
         series.sort_unstable_by(|left, right| left.labels().cmp(right.labels()));
         let mut point = Point::new(family.layout());
-        for batch in series.chunks(READ_AHEAD) {
+        for (number, batch) in series.chunks(READ_AHEAD).enumerate() {
+            if number % GIVE_WAY_BATCHES == 0 {
+                // Where every core is busy, those who record go first.
+                std::thread::yield_now();
+            }
             Series::read_all_ahead(batch, family.layout());
             for series in batch {
                 table.add(series, Some(series.labels()), &mut point);
@@ -241,7 +248,10 @@ impl<'a, E: Encoder> Table<'a, E> {
         self.encoder.metric(header, &bounds, out, |encoded, out| {
             let mut counts_start = 0;
             let buckets = table.buckets.chunks_exact(bounds.len());
-            for (sample, buckets) in table.samples.iter().zip(buckets) {
+            for (number, (sample, buckets)) in table.samples.iter().zip(buckets).enumerate() {
+                if number % (GIVE_WAY_BATCHES * READ_AHEAD) == 0 {
+                    std::thread::yield_now();
+                }
                 let row = &self.rows[sample.row];
                 let counts = &table.counts[counts_start..sample.counts_end];
                 counts_start = sample.counts_end;

@@ -164,6 +164,19 @@ defmodule DSPexTelemetry.RulesTest do
     end
   end
 
+  # promtool 2.42 cannot be given native histograms, so their half is held to the other, which it tests.
+  test "a quantile of native histograms is that of the classic buckets, without buckets" do
+    quantiles = Enum.filter(records(), &(&1.expr =~ "histogram_quantile"))
+    assert length(quantiles) == 9
+
+    for rule <- quantiles do
+      assert [classic, native] = String.split(rule.expr, "\nor ")
+      assert classic =~ "_bucket[", name(rule)
+      without_buckets = classic |> String.replace("_bucket[", "[") |> String.replace(", le)", ")")
+      assert native == without_buckets, name(rule)
+    end
+  end
+
   test "the alerts of the specification are there under their names" do
     names = Enum.map(alerts(), & &1.name)
     assert ~w(HighErrorRate HighLatency WorkerPoolUnhealthy) -- names == []

@@ -113,15 +113,19 @@ defmodule DSPexTelemetry.Definition do
   defp plan(%Event{} = event, options) do
     fields = Catalogue.used_fields(event)
     index = fields |> Enum.map(& &1.key) |> Enum.with_index() |> Map.new()
-    options = Map.put(options, :exemplar, event.exemplar)
 
     %{
       event: Enum.map_join(event.name, ".", &to_string/1),
       fields: Enum.map(fields, &field(&1, options)),
       steps: for(step <- event.steps, applies?(step, options), do: step(step, index, options)),
-      exemplar_labels: if(event.exemplar, do: Exemplar.labels(), else: [])
+      exemplar: exemplar(event, index)
     }
   end
+
+  defp exemplar(%Event{exemplar: nil}, _index), do: nil
+
+  defp exemplar(%Event{exemplar: key}, index),
+    do: %{field: Map.fetch!(index, key), labels: Exemplar.labels()}
 
   defp applies?({:unless, :success, _step}, options), do: options.count_unsuccessful
 
@@ -181,7 +185,7 @@ defmodule DSPexTelemetry.Definition do
      }}
   end
 
-  defp step({:feed, family_name, labels, counts, observes}, index, options) do
+  defp step({:feed, family_name, labels, counts, observes}, index, _options) do
     family = Catalogue.family!(family_name)
 
     {:feed,
@@ -191,11 +195,7 @@ defmodule DSPexTelemetry.Definition do
        counts: Enum.map(counts, &count(&1, family, index)),
        observes:
          Enum.map(observes, fn {histogram, key} ->
-           %{
-             histogram: histogram,
-             field: Map.fetch!(index, key),
-             exemplars: key == options.exemplar
-           }
+           %{histogram: histogram, field: Map.fetch!(index, key)}
          end)
      }}
   end

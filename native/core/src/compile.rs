@@ -47,6 +47,8 @@ pub(crate) struct Compiler<'a> {
     event: &'a str,
     fields: &'a [FieldKind],
     families: &'a [Arc<Family>],
+    /// The field of which exemplars are kept.
+    exemplar: Option<usize>,
 }
 
 impl<'a> Compiler<'a> {
@@ -54,8 +56,9 @@ impl<'a> Compiler<'a> {
         event: &'a str,
         fields: &'a [FieldKind],
         families: &'a [Arc<Family>],
+        exemplar: Option<usize>,
     ) -> Self {
-        Self { event, fields, families }
+        Self { event, fields, families, exemplar }
     }
 
     pub(crate) fn step(&self, spec: &StepSpec) -> Result<Step, DefinitionError> {
@@ -216,10 +219,12 @@ impl<'a> Compiler<'a> {
             .find(|metric| metric.name == spec.histogram)
             .ok_or_else(|| self.unknown(format!("histogram {}", spec.histogram)))?
             .clone();
-        Ok(Observe { field: self.field(spec.field)?, metric, exemplars: spec.exemplars })
+        let exemplars = self.exemplar == Some(spec.field);
+        Ok(Observe { field: self.field(spec.field)?, metric, exemplars })
     }
 
-    fn field(&self, index: usize) -> Result<usize, DefinitionError> {
+    /// A field, which has to be there.
+    pub(crate) fn field(&self, index: usize) -> Result<usize, DefinitionError> {
         if index < self.fields.len() {
             Ok(index)
         } else {

@@ -170,12 +170,16 @@ impl Plan {
                 allowed: MAX_FIELDS,
             });
         }
-        let compiler = Compiler::new(&spec.event, &spec.fields, families);
+        let exemplar = spec.exemplar.as_ref();
+        let exemplar_field = exemplar.map(|exemplar| exemplar.field);
+        let exemplar_labels = exemplar.into_iter().flat_map(|exemplar| &exemplar.labels);
+        let compiler = Compiler::new(&spec.event, &spec.fields, families, exemplar_field);
+        exemplar_field.map(|field| compiler.field(field)).transpose()?;
         let steps = spec.steps.iter().map(|step| compiler.step(step)).collect::<Result<_, _>>()?;
         Ok(Self {
             id: PlanId::next(),
             steps,
-            exemplar_labels: spec.exemplar_labels.iter().map(|name| name.as_str().into()).collect(),
+            exemplar_labels: exemplar_labels.map(|name| name.as_str().into()).collect(),
             event: spec.event,
             inputs: Inputs::new(
                 &spec.fields,

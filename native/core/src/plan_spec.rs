@@ -47,9 +47,6 @@ pub struct ObserveSpec {
     pub histogram: String,
     /// The field with the value; an absent optional one is skipped.
     pub field: usize,
-    /// Whether exemplars of it are kept.
-    #[serde(default)]
-    pub exemplars: bool,
 }
 
 /// The metrics of one series that an event feeds.
@@ -132,6 +129,15 @@ pub enum StepSpec {
     },
 }
 
+/// The exemplars of an event.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ExemplarSpec {
+    /// The field with the value: exemplars are kept by the histograms that observe it.
+    pub field: usize,
+    /// Names of the labels that exemplars have, the most wanted first.
+    pub labels: Vec<String>,
+}
+
 /// A plan as a definition declares it.
 #[derive(Clone, Debug, Deserialize)]
 pub struct PlanSpec {
@@ -141,7 +147,7 @@ pub struct PlanSpec {
     pub fields: Vec<FieldKind>,
     /// What the event does.
     pub steps: Vec<StepSpec>,
-    /// Names of the labels that exemplars have, the most wanted first.
+    /// Of what exemplars are kept, if of anything.
     #[serde(default)]
-    pub exemplar_labels: Vec<String>,
+    pub exemplar: Option<ExemplarSpec>,
 }

@@ -58,11 +58,11 @@ fn start(series_limit: usize) -> Running {
                     {"counter": "methods_total", "dimensions": []},
                 ],
                 "observes": [
-                    {"histogram": "duration", "field": 0, "exemplars": true},
+                    {"histogram": "duration", "field": 0},
                     {"histogram": "size_bytes", "field": 4},
                 ],
             }}],
-            "exemplar_labels": ["trace_id", "session_id"],
+            "exemplar": {"field": 0, "labels": ["trace_id", "session_id"]},
         }],
         "ref_limit": 0,
         "worker_limit": 0,

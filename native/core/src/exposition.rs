@@ -1,9 +1,9 @@
 //! What a scrape gets: all counters, histograms and gauges of an instance in a format of Prometheus.
 //!
-//! Every series of a family is read once. Then its metrics are written one after the other. Metrics come in the definition's order, series in that of their
-//! labels. Reading needs no lock that recording takes. A scrape that runs while events come in may
-//! have some numbers of an event and not yet the others, but no counter ever goes down: each is a sum
-//! of cells that only grow.
+//! Every series of a family is read once. Then its metrics are written one after the other. Metrics
+//! come in the definition's order, series in that of their labels. Reading needs no lock that recording
+//! takes. A scrape that runs while events come in may have some numbers of an event and not yet the
+//! others, but no counter ever goes down: each is a sum of cells that only grow.
 
 mod encoder;
 pub mod message;
@@ -17,7 +17,6 @@ mod text;
 
 use serde::Deserialize;
 
-pub use native::schema;
 pub use scalar::{Kind, Sample, Scalar};
 
 use crate::instance::Instance;

@@ -53,14 +53,7 @@ impl Series {
     /// Asks for all that [`Self::take_delta`] is going to read of some series, one step of the way
     /// to it at a time for all of them.
     pub(crate) fn read_ahead(batch: &[Arc<Self>], layout: &Layout) {
-        batch.iter().for_each(|series| prefetch::all(&**series));
-        for series in batch {
-            series.lanes.ask_for_lanes();
-            series.baseline().ask_for_cells();
-            prefetch::line(&series.labels);
-        }
-        batch.iter().for_each(|series| series.lanes.ask_for_own());
-        batch.iter().for_each(|series| series.lanes.ask_for_cells());
+        Self::ask_for_cells(batch, |series| series.baseline().ask_for_cells());
         let marks = |series: &Self| series.lanes.marks(layout.marks_cell());
         let histograms = 0..layout.histograms().len();
         for series in batch {
@@ -77,15 +70,9 @@ impl Series {
         }
     }
 
-    /// Asks for all that [`Self::read_point`] is going to read of some series.
+    /// Asks for all that [`Self::read_cells`] and what reads counts are going to read of some series.
     pub(crate) fn read_all_ahead(batch: &[Arc<Self>], layout: &Layout) {
-        batch.iter().for_each(|series| prefetch::all(&**series));
-        for series in batch {
-            series.lanes.ask_for_lanes();
-            prefetch::line(&series.labels);
-        }
-        batch.iter().for_each(|series| series.lanes.ask_for_own());
-        batch.iter().for_each(|series| series.lanes.ask_for_cells());
+        Self::ask_for_cells(batch, |_| ());
         let histograms = 0..layout.histograms().len();
         for series in batch {
             histograms.clone().for_each(|at| series.lanes.ask_for_touched_rows(at));
@@ -93,6 +80,18 @@ impl Series {
         for series in batch {
             histograms.clone().for_each(|at| series.lanes.ask_for_touched_lines(at));
         }
+    }
+
+    /// Asks for the series themselves and, when they have come, for labels, cells and what `also` does.
+    fn ask_for_cells(batch: &[Arc<Self>], also: impl Fn(&Self)) {
+        batch.iter().for_each(|series| prefetch::all(&**series));
+        for series in batch {
+            series.lanes.ask_for_lanes();
+            also(series);
+            prefetch::line(&series.labels);
+        }
+        batch.iter().for_each(|series| series.lanes.ask_for_own());
+        batch.iter().for_each(|series| series.lanes.ask_for_cells());
     }
 
     /// Its label values, in the family's order.

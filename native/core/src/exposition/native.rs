@@ -12,7 +12,7 @@ use crate::metric::Unit;
 
 /// The schema for a precision: a bucket is 9 % wide for one digit and 2.2 % for more, which is about
 /// as wide as, or wider than, the HDR buckets that go into it.
-pub const fn schema(precision: Precision) -> i32 {
+pub(crate) const fn schema(precision: Precision) -> i32 {
     match precision {
         Precision::One => 3,
         Precision::Two | Precision::Three => 5,

@@ -10,7 +10,7 @@ use crate::family::{Family, OVERFLOW_LABEL};
 use crate::histogram::Counts;
 use crate::label::LabelSet;
 use crate::metric::{Counter, HistogramMetric};
-use crate::point::Point;
+use crate::point::{Point, total};
 use crate::series::Series;
 
 /// How many series are asked for before the first of them is read. All they have may be thousands of
@@ -279,17 +279,19 @@ impl HistogramTable<'_> {
     fn add<E: Encoder>(&mut self, row: usize, series: &Series, point: &Point) {
         let Self { metric, samples, buckets, counts } = self;
         let cell = |cell| point.cell(cell);
+        let first_bucket = buckets.len();
         let count = if E::HAS_COUNTS {
             let mut of_series = series.lanes().counts(metric.index());
             let covered = |bound| cell(metric.covered_cell(bound));
             buckets.append(&mut metric.bounds.buckets(&of_series, covered));
+            let count = total(&of_series);
             counts.append(&mut of_series);
-            buckets[samples.len() * (metric.bounds.count() + 1)..].iter().sum()
+            count
         } else {
             series.read_buckets(metric, cell, buckets)
         };
         if count == 0 {
-            buckets.truncate(samples.len() * (metric.bounds.count() + 1));
+            buckets.truncate(first_bucket);
             return;
         }
         samples.push(Sample {

@@ -30,15 +30,6 @@ impl Unit {
             Self::Byte | Self::One => 1.0,
         }
     }
-
-    /// The unit in which it is exposed, where that is a base unit, which names of metrics end in.
-    pub fn base_unit(self) -> Option<&'static str> {
-        match self {
-            Self::Millisecond => Some("seconds"),
-            Self::Byte => Some("bytes"),
-            Self::Nanosecond | Self::One => None,
-        }
-    }
 }
 
 /// A small enumerated dimension that lives inside a series as one counter for each value.

@@ -11,8 +11,14 @@ pub(crate) struct Header<'a> {
     pub(crate) name: &'a str,
     pub(crate) help: &'a str,
     pub(crate) kind: MetricKind,
-    /// The unit that its name ends in.
-    pub(crate) unit: Option<&'static str>,
+}
+
+impl Header<'_> {
+    /// The base unit that its name ends in.
+    pub(crate) fn unit(&self) -> Option<&'static str> {
+        let mut units = ["bytes", "seconds"].into_iter();
+        units.find(|unit| self.name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -77,7 +77,7 @@ impl Encoder for Protobuf {
             help: Some(header.help.to_owned()),
             r#type: Some(kind.into()),
             metric: Vec::new(),
-            unit: header.unit.map(str::to_owned),
+            unit: header.unit().map(str::to_owned),
         };
         // The length comes first, so the samples have to wait.
         let mut samples = Vec::new();

@@ -55,15 +55,8 @@ impl Scalar {
     }
 
     pub(crate) fn write<E: Encoder>(&self, encoder: &E, out: &mut Vec<u8>) {
-        let units = ["bytes", "seconds"].into_iter();
-        let unit = units.map(|unit| (unit, self.name.strip_suffix(unit)));
-        let mut unit = unit.filter(|(_, rest)| rest.is_some_and(|rest| rest.ends_with('_')));
-        let header = Header {
-            name: &self.name,
-            help: &self.help,
-            kind: MetricKind::Scalar(self.kind),
-            unit: unit.next().map(|(unit, _)| unit),
-        };
+        let kind = MetricKind::Scalar(self.kind);
+        let header = Header { name: &self.name, help: &self.help, kind };
         encoder.metric(header, &[], out, |metric, out| {
             for sample in &self.samples {
                 let mut labels = Vec::new();

@@ -169,12 +169,8 @@ impl<'a, E: Encoder> Table<'a, E> {
         created: bool,
         out: &mut Vec<u8>,
     ) {
-        let header = Header {
-            name: &counter.name,
-            help: &counter.help,
-            kind: MetricKind::Scalar(Kind::Counter),
-            unit: None,
-        };
+        let kind = MetricKind::Scalar(Kind::Counter);
+        let header = Header { name: &counter.name, help: &counter.help, kind };
         let dimensions: Vec<Vec<u8>> = (0..counter.cell_count())
             .map(|offset| {
                 let mut labels = Vec::new();
@@ -237,12 +233,8 @@ impl<'a, E: Encoder> Table<'a, E> {
     fn write_histogram(&self, table: &HistogramTable<'_>, created: bool, out: &mut Vec<u8>) {
         let metric = table.metric;
         let unit = metric.unit;
-        let header = Header {
-            name: &metric.name,
-            help: &metric.help,
-            kind: MetricKind::Histogram,
-            unit: unit.base_unit().filter(|unit| metric.name.ends_with(unit)),
-        };
+        let kind = MetricKind::Histogram;
+        let header = Header { name: &metric.name, help: &metric.help, kind };
         let bounds = metric.bounds.as_slice().iter().map(|bound| *bound as f64 / unit.divisor());
         let bounds: Vec<_> = bounds.chain([f64::INFINITY]).collect();
         self.encoder.metric(header, &bounds, out, |encoded, out| {

@@ -39,7 +39,7 @@ impl Text {
         out.extend_from_slice(format!("# HELP {name} ").as_bytes());
         escape(header.help.as_bytes(), self.open_metrics, out);
         out.extend_from_slice(format!("\n# TYPE {name} {kind}\n").as_bytes());
-        if let Some(unit) = header.unit.filter(|_| self.open_metrics) {
+        if let Some(unit) = header.unit().filter(|_| self.open_metrics) {
             out.extend_from_slice(format!("# UNIT {name} {unit}\n").as_bytes());
         }
     }
@@ -243,7 +243,7 @@ mod tests {
     fn quotes_in_a_help_text_are_escaped_in_openmetrics_only() {
         let announcement = |text: Text| {
             let kind = MetricKind::Scalar(Kind::Counter);
-            let header = Header { name: "a_total", help: "x=\"y\" \\\n", kind, unit: None };
+            let header = Header { name: "a_total", help: "x=\"y\" \\\n", kind };
             let mut out = Vec::new();
             text.announce(&header, &mut out);
             String::from_utf8(out).expect("UTF-8")

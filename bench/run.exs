@@ -3,14 +3,14 @@
 Code.require_file("support.exs", __DIR__)
 
 defmodule Bench.Run do
-  alias Bench.{Events, Loops, SpecMonitor}
+  alias Bench.{Arguments, Events, Loops, SpecMonitor}
 
   @event [:dspex, :bridge, :call_method, :stop]
   @noop_event [:bench, :bridge, :call_method, :stop]
   @spec_event [:bench, :genserver, :call_method, :stop]
 
   def main(argv) do
-    options = parse(argv)
+    options = Arguments.parse!(argv, [quick: :boolean, json: :string], "bin/bench")
     # Only the instance that is measured may handle the events.
     DSPexTelemetry.detach()
     hardware()
@@ -22,18 +22,6 @@ defmodule Bench.Run do
 
     ratios(rows)
     if options[:json], do: File.write!(options[:json], json(rows))
-  end
-
-  defp parse(argv) do
-    case OptionParser.parse(argv, strict: [quick: :boolean, json: :string]) do
-      {options, [], []} -> options
-      {_options, rest, invalid} -> stop("unknown arguments: #{inspect(rest ++ invalid)}")
-    end
-  end
-
-  defp stop(message) do
-    IO.puts(:stderr, "bin/bench: #{message}; see bin/bench --help")
-    System.halt(2)
   end
 
   defp measure_case(series, producers, options) do

@@ -4,7 +4,7 @@
 Code.require_file("support.exs", __DIR__)
 
 defmodule Bench.Scrape do
-  alias Bench.Events
+  alias Bench.{Arguments, Events}
 
   @event [:dspex, :bridge, :call_method, :stop]
   @bounds [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000] ++
@@ -14,23 +14,11 @@ defmodule Bench.Scrape do
   @samples_per_series 20
 
   def main(argv) do
-    options = parse(argv)
+    options = Arguments.parse!(argv, [peep: :string], "bin/bench --scrape")
     DSPexTelemetry.detach()
     Logger.configure(level: :none)
     costs(options[:peep])
     producers()
-  end
-
-  defp parse(argv) do
-    case OptionParser.parse(argv, strict: [peep: :string]) do
-      {options, [], []} -> options
-      {_options, rest, invalid} -> stop("unknown arguments: #{inspect(rest ++ invalid)}")
-    end
-  end
-
-  defp stop(message) do
-    IO.puts(:stderr, "bin/bench --scrape: #{message}; see bin/bench --help")
-    System.halt(2)
   end
 
   # One histogram of 14 buckets for each series: sizes are left out.
@@ -127,7 +115,8 @@ defmodule Bench.Scrape do
   defp start_peep(ebin) do
     true = Code.prepend_path(ebin)
 
-    unless Code.ensure_loaded?(Peep), do: stop("--peep: there is no Elixir.Peep.beam in #{ebin}")
+    unless Code.ensure_loaded?(Peep),
+      do: Arguments.stop("there is no Elixir.Peep.beam in #{ebin}", "bin/bench --scrape --peep")
 
     {buckets, _bindings} =
       Code.eval_quoted(

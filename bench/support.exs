@@ -10,6 +10,22 @@ defmodule Bench.EmptyNif do
   def bare(_a, _b, _c, _d, _e, _f, _g, _h), do: :erlang.nif_error(:not_loaded)
 end
 
+defmodule Bench.Arguments do
+  # What was given on the command line; anything else ends the benchmark.
+
+  def parse!(argv, switches, command) do
+    case OptionParser.parse(argv, strict: switches) do
+      {options, [], []} -> options
+      {_, rest, invalid} -> stop("unknown arguments: #{inspect(rest ++ invalid)}", command)
+    end
+  end
+
+  def stop(message, command) do
+    IO.puts(:stderr, "#{command}: #{message}; see bin/bench --help")
+    System.halt(2)
+  end
+end
+
 defmodule Bench.SpecMonitor do
   # The PerformanceMonitor of the specification: one cast for each event.
   use GenServer

@@ -3,6 +3,7 @@ defmodule DSPexTelemetry.PushFailureTest do
   use ExUnit.Case, async: false
 
   import DSPexTelemetry.PushServer, except: [start!: 0, start!: 1, stop: 1]
+  import DSPexTelemetry.PushTesting, only: [await_counts: 2]
   import DSPexTelemetry.TestCalls, only: [call: 1]
   import DSPexTelemetry.TestInstance, except: [start!: 0, start!: 1, start!: 2]
 
@@ -11,10 +12,6 @@ defmodule DSPexTelemetry.PushFailureTest do
   # Intervals and waits that do not end during a test.
   @long PushTesting.long()
   @hour 3_600_000
-
-  defp await_counts(name, expected) do
-    await("counts #{inspect(expected)}", fn -> Push.counts(name) == expected end)
-  end
 
   describe "a failure" do
     test "of the server is tried again, and what was recorded meanwhile is in it" do

@@ -2,6 +2,7 @@ defmodule DSPexTelemetry.PushTest do
   use ExUnit.Case, async: true
 
   import DSPexTelemetry.PushServer, except: [start!: 0, start!: 1, stop: 1]
+  import DSPexTelemetry.PushTesting, only: [await_counts: 2]
   import DSPexTelemetry.TestCalls, only: [call: 1]
   import DSPexTelemetry.TestInstance
 
@@ -11,10 +12,6 @@ defmodule DSPexTelemetry.PushTest do
 
   @long PushTesting.long()
   @hour 3_600_000
-
-  defp await_counts(name, expected) do
-    await("counts #{inspect(expected)}", fn -> Push.counts(name) == expected end)
-  end
 
   describe "a push" do
     test "is the text of a scrape, at the address, in the format's content type" do

@@ -29,6 +29,11 @@ defmodule DSPexTelemetry.PushTesting do
   @doc "Begins an interval."
   def push_now(name), do: send(pusher(name), :tick)
 
+  @doc "Waits until so many pushes have succeeded and failed."
+  def await_counts(name, expected) do
+    TestInstance.await("counts #{inspect(expected)}", fn -> Push.counts(name) == expected end)
+  end
+
   @doc "Gives an instance, and no other, metrics whose text is longer than what sockets buffer."
   def record_much(name) do
     plans = TestInstance.plans(name)

@@ -62,9 +62,10 @@ defmodule DSPexTelemetry.Dashboard.Query do
     sum(["(", series, " unless ", before, ") or increase(", series, "[", duration, "])"], by)
   end
 
-  @doc "A part of a whole; nothing where the whole is nothing, rather than NaN."
-  @spec ratio(t(), t()) :: t()
-  def ratio(part, whole), do: [part, " / (", whole, " > 0)"]
+  @doc "Events of a counter with these matchers as a part of all; nothing where there are none, rather than NaN."
+  @spec share(String.t(), [atom()], scope(), String.t()) :: t()
+  def share(metric, by, scope, matchers),
+    do: [rate(metric, by, scope, matchers), " / (", rate(metric, by, scope), " > 0)"]
 
   @doc "A quantile of a histogram; nothing where it has no samples, rather than NaN."
   @spec quantile(float(), String.t(), [atom()], scope()) :: t()

@@ -54,10 +54,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Calls do
           target(
             topk(
               10,
-              ratio(
-                rate(@calls, @by_method, :method, ~S(success="false")),
-                rate(@calls, @by_method, :method)
-              )
+              share(@calls, @by_method, :method, ~S(success="false"))
             ),
             "{{python_class}}.{{method}}"
           )

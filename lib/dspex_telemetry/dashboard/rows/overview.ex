@@ -13,6 +13,11 @@ defmodule DSPexTelemetry.Dashboard.Rows.Overview do
 
   defp stat(panel), do: struct!(Panel, [type: :stat, size: {4, 4}] ++ panel)
 
+  # How often something happened within the time range, which may be never.
+  defp happened(metric, scope, legend) do
+    target([events(metric, [], scope, "$__range"), " or vector(0)"], legend, kind: :instant)
+  end
+
   defp panels do
     [
       [
@@ -32,7 +37,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Overview do
         thresholds: [{nil, "green"}, {0.01, "yellow"}, {0.05, "red"}],
         targets: [
           target(
-            ratio(rate(@calls, [], :method, ~S(success="false")), rate(@calls, [], :method)),
+            share(@calls, [], :method, ~S(success="false")),
             "errors"
           )
         ]
@@ -103,7 +108,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Overview do
         color: "palette-classic",
         targets: [
           target(
-            ratio(rate(@calls, [], :method, ~S(cached="true")), rate(@calls, [], :method)),
+            share(@calls, [], :method, ~S(cached="true")),
             "cached"
           )
         ]
@@ -115,13 +120,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Overview do
         decimals: 0,
         graph: false,
         thresholds: [{nil, "green"}, {1, "orange"}],
-        targets: [
-          target(
-            [events("dspex_alerts_error_spike_total", [], :method, "$__range"), " or vector(0)"],
-            "spikes",
-            kind: :instant
-          )
-        ]
+        targets: [happened("dspex_alerts_error_spike_total", :method, "spikes")]
       ],
       [
         title: "Workers lost",
@@ -130,13 +129,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Overview do
         decimals: 0,
         graph: false,
         thresholds: [{nil, "green"}, {1, "yellow"}],
-        targets: [
-          target(
-            [events("snakepit_worker_died_total", [], :instance, "$__range"), " or vector(0)"],
-            "died",
-            kind: :instant
-          )
-        ]
+        targets: [happened("snakepit_worker_died_total", :instance, "died")]
       ],
       [
         title: "Handlers",
@@ -158,16 +151,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Overview do
         decimals: 0,
         graph: false,
         thresholds: [{nil, "green"}, {1, "yellow"}],
-        targets: [
-          target(
-            [
-              events("dspex_telemetry_rejected_total", [], :instance, "$__range"),
-              " or vector(0)"
-            ],
-            "rejected",
-            kind: :instant
-          )
-        ]
+        targets: [happened("dspex_telemetry_rejected_total", :instance, "rejected")]
       ]
     ]
   end

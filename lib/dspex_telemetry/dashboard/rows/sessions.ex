@@ -85,7 +85,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Sessions do
         no_value: "none read",
         targets: [
           target(
-            ratio(rate(@reads, [], :instance, ~S(found="true")), rate(@reads, [], :instance)),
+            share(@reads, [], :instance, ~S(found="true")),
             "found"
           )
         ]

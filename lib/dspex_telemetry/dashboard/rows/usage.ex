@@ -31,11 +31,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Usage do
       [expression, " and on (python_class, method) ", topk(@rows_of_the_table, calls)]
     end
 
-    failed =
-      ratio(
-        rate(@calls, @by_method, :method, ~S(success="false")),
-        rate(@calls, @by_method, :method)
-      )
+    failed = share(@calls, @by_method, :method, ~S(success="false"))
 
     duration = "dspex_bridge_call_method_duration"
 
@@ -148,10 +144,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Usage do
           target(
             topk(
               10,
-              ratio(
-                rate(@calls, @by_method, :method, ~S(cached="true")),
-                rate(@calls, @by_method, :method)
-              )
+              share(@calls, @by_method, :method, ~S(cached="true"))
             ),
             "{{python_class}}.{{method}}"
           )

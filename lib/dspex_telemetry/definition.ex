@@ -2,9 +2,8 @@ defmodule DSPexTelemetry.Definition do
   @moduledoc false
   # The catalogue and an instance's options as the definition that Rust compiles.
 
-  alias DSPexTelemetry.Catalogue
+  alias DSPexTelemetry.{Catalogue, Exemplar, Options}
   alias DSPexTelemetry.Catalogue.{Event, Field}
-  alias DSPexTelemetry.{Exemplar, Options}
 
   @doc "The definition for these options."
   @spec new(Options.t()) :: map()

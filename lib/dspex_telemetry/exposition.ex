@@ -8,10 +8,11 @@ defmodule DSPexTelemetry.Exposition do
       explicit buckets of each histogram, which are made from the same HDR counts as reports
 
   Names, units and labels are those of `docs/reference.md`. A counter is there for all values of its
-  enumerated labels once there is one event with the others, so that a rate sees the first error; a histogram is there once it has a sample. Counters
-  and buckets never go down, except at a restart, a reset, or when an idle series is removed. The events over
-  the series limit have the label `otel_metric_overflow="true"` in the place of their own. What the instance
-  tells of itself begins with `dspex_telemetry_`.
+  enumerated labels once there is one event with the others, so that a rate sees the first error; a
+  histogram is there once it has a sample. Counters and buckets never go down, except at a restart, a
+  reset, or when an idle series is removed. The events over the series limit have the label
+  `otel_metric_overflow="true"` in the place of their own. What the instance tells of itself begins with
+  `dspex_telemetry_`.
   """
 
   alias DSPexTelemetry.{Instance, Native, Push}
@@ -60,47 +61,50 @@ defmodule DSPexTelemetry.Exposition do
     attached? = Instance.attached?(handle.options.name)
 
     [
-      gauge(
+      scalar(
+        :gauge,
         :dspex_telemetry_attached,
         "1 while the handlers are attached, 0 while they are not.",
-        if(attached?, do: 1, else: 0)
+        [sample(if(attached?, do: 1, else: 0))]
       ),
-      gauge(
+      scalar(
+        :gauge,
         :dspex_telemetry_start_time_seconds,
         "When the instance started, in seconds since 1970.",
-        handle.started_at_unix_ms / 1_000
+        [sample(handle.started_at_unix_ms / 1_000)]
       ),
-      counter(
+      scalar(
+        :counter,
         :dspex_telemetry_panics_total,
         "Recordings of the whole VM that ended in a panic: a bug.",
-        Native.panics()
+        [sample(Native.panics())]
       ),
-      gauge(:dspex_telemetry_build_info, "Always 1, with the version.", 1, version: @version)
-    ] ++ pushes(Push.status(handle))
+      scalar(
+        :gauge,
+        :dspex_telemetry_build_info,
+        "Always 1, with the version.",
+        [sample(1, version: @version)]
+      ),
+      # Without samples it is not exposed.
+      scalar(
+        :counter,
+        :dspex_telemetry_push_total,
+        "Pushes by their result, retries included.",
+        pushes(Push.status(handle))
+      )
+    ]
   end
 
   defp pushes(nil), do: []
 
   defp pushes(status) do
-    samples =
-      for result <- [:success, :failure],
-          do: %{labels: [[:result, Atom.to_string(result)]], value: Map.fetch!(status, result)}
-
-    [
-      %{
-        kind: :counter,
-        name: :dspex_telemetry_push_total,
-        help: "Pushes by their result, retries included.",
-        samples: samples
-      }
-    ]
+    for result <- [:success, :failure],
+        do: sample(Map.fetch!(status, result), result: Atom.to_string(result))
   end
 
-  defp gauge(name, help, value, labels \\ []), do: scalar(:gauge, name, help, value, labels)
-  defp counter(name, help, value), do: scalar(:counter, name, help, value, [])
+  defp scalar(kind, name, help, samples),
+    do: %{kind: kind, name: name, help: help, samples: samples}
 
-  defp scalar(kind, name, help, value, labels) do
-    labels = for {name, value} <- labels, do: [name, value]
-    %{kind: kind, name: name, help: help, samples: [%{labels: labels, value: value}]}
-  end
+  defp sample(value, labels \\ []),
+    do: %{labels: for({name, label} <- labels, do: [name, label]), value: value}
 end

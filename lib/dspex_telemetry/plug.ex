@@ -29,7 +29,7 @@ if Code.ensure_loaded?(Plug.Conn) do
 
     @behaviour Plug
 
-    alias DSPexTelemetry.{Auth, Endpoint}
+    alias DSPexTelemetry.{Auth, Endpoint, Options}
     alias DSPexTelemetry.Endpoint.Rendering
 
     @read ["accept", "accept-encoding", "authorization"]
@@ -44,7 +44,7 @@ if Code.ensure_loaded?(Plug.Conn) do
         raise ArgumentError, "unknown option #{inspect(key)}, allowed are :instance, :auth"
       end
 
-      unless is_atom(instance) and instance not in [nil, true, false] do
+      unless match?({:ok, _name}, Options.Type.cast(:name, instance)) do
         raise ArgumentError,
               "option :instance must be the name of an instance, got: #{inspect(instance)}"
       end

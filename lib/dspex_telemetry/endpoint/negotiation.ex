@@ -5,7 +5,6 @@ defmodule DSPexTelemetry.Endpoint.Negotiation do
 
   alias DSPexTelemetry.Exposition
 
-  @type format :: :text | :openmetrics | :protobuf
   @type encoding :: :gzip | :identity
 
   # In the order in which they are taken when a client likes several equally. The contents of
@@ -23,7 +22,7 @@ defmodule DSPexTelemetry.Endpoint.Negotiation do
   ]
 
   @doc "The format that `Accept` headers like best, with its content type."
-  @spec format([binary()]) :: {format(), String.t()}
+  @spec format([binary()]) :: {Exposition.format(), String.t()}
   def format(accept) do
     ranges = accept |> elements() |> Enum.flat_map(&range/1) |> Enum.with_index()
 

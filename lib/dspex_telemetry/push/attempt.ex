@@ -13,7 +13,7 @@ defmodule DSPexTelemetry.Push.Attempt do
   #     that time, and tells nobody. Its manager, of which every attempt has its own, is told about that
   #     by the connection's process. So it is suspended before the body is sent, and looked into at the end.
 
-  alias DSPexTelemetry.{Auth, Exposition}
+  alias DSPexTelemetry.{Auth, Exposition, Gzip}
   alias DSPexTelemetry.Push.{Address, Headers, Outcome, TLS}
 
   @longest_answer_bytes 1_048_576
@@ -108,18 +108,8 @@ defmodule DSPexTelemetry.Push.Attempt do
     end
   end
 
-  defp encode(text, true), do: {[{"content-encoding", "gzip"}], gzip(text)}
+  defp encode(text, true), do: {[{"content-encoding", "gzip"}], Gzip.compress(text)}
   defp encode(text, false), do: {[], IO.iodata_to_binary(text)}
-
-  # 31 is the largest window (15) with gzip's header (16). The best speed, as the text is very repetitive
-  # and the network near.
-  defp gzip(text) do
-    stream = :zlib.open()
-    :ok = :zlib.deflateInit(stream, :best_speed, :deflated, 31, 8, :default)
-    compressed = :zlib.deflate(stream, text, :finish)
-    :zlib.close(stream)
-    IO.iodata_to_binary(compressed)
-  end
 
   defp send_request(%{options: options, profile: profile}, headers, body, tls) do
     headers =

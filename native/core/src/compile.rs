@@ -71,6 +71,9 @@ impl<'a> Compiler<'a> {
                 worker: self.field(*worker)?,
                 command: self.field(*command)?,
             }),
+            StepSpec::Host { reference, worker } => {
+                Step::Host { reference: self.field(*reference)?, worker: self.field(*worker)? }
+            }
             StepSpec::Bind { reference, class } => {
                 Step::Bind { reference: self.field(*reference)?, class: self.field(*class)? }
             }

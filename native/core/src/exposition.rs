@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 pub use scalar::{Kind, Sample, Scalar};
 
+use crate::cache::report;
 use crate::instance::Instance;
 use encoder::Encoder;
 use protobuf::Protobuf;
@@ -70,7 +71,8 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
     }
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
     let gauges = instance.gauges().iter().map(|gauge| Scalar::gauge(gauge, instance));
-    for scalar in gauges.chain(own::scalars(&info)) {
+    let cache = instance.cache().map(|cache| report::scalars(cache));
+    for scalar in gauges.chain(cache.into_iter().flatten()).chain(own::scalars(&info)) {
         scalar.write(encoder, out);
     }
     scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));

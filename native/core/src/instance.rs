@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use crate::alert::{AlertSpec, Alerts};
 use crate::anomaly::CurrentAnomaly;
+use crate::cache::{Cache, CacheSpec};
 use crate::error::DefinitionError;
 use crate::family::{Family, FamilySpec, OVERFLOW_LABEL};
 use crate::field::Reject;
@@ -47,6 +48,9 @@ pub struct Definition {
     pub alerts: AlertSpec,
     /// How many names of each kind of thing that is used are counted one by one.
     pub usage_capacity: usize,
+    /// How results of method calls are cached, if they are.
+    #[serde(default)]
+    pub cache: Option<CacheSpec>,
 }
 
 /// A running instance.
@@ -86,14 +90,17 @@ impl Instance {
             .collect::<Result<_, _>>()?;
         let now = clock();
         families.iter().for_each(|family| family.tell_time(now.unix_ms));
+        let refs = Arc::new(Refs::new(definition.ref_limit));
+        let cache = definition.cache.map(|spec| Arc::new(Cache::new(spec, Arc::clone(&refs))));
         let surroundings = Arc::new(Surroundings {
-            refs: Refs::new(definition.ref_limit),
+            refs,
             workers: IdSet::new(definition.worker_limit),
             clock,
             signals: Signals::new(definition.alerts.signal_limit),
             spikes: Spikes::new(definition.alerts.spikes.clone()),
             queue_waits: definition.alerts.queue_waits(),
             usage: Usage::new(definition.usage_capacity),
+            cache,
         });
         let alerts = Alerts::new(definition.alerts, &families);
         let plans: Vec<_> = definition
@@ -122,6 +129,7 @@ impl Instance {
             local::withdraw(self.plans.iter());
             self.count_uses((self.surroundings.clock)());
             self.families.iter().for_each(|family| family.clear());
+            self.cache().inspect(|cache| cache.clear());
         }
     }
 
@@ -144,6 +152,7 @@ impl Instance {
         for plan in &self.plans {
             plan.clear();
         }
+        self.cache().inspect(|cache| cache.clear());
     }
 
     /// Removes series that had no event for `timeout_ms`; returns how many. What they counted stays
@@ -172,6 +181,7 @@ impl Instance {
     pub fn tick(&self, now: Moment) {
         self.families.iter().for_each(|family| family.tell_time(now.unix_ms));
         self.alerts.tick(now, &self.surroundings);
+        self.cache().inspect(|cache| cache.tick(now.ms));
         let state = self.write();
         if state.windows.is_due(now.ms) {
             self.end_slice_of(state, now);
@@ -214,6 +224,11 @@ impl Instance {
         self.alerts.end_slice(now, &self.surroundings);
         let layouts: Vec<_> = self.families.iter().map(|family| family.layout()).collect();
         state.windows.end_slice(now.ms, &layouts);
+    }
+
+    /// Results of method calls, if they are cached.
+    pub fn cache(&self) -> Option<&Arc<Cache>> {
+        self.surroundings.cache.as_ref()
     }
 
     /// Spikes of errors.
@@ -367,7 +382,8 @@ impl Instance {
                 + windows.memory_bytes
                 + self.alerts.memory_bytes()
                 + self.surroundings.spikes.memory_bytes()
-                + self.surroundings.usage.memory_bytes(),
+                + self.surroundings.usage.memory_bytes()
+                + self.cache().map_or(0, |cache| cache.memory_bytes()),
             series: families,
             rejected: rejected.filter(|rejected| rejected.count > 0).collect(),
             refs: refs.len(),

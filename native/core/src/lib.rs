@@ -9,6 +9,7 @@ pub mod alert;
 pub mod anomaly;
 mod baseline;
 pub mod bounds;
+pub mod cache;
 mod compile;
 pub mod encoding;
 pub mod error;

@@ -137,6 +137,7 @@ pub(crate) enum Step {
     Failure(Failure),
     Wait(Wait),
     Bind { reference: usize, class: usize },
+    Host { reference: usize, worker: usize },
     WorkerUp { id: usize },
     WorkerDown { id: usize },
 }
@@ -240,11 +241,14 @@ impl Plan {
                 Step::Failure(failure) => self.failure(failure, fields),
                 Step::Wait(wait) => self.wait(wait, fields),
                 Step::Bind { reference, class } => self.bind(fields, *reference, *class),
+                Step::Host { reference, worker } => self.host(fields, *reference, *worker),
                 Step::WorkerUp { id } => {
                     self.surroundings.workers.insert(&label::normalise(fields.text(*id)));
                 }
                 Step::WorkerDown { id } => {
-                    self.surroundings.workers.remove(&label::normalise(fields.text(*id)));
+                    let id = label::normalise(fields.text(*id));
+                    self.surroundings.workers.remove(&id);
+                    self.surroundings.cache.as_ref().inspect(|cache| cache.worker_died(&id));
                 }
             }
         }
@@ -282,6 +286,17 @@ impl Plan {
             let reference = label::normalise(fields.text(reference));
             let class = label::normalise(fields.text(class));
             self.surroundings.refs.bind(&reference, &class);
+        }
+    }
+
+    #[cold]
+    fn host(&self, fields: &Fields<'_>, reference: usize, worker: usize) {
+        if let Some(cache) = &self.surroundings.cache
+            && fields.is_given(reference)
+            && fields.is_given(worker)
+        {
+            let reference = label::normalise(fields.text(reference));
+            cache.bind_worker(&reference, &label::normalise(fields.text(worker)));
         }
     }
 

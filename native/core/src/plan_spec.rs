@@ -117,6 +117,13 @@ pub enum StepSpec {
         /// The field with the class.
         class: usize,
     },
+    /// Remembers which worker's memory an instance lives in, if the event tells.
+    Host {
+        /// The field with the reference.
+        reference: usize,
+        /// The field with the worker.
+        worker: usize,
+    },
     /// Adds an id to the set of workers.
     WorkerUp {
         /// The field with the id.

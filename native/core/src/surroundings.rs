@@ -1,5 +1,8 @@
 //! What the plans of an instance share beside its families.
 
+use std::sync::Arc;
+
+use crate::cache::Cache;
 use crate::id_set::IdSet;
 use crate::refs::Refs;
 use crate::signal::Signals;
@@ -14,7 +17,7 @@ pub type Clock = Box<dyn Fn() -> Moment + Send + Sync>;
 /// What the steps of a plan may use beside the families.
 pub struct Surroundings {
     /// Classes of references.
-    pub refs: Refs,
+    pub refs: Arc<Refs>,
     /// The workers that are alive.
     pub workers: IdSet,
     /// The time.
@@ -27,4 +30,6 @@ pub struct Surroundings {
     pub queue_waits: Throttle,
     /// Who was used how often.
     pub usage: Usage,
+    /// Results of method calls, if they are cached.
+    pub cache: Option<Arc<Cache>>,
 }

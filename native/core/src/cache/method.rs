@@ -1,0 +1,159 @@
+//! A method whose calls go through the cache.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::label::LabelSet;
+
+use super::observed::Observed;
+use super::stamps::Stamp;
+
+/// A counter that has a cache line of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Padded(AtomicU64);
+
+/// What is known of a method and its class, and of their results in the cache.
+pub struct Method {
+    labels: LabelSet,
+    is_tracked: bool,
+    is_declared: AtomicBool,
+    hits: Padded,
+    joined: AtomicU64,
+    ttl_ms: AtomicU64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    evicted: AtomicU64,
+    too_large: AtomicU64,
+    pub(super) invalidated: Stamp,
+    observed: Mutex<Told>,
+}
+
+/// What was observed, and how much of the counters has been told to it.
+struct Told {
+    observed: Observed,
+    hits: u64,
+    joined: u64,
+}
+
+impl Method {
+    pub(super) fn new(labels: LabelSet, is_tracked: bool, ghost_keys: usize) -> Self {
+        let observed = Observed::new(ghost_keys);
+        Self {
+            labels,
+            is_tracked,
+            is_declared: AtomicBool::new(false),
+            hits: Padded::default(),
+            joined: AtomicU64::new(0),
+            ttl_ms: AtomicU64::new(u64::MAX),
+            entries: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+            too_large: AtomicU64::new(0),
+            invalidated: Stamp::default(),
+            observed: Mutex::new(Told { observed, hits: 0, joined: 0 }),
+        }
+    }
+
+    /// Method and class.
+    pub fn labels(&self) -> &LabelSet {
+        &self.labels
+    }
+
+    /// Whether it is followed on its own, or stands for all for which there was no room.
+    pub fn is_tracked(&self) -> bool {
+        self.is_tracked
+    }
+
+    #[inline]
+    pub(super) fn hit(&self) {
+        self.hits.0.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn join(&self) {
+        self.joined.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn refuse_large(&self, is_large: bool) {
+        self.too_large.fetch_add(u64::from(is_large), Relaxed);
+    }
+
+    /// Whether the last call was declared cacheable.
+    pub fn is_declared(&self) -> bool {
+        self.is_declared.load(Relaxed)
+    }
+
+    pub(super) fn declare(&self, is_declared: bool) {
+        if self.is_declared() != is_declared {
+            self.is_declared.store(is_declared, Relaxed);
+        }
+    }
+
+    /// Forgets what was observed.
+    pub(super) fn clear(&self) {
+        self.observed(|observed| *observed = Observed::new(1));
+    }
+
+    /// What was observed, up to now.
+    pub(super) fn observed<R>(&self, use_it: impl FnOnce(&mut Observed) -> R) -> R {
+        let mut told: MutexGuard<'_, Told> =
+            self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (hits, joined) = (self.hits.0.load(Relaxed), self.joined.load(Relaxed));
+        let new = (hits - told.hits, joined - told.joined);
+        told.observed.answered(new.0, new.1);
+        (told.hits, told.joined) = (hits, joined);
+        use_it(&mut told.observed)
+    }
+
+    /// How long a result lives from when it was stored, whatever was thought then.
+    #[inline]
+    pub(super) fn ttl_ms(&self) -> u64 {
+        self.ttl_ms.load(Relaxed)
+    }
+
+    pub(super) fn set_ttl_ms(&self, ttl_ms: u64) {
+        self.ttl_ms.store(ttl_ms, Relaxed);
+    }
+
+    pub(super) fn entry_came(&self, bytes: u64) {
+        self.entries.fetch_add(1, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(super) fn entry_went(&self, bytes: u64, for_room: bool) {
+        self.entries.fetch_sub(1, Relaxed);
+        self.bytes.fetch_sub(bytes, Relaxed);
+        self.evicted.fetch_add(u64::from(for_room), Relaxed);
+    }
+
+    /// Results that are kept.
+    pub fn entries(&self) -> u64 {
+        self.entries.load(Relaxed)
+    }
+
+    /// Bytes that they take.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Results that went because there was no room for them.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Relaxed)
+    }
+
+    /// Results that were too large.
+    pub fn too_large(&self) -> u64 {
+        self.too_large.load(Relaxed)
+    }
+
+    /// Bytes allocated.
+    pub fn memory_bytes(&self) -> usize {
+        let observed = self.observed(|observed| observed.memory_bytes());
+        size_of::<Self>() + self.labels.memory_bytes() + observed
+    }
+
+    /// Calls that waited for another caller's run.
+    pub fn joined(&self) -> u64 {
+        self.joined.load(Relaxed)
+    }
+}

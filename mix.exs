@@ -21,6 +21,7 @@ defmodule DSPexTelemetry.MixProject do
           "README.md",
           "CHANGELOG.md",
           "docs/architecture.md",
+          "docs/caching.md",
           "docs/reference.md",
           "docs/dashboard.md",
           "docs/runbooks.md"

@@ -3,25 +3,29 @@
 Code.require_file("support.exs", __DIR__)
 
 defmodule Bench.Run do
-  alias Bench.{Arguments, Events, Loops, SpecMonitor}
+  alias Bench.{Arguments, Events, Loops, Results, SpecMonitor}
+  alias DSPexTelemetry.AdaptiveCache
 
   @event [:dspex, :bridge, :call_method, :stop]
   @noop_event [:bench, :bridge, :call_method, :stop]
   @spec_event [:bench, :genserver, :call_method, :stop]
 
   def main(argv) do
-    options = Arguments.parse!(argv, [quick: :boolean, json: :string], "bin/bench")
+    options = Arguments.parse!(argv, [quick: :boolean, cache: :boolean, json: :string], "bin/bench")
     # Only the instance that is measured may handle the events.
     DSPexTelemetry.detach()
     hardware()
 
-    rows =
-      for series <- [1, 100, 10_000], producers <- [1, 2], reduce: [] do
+    events =
+      for series <- [1, 100, 10_000], producers <- [1, 2], !options[:cache], reduce: [] do
         rows -> rows ++ measure_case(series, producers, options)
       end
 
-    ratios(rows)
-    if options[:json], do: File.write!(options[:json], json(rows))
+    cached = for producers <- [1, 2], row <- measure_cache(producers, options), do: row
+
+    unless options[:cache], do: ratios(events)
+    cache_ratios(cached)
+    if options[:json], do: File.write!(options[:json], json(events ++ cached))
   end
 
   defp measure_case(series, producers, options) do
@@ -62,16 +66,7 @@ defmodule Bench.Run do
       counters_add: fn -> Loops.counters(count, arguments, counters) end
     ]
 
-    # Once unmeasured, so that series, caches and the code are there.
-    for {_name, run} <- candidates, do: time(producers, count, run)
-
-    # Interleaved: what disturbs the machine for a while disturbs all of them.
-    times =
-      for round <- 1..rounds, {name, run} <- candidates do
-        progress("#{series} series, #{producers} producers, round #{round} of #{rounds}")
-        {name, time(producers, count, run)}
-      end
-
+    times = interleave(candidates, producers, count, rounds, "#{series} series")
     genserver = genserver_times(events, producers, options)
     progress("")
     :telemetry.detach(:bench_noop)
@@ -85,6 +80,87 @@ defmodule Bench.Run do
     rows = for name <- names, do: row(name, producers, series, grouped[name])
     table(rows, series, producers, grouped[:genserver_backlog])
     rows
+  end
+
+  defp interleave(candidates, producers, count, rounds, what) do
+    # Once unmeasured, so that series, caches and the code are there.
+    for {_name, run} <- candidates, do: time(producers, count, run)
+
+    # Interleaved: what disturbs the machine for a while disturbs all of them.
+    for round <- 1..rounds, {name, run} <- candidates do
+      progress("#{what}, #{producers} producers, round #{round} of #{rounds}")
+      {name, time(producers, count, run)}
+    end
+  end
+
+  # Hits of results of 1 KB, and lookups of the same in an ETS table by a key of the same parts.
+  defp measure_cache(producers, options) do
+    {count, rounds} = if options[:quick], do: {20_000, 15}, else: {50_000, 51}
+    instance = Bench.CacheInstance
+
+    cache = [
+      cacheable: ["embed"],
+      min_calls: 0,
+      min_hit_rate: 0,
+      calls_for_ttl: 1,
+      ttl: 86_400_000
+    ]
+
+    {:ok, owner} = DSPexTelemetry.start_link(name: instance, attach: false, cache: cache)
+    table = :ets.new(:bench_cache, [:public, read_concurrency: true])
+    call = [ref: "ref-1", instance: instance]
+
+    candidates =
+      for shape <- Results.shapes() do
+        keys = Results.keys(shape)
+
+        for key <- Tuple.to_list(keys) do
+          result = Results.result(shape)
+          true = :ets.insert(table, {{"embed", "ref-1", key}, result})
+          metadata = Map.new(call)
+          for _ <- 1..2, do: AdaptiveCache.maybe_cache("embed", key, result, metadata)
+          {:ok, ^result} = AdaptiveCache.get("embed", key, call)
+        end
+
+        [
+          {:"loop_#{shape}", fn -> Loops.loop(count, keys) end},
+          {:"ets_lookup_#{shape}", fn -> Loops.ets_lookup(count, keys, table) end},
+          {:"cache_get_#{shape}", fn -> Loops.cache_get(count, keys, call) end},
+          {:"cache_fetch_#{shape}", fn -> Loops.cache_fetch(count, keys, call) end}
+        ]
+      end
+
+    candidates = List.flatten(candidates)
+    times = interleave(candidates, producers, count, rounds, "cache")
+    progress("")
+    Process.unlink(owner)
+    GenServer.stop(owner)
+
+    grouped = Enum.group_by(times, &elem(&1, 0), &elem(&1, 1))
+    rows = for {name, _run} <- candidates, do: row(name, producers, 0, grouped[name])
+    IO.puts("\nresults of 1 KB, #{producers} producer(s), ns per lookup and producer")
+    print(rows)
+    rows
+  end
+
+  defp cache_ratios(rows) do
+    IO.puts("\nRatios of cache hits, the loop subtracted")
+
+    cost = fn name, producers ->
+      Enum.find(rows, &(&1.name == name and &1.producers == producers)).ns_per_event
+    end
+
+    for shape <- Results.shapes(), producers <- [1, 2] do
+      loop = cost.(:"loop_#{shape}", producers)
+      fetch = cost.(:"cache_fetch_#{shape}", producers) - loop
+      ets = cost.(:"ets_lookup_#{shape}", producers) - loop
+
+      ratio(
+        "cache hit / ETS lookup, 1 KB #{shape}, #{producers} producer(s)",
+        fetch / ets,
+        "<= 3"
+      )
+    end
   end
 
   # Fewer events: each stays in the mailbox until it is handled.
@@ -144,14 +220,17 @@ defmodule Bench.Run do
 
   defp table(rows, series, producers, backlogs) do
     IO.puts("\n#{series} series, #{producers} producer(s), ns per event and producer")
+    print(rows)
+    IO.puts("  the GenServer's backlog when the producers were done: #{Enum.max(backlogs)}")
+  end
+
+  defp print(rows) do
     IO.puts("  #{String.pad_trailing("", 24)}    median       min       max")
 
     for row <- rows do
       numbers = Enum.map_join([row.ns_per_event, row.min, row.max], "", &number/1)
       IO.puts("  #{String.pad_trailing(to_string(row.name), 24)}#{numbers}")
     end
-
-    IO.puts("  the GenServer's backlog when the producers were done: #{Enum.max(backlogs)}")
   end
 
   defp number(value),

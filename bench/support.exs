@@ -109,6 +109,32 @@ defmodule Bench.Events do
   end
 end
 
+defmodule Bench.Results do
+  # Results of 1 KB as Python workers return them, and the arguments that they are found by.
+
+  def shapes, do: [:binary, :floats, :documents]
+
+  @doc "128 lists of arguments."
+  def keys(shape) do
+    for number <- 1..128 do
+      ["what is the capital of country #{number} of #{shape}", %{"k" => 10, "lang" => "en"}]
+    end
+    |> List.to_tuple()
+  end
+
+  def result(:binary), do: {:ok, :crypto.strong_rand_bytes(1_024)}
+  def result(:floats), do: {:ok, for(_ <- 1..113, do: :rand.uniform())}
+
+  def result(:documents) do
+    documents =
+      for number <- 1..9 do
+        %{"id" => number, "score" => :rand.uniform(), "title" => String.duplicate("word ", 10)}
+      end
+
+    {:ok, documents}
+  end
+end
+
 defmodule Bench.Loops do
   # Loops of the same shape, so that what one costs more than another is what it calls.
   import Bitwise
@@ -160,6 +186,31 @@ defmodule Bench.Loops do
 
     :ets.update_counter(table, {method, class}, [{2, 1}, {3, duration}], {{method, class}, 0, 0})
     ets(n - 1, arguments, table)
+  end
+
+  def ets_lookup(0, _keys, _table), do: :ok
+
+  def ets_lookup(n, keys, table) do
+    [{_key, _result}] =
+      :ets.lookup(table, {"embed", "ref-1", elem(keys, n &&& tuple_size(keys) - 1)})
+
+    ets_lookup(n - 1, keys, table)
+  end
+
+  def cache_get(0, _keys, _call), do: :ok
+
+  def cache_get(n, keys, call) do
+    key = elem(keys, n &&& tuple_size(keys) - 1)
+    {:ok, _result} = DSPexTelemetry.AdaptiveCache.get("embed", key, call)
+    cache_get(n - 1, keys, call)
+  end
+
+  def cache_fetch(0, _keys, _call), do: :ok
+
+  def cache_fetch(n, keys, call) do
+    key = elem(keys, n &&& tuple_size(keys) - 1)
+    {:ok, _result} = DSPexTelemetry.AdaptiveCache.fetch("embed", key, call, fn -> :miss end)
+    cache_fetch(n - 1, keys, call)
   end
 
   def counters(0, _arguments, _counters), do: :ok

@@ -164,7 +164,7 @@ defmodule DSPexTelemetry.CatalogueTest do
   defp keys({:failure, _family, labels, kind, reason}), do: keys_of(labels ++ [kind, reason])
   defp keys({:wait, wait, worker, command}), do: [wait, worker, command]
 
-  defp keys({:bind, reference, class}), do: [reference, class]
+  defp keys({step, one, other}) when step in [:bind, :host], do: [one, other]
   defp keys({_worker_step, id}), do: [id]
 
   defp keys_of(sources) do

@@ -35,7 +35,8 @@ defmodule DSPexTelemetry.OptionsTest do
     usage_path: nil,
     usage_save_interval: 30_000,
     http: nil,
-    push: nil
+    push: nil,
+    cache: nil
   }
 
   @histograms ~w(
@@ -541,7 +542,8 @@ defmodule DSPexTelemetry.OptionsTest do
         ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
         ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
-        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :http, :push"
+        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :http, :push, " <>
+        ":cache"
 
     assert_raise ArgumentError, message, fn -> Options.validate!(limit: 5) end
     assert_raise ArgumentError, message, fn -> DSPexTelemetry.start_link(limit: 5) end

@@ -15,6 +15,7 @@ defmodule DSPexTelemetry.ReferenceTest do
       events: Catalogue.events(),
       families: Catalogue.families(),
       gauges: Catalogue.gauges(),
+      cache_metrics: Catalogue.cache_metrics(),
       options: Options.table()
     }
   end
@@ -92,6 +93,13 @@ defmodule DSPexTelemetry.ReferenceTest do
     end
   end
 
+  test "every metric of the cache has a section with its labels" do
+    for %{name: name, kind: kind} <- Catalogue.cache_metrics() do
+      assert section(name) =~ "- Type: #{kind}\n"
+      assert section(name) =~ "- Labels: `method`, `python_class`\n"
+    end
+  end
+
   test "a counter has its family's labels but those it drops, and its dimensions" do
     assert section("dspex_bridge_create_instance_exception_total") =~
              "- Labels: `python_class`, `kind` (`error`, `exit`, `throw`, `other`)\n"
@@ -136,7 +144,7 @@ defmodule DSPexTelemetry.ReferenceTest do
 
     texts =
       for(event <- tables.events, place <- [event | event.fields], do: place.doc) ++
-        for(metric <- metrics(), do: metric.doc) ++
+        for(metric <- metrics() ++ Catalogue.cache_metrics(), do: metric.doc) ++
         for option <- tables.options, row <- [option | option.keys], do: row.doc
 
     for text <- Enum.uniq(texts) do

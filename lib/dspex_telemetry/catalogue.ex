@@ -8,7 +8,7 @@ defmodule DSPexTelemetry.Catalogue do
   this table. Adding an event is adding a row.
   """
 
-  alias DSPexTelemetry.Catalogue.{Event, Events, Field, Metrics}
+  alias DSPexTelemetry.Catalogue.{CacheMetrics, Event, Events, Field, Metrics}
 
   @doc "All events, in the order of the reference."
   @spec events() :: [Event.t()]
@@ -35,6 +35,14 @@ defmodule DSPexTelemetry.Catalogue do
   @doc "Gauges that belong to no family."
   @spec gauges() :: [map()]
   def gauges, do: Metrics.gauges()
+
+  @doc "Metrics of the adaptive cache, with a sample for each method whose calls go through it."
+  @spec cache_metrics() :: [map()]
+  def cache_metrics, do: CacheMetrics.all()
+
+  @doc "The labels of those metrics."
+  @spec cache_labels() :: [atom()]
+  def cache_labels, do: [:method, :python_class]
 
   @doc "The fields of an event that its steps use, in the order in which handlers pass them."
   @spec used_fields(Event.t()) :: [Field.t()]

@@ -20,9 +20,46 @@ defmodule DSPexTelemetry.Definition do
         memory_limit: options.window_memory_limit
       },
       alerts: alerts(options),
-      usage_capacity: options.usage_capacity
+      usage_capacity: options.usage_capacity,
+      cache: cache(options)
     }
   end
+
+  defp cache(%{cache: nil}), do: nil
+
+  defp cache(%{cache: cache} = options) do
+    %{
+      cacheable: Enum.flat_map(cache.cacheable, &cacheable/1),
+      rule: %{
+        min_calls: cache.min_calls,
+        min_hit_rate: cache.min_hit_rate / 1,
+        ttl_ms: cache.ttl,
+        calls_for_ttl: cache.calls_for_ttl,
+        max_ttl_factor: cache.max_ttl_factor / 1
+      },
+      max_bytes: cache.max_bytes,
+      max_result_bytes: cache.max_result_bytes,
+      max_key_bytes: cache.max_key_bytes,
+      ghost_keys: cache.ghost_keys,
+      method_limit: cache.method_limit,
+      waiter_limit: cache.waiter_limit,
+      error_ttl_ms: cache.error_ttl,
+      ref_limit: options.ref_limit,
+      metrics:
+        for(
+          metric <- Catalogue.cache_metrics(),
+          do: %{name: metric.name, help: metric.doc, kind: metric.kind, of: metric.of}
+        )
+    }
+  end
+
+  # Functions are asked by `DSPexTelemetry.AdaptiveCache`.
+  defp cacheable(function) when is_function(function), do: []
+
+  defp cacheable({class, method}),
+    do: [%{method: to_string(method), class: to_string(class)}]
+
+  defp cacheable(method), do: [%{method: to_string(method), class: nil}]
 
   # Waits for the same command are told at most once a second, of so many commands.
   @queue_wait_interval 1_000
@@ -201,6 +238,9 @@ defmodule DSPexTelemetry.Definition do
 
   defp step({:bind, reference, class}, index, _options),
     do: {:bind, %{reference: Map.fetch!(index, reference), class: Map.fetch!(index, class)}}
+
+  defp step({:host, reference, worker}, index, _options),
+    do: {:host, %{reference: Map.fetch!(index, reference), worker: Map.fetch!(index, worker)}}
 
   defp step({worker_step, id}, index, _options), do: {worker_step, %{id: Map.fetch!(index, id)}}
 

@@ -1,5 +1,5 @@
 defmodule DSPexTelemetry.Emit do
-  alias DSPexTelemetry.Catalogue
+  alias DSPexTelemetry.{AdaptiveCache, Catalogue}
 
   defmodule Result do
     @moduledoc false
@@ -64,6 +64,40 @@ defmodule DSPexTelemetry.Emit do
   end
 
   @doc """
+  Calls a method of an instance through the cache: with `cache: true`, or with `cache: options` for
+  options of `DSPexTelemetry.AdaptiveCache.fetch/4`.
+
+  What is found by is in the metadata: `:method`, `:ref`, `:python_class` and `:args`, which must be there
+  then. The stop event carries `cached: true` where the function was not run, because a result was kept or
+  another process has run it meanwhile.
+
+      iex> DSPexTelemetry.Emit.call_method(%{ref: "ref-1", method: "search", args: [1]}, [cache: true], fn ->
+      ...>   {:ok, 42}
+      ...> end)
+      {:ok, 42}
+  """
+  @spec call_method(metadata(), keyword(), (() -> result)) ::
+          result | {:error, AdaptiveCache.Failure.t()}
+        when result: term()
+  def call_method(%{method: method} = metadata, [cache: options], fun)
+      when options == true or is_list(options) do
+    options =
+      metadata
+      |> Map.take([:ref, :python_class])
+      |> Keyword.new()
+      |> Keyword.merge(if(options == true, do: [], else: options))
+
+    args = Map.fetch!(metadata, :args)
+
+    call_method(metadata, fn ->
+      case AdaptiveCache.fetch_from(method, args, options, fun) do
+        {:run, value} -> value
+        {_hit_or_joined, value} -> result(value, %{cached: true})
+      end
+    end)
+  end
+
+  @doc """
   Calls a tool.
 
   Metadata: `:tool_name`, `:session_id`, `:caller` (`:python` or `:elixir`) and `:args` or
@@ -86,6 +120,11 @@ defmodule DSPexTelemetry.Emit do
   @spec result(value, map()) :: value when value: term()
   def result(value, metadata) when is_map(metadata),
     do: %Result{value: value, metadata: metadata}
+
+  @doc false
+  # What a span's function has returned, without what was added to it.
+  def value(%Result{value: value}), do: value
+  def value(value), do: value
 
   spans = [
     [:dspex, :bridge, :create_instance],

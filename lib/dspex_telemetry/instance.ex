@@ -7,7 +7,16 @@ defmodule DSPexTelemetry.Instance do
 
   require Logger
 
-  alias DSPexTelemetry.{Catalogue, Definition, Handler, HandlerJanitor, Native, Options, Push}
+  alias DSPexTelemetry.{
+    AdaptiveCache,
+    Catalogue,
+    Definition,
+    Handler,
+    HandlerJanitor,
+    Native,
+    Options,
+    Push
+  }
 
   @registry DSPexTelemetry.Registry
 
@@ -41,7 +50,9 @@ defmodule DSPexTelemetry.Instance do
     end
   end
 
-  defp fetch(name) do
+  @doc "The handle of an instance, if one of that name is running."
+  @spec fetch(name()) :: {:ok, handle()} | :error
+  def fetch(name) do
     # The registry forgets a process a moment after it has ended.
     with [{pid, %{} = handle}] <- Registry.lookup(@registry, name), true <- Process.alive?(pid) do
       {:ok, handle}
@@ -115,6 +126,7 @@ defmodule DSPexTelemetry.Instance do
           push: Push.new_status(options)
         }
 
+        AdaptiveCache.publish(options.name, Native.cache_open(native))
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
         HandlerJanitor.watch(self(), handle)
         if options.attach, do: attach_handlers(handle)

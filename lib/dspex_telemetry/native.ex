@@ -89,6 +89,98 @@ defmodule DSPexTelemetry.Native do
           {:ok, binary(), binary()} | {:error, :not_found}
   def histogram(_instance, _metric, _labels), do: not_loaded()
 
+  @type cache :: non_neg_integer()
+  @type flight :: pos_integer()
+  @type text :: binary() | atom() | integer()
+  @type uncacheable :: {:uncacheable, :too_large | :too_deep | :function | :no_text}
+
+  @spec cache_open(instance()) :: cache()
+  def cache_open(_instance), do: not_loaded()
+
+  @spec cache_get(cache(), text(), text(), text(), term()) ::
+          {:ok, term()} | {:encoded, binary()} | :miss | :uncacheable | :stopped
+  def cache_get(_cache, _method, _class, _ref, _args), do: not_loaded()
+
+  @spec cache_enter(cache(), text(), text(), text(), term(), text(), boolean(), reference()) ::
+          {:run | :wait, flight()}
+          | {:ok, term()}
+          | {:encoded, binary()}
+          | :undeclared
+          | :circular
+          | :crowded
+          | :stopped
+          | uncacheable()
+  def cache_enter(_cache, _method, _class, _ref, _args, _worker, _declared, _tag),
+    do: not_loaded()
+
+  @spec cache_prepare(cache(), flight(), non_neg_integer(), non_neg_integer()) ::
+          :normal | :dirty | :landed | :stopped
+  def cache_prepare(_cache, _flight, _size, _duration_ns), do: not_loaded()
+
+  @spec cache_land(cache(), flight(), binary(), boolean(), non_neg_integer()) :: :ok | :stopped
+  def cache_land(_cache, _flight, _result, _error?, _duration_ns), do: not_loaded()
+
+  @spec cache_land_dirty(cache(), flight(), binary(), boolean(), non_neg_integer()) ::
+          :ok | :stopped
+  def cache_land_dirty(_cache, _flight, _result, _error?, _duration_ns), do: not_loaded()
+
+  @spec cache_fail(cache(), flight(), binary(), non_neg_integer()) :: :ok | :stopped
+  def cache_fail(_cache, _flight, _reason, _duration_ns), do: not_loaded()
+
+  @spec cache_leave(cache(), flight()) :: boolean()
+  def cache_leave(_cache, _flight), do: not_loaded()
+
+  @type kept ::
+          {:kept, ttl_ms :: pos_integer()}
+          | {:refused, String.t()}
+          | :undeclared
+          | :failed
+          | :too_large
+          | :invalidated
+          | :stopped
+          | uncacheable()
+
+  @spec cache_put(
+          cache(),
+          text(),
+          text(),
+          text(),
+          term(),
+          text(),
+          boolean(),
+          non_neg_integer() | nil,
+          binary(),
+          boolean(),
+          non_neg_integer() | nil
+        ) :: kept()
+  def cache_put(
+        _cache,
+        _method,
+        _class,
+        _ref,
+        _args,
+        _worker,
+        _declared,
+        _since,
+        _result,
+        _error?,
+        _duration_ns
+      ),
+      do: not_loaded()
+
+  @spec cache_now(cache()) :: non_neg_integer()
+  def cache_now(_cache), do: not_loaded()
+
+  @spec cache_invalidate_key(cache(), text(), text(), text(), term()) :: :ok | :stopped
+  def cache_invalidate_key(_cache, _method, _class, _ref, _args), do: not_loaded()
+
+  @spec cache_invalidate(cache(), :all | :method | :reference | :worker, text(), text()) ::
+          :ok | :stopped
+  def cache_invalidate(_cache, _what, _name, _class), do: not_loaded()
+
+  @spec cache_report(cache()) :: {map(), non_neg_integer(), non_neg_integer()} | :stopped
+  def cache_report(_cache), do: not_loaded()
+
   for arity <- 1..9 do
     arguments = Macro.generate_arguments(arity, __MODULE__)
     def record(unquote_splicing(arguments)), do: not_loaded({unquote_splicing(arguments)})

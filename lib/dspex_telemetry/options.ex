@@ -29,6 +29,8 @@ defmodule DSPexTelemetry.Options do
     ]
   ]
 
+  @cache DSPexTelemetry.Options.Cache.table()
+
   @push [
     url: [
       type: :url,
@@ -260,6 +262,12 @@ defmodule DSPexTelemetry.Options do
       doc:
         "Where metrics are pushed to, if nobody can come and scrape them; `nil` pushes nowhere. See " <>
           "`DSPexTelemetry.Push`."
+    ],
+    cache: [
+      type: {:group, @cache},
+      default: nil,
+      doc:
+        "How results of methods are cached, see `DSPexTelemetry.AdaptiveCache`; `nil` caches none."
     ]
   ]
 
@@ -324,7 +332,8 @@ defmodule DSPexTelemetry.Options do
           http:
             %{port: :inet.port_number(), ip: :inet.ip_address(), auth: DSPexTelemetry.Auth.t()}
             | nil,
-          push: push() | nil
+          push: push() | nil,
+          cache: map() | nil
         }
 
   @typedoc "What `:push` has."

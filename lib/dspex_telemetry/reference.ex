@@ -14,6 +14,7 @@ defmodule DSPexTelemetry.Reference do
           events: [Event.t()],
           families: [map()],
           gauges: [map()],
+          cache_metrics: [map()],
           options: [map()]
         }
 
@@ -203,6 +204,7 @@ defmodule DSPexTelemetry.Reference do
       events: Catalogue.events(),
       families: Catalogue.families(),
       gauges: Catalogue.gauges(),
+      cache_metrics: Catalogue.cache_metrics(),
       options: Options.table()
     })
   end
@@ -217,6 +219,7 @@ defmodule DSPexTelemetry.Reference do
       "## Metrics\n\n",
       for(family <- tables.families, do: family(family, tables)),
       Enum.map(tables.gauges, &gauge(&1, tables)),
+      Enum.map(tables.cache_metrics, &cache_metric/1),
       @own_metrics,
       @emitted,
       @label_values,
@@ -310,6 +313,11 @@ defmodule DSPexTelemetry.Reference do
       "alone.\n\n"
   end
 
+  defp also({:host, reference, worker}) do
+    "Remembers that `#{reference}` lives in the memory of `#{worker}`, where the event carries one: its " <>
+      "cached results go when that worker dies.\n\n"
+  end
+
   defp also({:worker_up, id}), do: "Adds `#{id}` to the workers that are alive.\n\n"
   defp also({:worker_down, id}), do: "Takes `#{id}` from the workers that are alive.\n\n"
 
@@ -362,6 +370,15 @@ defmodule DSPexTelemetry.Reference do
           do: event
 
     metric(gauge, ["Type: gauge", "Unit: workers", labels([]), events("Changed by", events)])
+  end
+
+  defp cache_metric(metric) do
+    metric(metric, [
+      "Type: #{metric.kind}",
+      "Unit: #{metric.unit}",
+      labels(Enum.map(Catalogue.cache_labels(), &code/1)),
+      "Of: calls through `DSPexTelemetry.AdaptiveCache`, with option `cache`"
+    ])
   end
 
   defp metric(metric, facts) do

@@ -12,6 +12,7 @@ defmodule DSPexTelemetry.Catalogue.Event do
     * `{:wait, measurement, worker, command}` - signals a wait that is too long
     * `{:unless, flag, step}` - the step, unless the flag is `true`
     * `{:bind, reference, class}` - remembers the class of a reference
+    * `{:host, reference, worker}` - remembers in which worker's memory an instance lives
     * `{:worker_up, id}`, `{:worker_down, id}` - adds to or takes from the workers that are alive
 
   A source is a field's key, `{:constant, value}`, or `{:class_of, reference, class}`: the class if
@@ -31,6 +32,7 @@ defmodule DSPexTelemetry.Catalogue.Event do
           | {:wait, atom(), atom(), atom()}
           | {:unless, atom(), step()}
           | {:bind, atom(), atom()}
+          | {:host, atom(), atom()}
           | {:worker_up | :worker_down, atom()}
   @type t :: %__MODULE__{
           name: [atom()],

@@ -124,14 +124,20 @@ defmodule DSPexTelemetry.Catalogue.Events do
           duration,
           python_class,
           success,
-          %Field{ref | doc: "Reference of the new instance."}
+          %Field{ref | doc: "Reference of the new instance."},
+          %Field{
+            text.(:worker_id, "The worker in whose memory the instance lives.")
+            | required: false,
+              usual: false
+          }
         ] ++ found_by,
       exemplar: :duration,
       steps: [
         {:feed, "dspex.bridge.create_instance", [:python_class, :success],
          [dspex_bridge_create_instance_total: [:success]],
          [dspex_bridge_create_instance_duration: :duration]},
-        {:bind, :ref, :python_class}
+        {:bind, :ref, :python_class},
+        {:host, :ref, :worker_id}
       ]
     },
     %Event{

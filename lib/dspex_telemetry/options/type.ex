@@ -9,6 +9,7 @@ defmodule DSPexTelemetry.Options.Type do
           :auth
           | :boolean
           | :buckets
+          | :cacheable
           | :headers
           | :ip
           | :name
@@ -17,6 +18,7 @@ defmodule DSPexTelemetry.Options.Type do
           | {:group, keyword()}
           | {:in, [atom()]}
           | {:integer, integer(), integer()}
+          | {:number, number(), number()}
           | {:or_infinity, integer(), integer()}
 
   @doc "The kind of term."
@@ -24,6 +26,7 @@ defmodule DSPexTelemetry.Options.Type do
   def name(:auth), do: "tuple, atom or function"
   def name(:boolean), do: "boolean"
   def name(:buckets), do: "map"
+  def name(:cacheable), do: "list"
   def name(:headers), do: "list or function"
   def name(:ip), do: "tuple"
   def name(:name), do: "atom"
@@ -32,6 +35,7 @@ defmodule DSPexTelemetry.Options.Type do
   def name({:group, _table}), do: "keyword list"
   def name({:in, _atoms}), do: "atom"
   def name({:integer, _low, _high}), do: "integer"
+  def name({:number, _low, _high}), do: "number"
   def name({:or_infinity, _low, _high}), do: "integer or atom"
 
   @doc "What is allowed, to follow \"must be\"."
@@ -49,6 +53,11 @@ defmodule DSPexTelemetry.Options.Type do
 
   def allowed({:in, atoms}), do: "one of #{Enum.map_join(atoms, ", ", &inspect/1)}"
   def allowed({:integer, low, high}), do: "an integer from #{low} to #{high}"
+  def allowed({:number, low, high}), do: "a number from #{low} to #{high}"
+
+  def allowed(:cacheable),
+    do: "a list of method names, {class, method} pairs and functions of one argument"
+
   def allowed({:or_infinity, low, high}), do: allowed({:integer, low, high}) <> " or :infinity"
 
   def allowed(:buckets),
@@ -98,10 +107,24 @@ defmodule DSPexTelemetry.Options.Type do
     do: is_binary(value) and value != "" and String.valid?(value) and not (value =~ <<0>>)
 
   defp valid?(:ip, value), do: is_tuple(value) and :inet.ntoa(value) != {:error, :einval}
+
+  defp valid?(:cacheable, value),
+    do: is_list(value) and not List.improper?(value) and Enum.all?(value, &cacheable?/1)
+
+  defp valid?({:number, low, high}, value),
+    do: is_number(value) and value >= low and value <= high
+
   defp valid?({:in, atoms}, value), do: value in atoms
   defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high
   defp valid?({:or_infinity, _low, _high}, :infinity), do: true
   defp valid?({:or_infinity, low, high}, value), do: valid?({:integer, low, high}, value)
+
+  defp cacheable?({class, method}), do: name?(class) and name?(method)
+  defp cacheable?(function) when is_function(function), do: is_function(function, 1)
+  defp cacheable?(method), do: name?(method)
+
+  defp name?(name) when is_atom(name), do: name not in [nil, true, false]
+  defp name?(name), do: is_binary(name) and name != "" and String.valid?(name)
 
   defp with_text({metric, bounds}), do: {to_string_if_name(metric), bounds}
 

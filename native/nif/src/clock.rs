@@ -21,9 +21,19 @@ pub fn now() -> Moment {
     // SAFETY: the functions take no pointers. Called from a thread that may not ask, they return a
     // value that is no time.
     let (monotonic, offset) = unsafe { (enif_monotonic_time(unit), enif_time_offset(unit)) };
-    let since_start = monotonic.saturating_sub(*START.get().unwrap_or(&0));
     Moment {
-        ms: (since_start / NANOSECONDS_PER_MILLISECOND).max(0) as u64,
+        ms: since_start_ms(monotonic),
         unix_ms: monotonic.saturating_add(offset) / NANOSECONDS_PER_MILLISECOND,
     }
+}
+
+/// Now, in milliseconds since the start of the VM, for those who may ask [`now`].
+pub fn ms() -> u64 {
+    // SAFETY: as in `now`.
+    since_start_ms(unsafe { enif_monotonic_time(ErlNifTimeUnit::ERL_NIF_NSEC) })
+}
+
+fn since_start_ms(monotonic: i64) -> u64 {
+    let since_start = monotonic.saturating_sub(*START.get().unwrap_or(&0));
+    (since_start / NANOSECONDS_PER_MILLISECOND).max(0) as u64
 }

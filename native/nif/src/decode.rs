@@ -114,7 +114,7 @@ fn no_measurement(term: Term<'_>) -> Reject {
 
 /// The text of a binary, an atom or an integer.
 #[cold]
-fn other_text(term: Term<'_>) -> Result<&[u8], Reject> {
+pub fn other_text(term: Term<'_>) -> Result<&[u8], Reject> {
     let text = match term.get_type() {
         TermType::Binary => return bytes(term).ok_or(INVALID),
         TermType::Atom => atom_text(term).ok_or(INVALID)?,
@@ -148,7 +148,7 @@ const INVALID: Reject = Reject::InvalidMetadata;
 /// `rustler::Binary` says the same, but hands itself on through memory, which costs a tenth of a
 /// recording.
 #[inline]
-fn bytes(term: Term<'_>) -> Option<&[u8]> {
+pub fn bytes(term: Term<'_>) -> Option<&[u8]> {
     let mut binary = MaybeUninit::<ErlNifBinary>::uninit();
     let (env, raw) = (term.get_env().as_c_arg(), term.as_c_arg());
     // SAFETY: `raw` is a term of `env`, and the function fills in `binary` whenever it returns

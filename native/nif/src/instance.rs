@@ -14,6 +14,7 @@ use telemetry_core::report::Report;
 use telemetry_core::thread_number;
 use telemetry_core::window::{Moment, Window};
 
+use crate::cache::CacheResource;
 use crate::exposition::Spare;
 use crate::forwarder::Forwarder;
 use crate::usage::File;
@@ -27,6 +28,7 @@ mod atoms {
 pub struct InstanceResource {
     pub instance: Instance,
     pub file: Mutex<File>,
+    pub cache: Option<ResourceArc<CacheResource>>,
     pub spare: Arc<Spare>,
     forwarder: Forwarder,
 }
@@ -62,9 +64,10 @@ fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
         Ok(instance) => {
             let plans: Vec<u64> = instance.plan_ids().map(|id| id.get()).collect();
             let file = Mutex::default();
+            let cache = instance.cache().map(CacheResource::open);
             let forwarder = Forwarder::default();
             let spare = Arc::default();
-            let resource = InstanceResource { instance, file, spare, forwarder };
+            let resource = InstanceResource { instance, file, cache, spare, forwarder };
             let resource = ResourceArc::new(resource);
             (atoms::ok(), resource, plans).encode(env)
         }
@@ -73,9 +76,10 @@ fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn stop(instance: &InstanceResource) -> Atom {
+fn stop(env: Env, instance: &InstanceResource) -> Atom {
     instance.forwarder.stop();
     instance.instance.stop();
+    instance.cache.iter().for_each(|cache| cache.close(env));
     atoms::ok()
 }
 

@@ -1,5 +1,6 @@
 //! The library that the BEAM loads: decodes terms, calls `telemetry_core`, encodes what it says.
 
+mod cache;
 mod clock;
 mod decode;
 mod encode;

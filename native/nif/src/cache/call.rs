@@ -1,0 +1,368 @@
+//! Calls for which there was no result, and everything else that is not the path of a hit.
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
+use telemetry_core::cache::call::{Call, Kept, Outcome, Target};
+use telemetry_core::cache::flights::{Entered, FlightId};
+use telemetry_core::cache::key::KeyRef;
+use telemetry_core::cache::report::CacheReport;
+use telemetry_core::label;
+
+use super::key::{self, NoKey};
+use super::lookup::{CallTerms, Texts, found};
+use super::resource::{self, CacheResource, Cargo, Waiter, tell};
+use crate::instance::{InstanceResource, raise};
+use crate::{clock, encode};
+
+mod atoms {
+    rustler::atoms! {
+        ok, stopped, uncacheable, run, wait, undeclared, circular, crowded,
+        landed, failed, normal, dirty, kept, refused, invalidated, too_large, too_deep, function,
+        no_text, all, method, reference, worker
+    }
+}
+
+/// From so many bytes, copying a result, or from so many waiters, telling them, is not for a normal
+/// scheduler.
+const DIRTY_BYTES: usize = 64 << 10;
+const DIRTY_WAITERS: usize = 200;
+
+#[rustler::nif]
+fn cache_open(instance: &InstanceResource) -> u64 {
+    // No cache has this number.
+    instance.cache.as_ref().map_or(0, |cache| cache.number)
+}
+
+/// What is known of a call beside its key.
+struct Known<'a> {
+    method: Cow<'a, str>,
+    class: Option<Cow<'a, str>>,
+    reference: Option<Cow<'a, str>>,
+    worker: Option<Cow<'a, str>>,
+}
+
+impl<'a> Known<'a> {
+    fn new(texts: &Texts<'a>, worker: Option<&'a [u8]>) -> Self {
+        Self {
+            method: label::normalise(texts.method),
+            class: texts.class.map(label::normalise),
+            reference: texts.reference.map(label::normalise),
+            worker: worker.map(label::normalise),
+        }
+    }
+
+    fn call(&self, resource: &CacheResource, key: KeyRef<'_>, declared: bool) -> Call {
+        let target = Target {
+            method: &self.method,
+            class: self.class.as_deref(),
+            reference: self.reference.as_deref(),
+            worker: self.worker.as_deref(),
+        };
+        resource.cache.call(key, target, declared)
+    }
+}
+
+fn why(no_key: NoKey) -> Atom {
+    match no_key {
+        NoKey::TooLarge => atoms::too_large(),
+        NoKey::TooDeep => atoms::too_deep(),
+        NoKey::Function => atoms::function(),
+        NoKey::NoText => atoms::no_text(),
+    }
+}
+
+/// What a caller has to do that has found no result: `{run, Flight}`, `{wait, Flight}`, or run the
+/// function on its own for one of the reasons that are said.
+#[rustler::nif]
+#[allow(clippy::too_many_arguments, reason = "they come from Elixir as they are")]
+fn cache_enter<'a>(
+    env: Env<'a>,
+    number: u64,
+    method: Term<'a>,
+    class: Term<'a>,
+    reference: Term<'a>,
+    arguments: Term<'a>,
+    worker: Term<'a>,
+    declared: bool,
+    tag: Term<'a>,
+) -> Term<'a> {
+    let terms = CallTerms { method, class, reference, arguments };
+    let answer = resource::with(number, |resource| {
+        let worker = key::text(worker)?;
+        terms.with_key(resource, |key, texts| {
+            let call = Known::new(texts, worker).call(resource, key, declared);
+            enter(env, resource, call, tag)
+        })
+    });
+    match answer {
+        Some(Ok(answer)) => answer,
+        Some(Err(no_key)) => (atoms::uncacheable(), why(no_key)).encode(env),
+        None => atoms::stopped().encode(env),
+    }
+}
+
+fn enter<'a>(
+    env: Env<'a>,
+    resource: &ResourceArc<CacheResource>,
+    call: Call,
+    tag: Term<'a>,
+) -> Term<'a> {
+    let cache = &resource.cache;
+    if !call.is_declared() {
+        cache.undeclared(&call, clock::ms());
+        return atoms::undeclared().encode(env);
+    }
+    let (pid, key) = (env.pid(), call.key().clone());
+    let asks = call.clone();
+    let entered = resource.flights.enter(
+        &key,
+        pid,
+        Cargo { call, monitor: OnceLock::new() },
+        |under_way| cache.is_valid(&under_way.call),
+        || cache.get(key.key_ref(), clock::ms()),
+        || Waiter::new(pid, tag),
+    );
+    match entered {
+        Entered::Leads(flight) => {
+            if let Some(monitor) = resource.monitor(Some(env), &pid) {
+                resource.flights.look(flight, |cargo, _| cargo.monitor.set(monitor));
+            }
+            (atoms::run(), flight.get()).encode(env)
+        }
+        Entered::Waits(flight) => {
+            cache.joined(&asks);
+            (atoms::wait(), flight.get()).encode(env)
+        }
+        Entered::Found(entry) => {
+            found(env, entry).unwrap_or_else(|| atoms::undeclared().encode(env))
+        }
+        Entered::Circular(_) => atoms::circular().encode(env),
+        Entered::Crowded(_) => atoms::crowded().encode(env),
+    }
+}
+
+/// A result of so many bytes is about to land: on which scheduler it should. One that is too large
+/// and for which nobody waits need not be encoded, and has landed now.
+#[rustler::nif]
+fn cache_prepare(env: Env, number: u64, flight: u64, size: usize, duration_ns: u64) -> Atom {
+    let prepared = resource::with(number, |resource| {
+        let flight = FlightId::from(flight);
+        let waiters = if size > resource.cache.spec().max_result_bytes {
+            let waiters = resource.flights.close(flight);
+            if waiters == 0 {
+                land(env, resource, flight, Outcome::TooLarge, duration_ns, None);
+                return atoms::landed();
+            }
+            waiters
+        } else {
+            resource.flights.look(flight, |_, waiters| waiters).unwrap_or(0)
+        };
+        let is_long = size > DIRTY_BYTES || waiters > DIRTY_WAITERS;
+        if is_long { atoms::dirty() } else { atoms::normal() }
+    });
+    prepared.unwrap_or_else(atoms::stopped)
+}
+
+#[rustler::nif]
+fn cache_land<'a>(
+    env: Env<'a>,
+    number: u64,
+    flight: u64,
+    result: Binary<'a>,
+    is_error: bool,
+    duration_ns: u64,
+) -> Atom {
+    land_result(env, number, flight, result, is_error, duration_ns)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn cache_land_dirty<'a>(
+    env: Env<'a>,
+    number: u64,
+    flight: u64,
+    result: Binary<'a>,
+    is_error: bool,
+    duration_ns: u64,
+) -> Atom {
+    land_result(env, number, flight, result, is_error, duration_ns)
+}
+
+fn land_result<'a>(
+    env: Env<'a>,
+    number: u64,
+    flight: u64,
+    result: Binary<'a>,
+    is_error: bool,
+    duration_ns: u64,
+) -> Atom {
+    let landed = resource::with(number, |resource| {
+        let bytes = result.as_slice();
+        let outcome = if is_error { Outcome::Error(bytes) } else { Outcome::Value(bytes) };
+        let message = (atoms::landed(), result).encode(env);
+        land(env, resource, flight.into(), outcome, duration_ns, Some(message));
+        atoms::ok()
+    });
+    landed.unwrap_or_else(atoms::stopped)
+}
+
+/// The function has failed, for a reason in the external term format.
+#[rustler::nif]
+fn cache_fail<'a>(
+    env: Env<'a>,
+    number: u64,
+    flight: u64,
+    reason: Binary<'a>,
+    duration_ns: u64,
+) -> Atom {
+    let landed = resource::with(number, |resource| {
+        let message = (atoms::failed(), reason).encode(env);
+        land(env, resource, flight.into(), Outcome::Failed, duration_ns, Some(message));
+        atoms::ok()
+    });
+    landed.unwrap_or_else(atoms::stopped)
+}
+
+fn land<'a>(
+    env: Env<'a>,
+    resource: &ResourceArc<CacheResource>,
+    flight: FlightId,
+    outcome: Outcome<'_>,
+    duration_ns: u64,
+    message: Option<Term<'a>>,
+) {
+    let Some(call) = resource.flights.look(flight, |cargo, _| cargo.call.clone()) else {
+        return;
+    };
+    // Before the run ends: who comes afterwards finds the result.
+    resource.cache.computed(&call, outcome, Some(duration_ns), clock::ms());
+    if let Some(landed) = resource.flights.land(flight) {
+        if let Some(monitor) = landed.cargo.monitor.get() {
+            resource.demonitor(Some(env), monitor);
+        }
+        if let Some(message) = message {
+            tell(env, landed, message);
+        }
+    }
+}
+
+/// Says whether the caller was still waiting; if not, the answer is in its mailbox.
+#[rustler::nif]
+fn cache_leave(env: Env, number: u64, flight: u64) -> bool {
+    let left = resource::with(number, |resource| resource.flights.leave(flight.into(), env.pid()));
+    left.unwrap_or(false)
+}
+
+/// What became of a result that was computed without asking before.
+#[rustler::nif(schedule = "DirtyCpu")]
+#[allow(clippy::too_many_arguments, reason = "they come from Elixir as they are")]
+fn cache_put<'a>(
+    env: Env<'a>,
+    number: u64,
+    method: Term<'a>,
+    class: Term<'a>,
+    reference: Term<'a>,
+    arguments: Term<'a>,
+    worker: Term<'a>,
+    declared: bool,
+    since: Option<u64>,
+    result: Binary<'a>,
+    is_error: bool,
+    duration_ns: Option<u64>,
+) -> Term<'a> {
+    let terms = CallTerms { method, class, reference, arguments };
+    let answer = resource::with(number, |resource| {
+        let worker = key::text(worker)?;
+        terms.with_key(resource, |key, texts| {
+            let cache = &resource.cache;
+            let mut call = Known::new(texts, worker).call(resource, key, declared);
+            if let Some(since) = since {
+                call = cache.since(call, since);
+            }
+            if !call.is_declared() {
+                cache.undeclared(&call, clock::ms());
+                return atoms::undeclared().encode(env);
+            }
+            let bytes = result.as_slice();
+            let outcome = if is_error { Outcome::Error(bytes) } else { Outcome::Value(bytes) };
+            kept(env, cache.computed(&call, outcome, duration_ns, clock::ms()))
+        })
+    });
+    match answer {
+        Some(Ok(answer)) => answer,
+        Some(Err(no_key)) => (atoms::uncacheable(), why(no_key)).encode(env),
+        None => atoms::stopped().encode(env),
+    }
+}
+
+fn kept<'a>(env: Env<'a>, kept: Kept) -> Term<'a> {
+    match kept {
+        Kept::For { ttl_ms } => (atoms::kept(), ttl_ms).encode(env),
+        Kept::Refused(verdict) => (atoms::refused(), verdict.to_string()).encode(env),
+        Kept::Failed => atoms::failed().encode(env),
+        Kept::TooLarge => atoms::too_large().encode(env),
+        Kept::Invalidated => atoms::invalidated().encode(env),
+    }
+}
+
+/// A number for [`cache_put`], taken before the result is computed.
+#[rustler::nif]
+fn cache_now(number: u64) -> u64 {
+    resource::with(number, |resource| resource.cache.now().number()).unwrap_or(0)
+}
+
+#[rustler::nif]
+fn cache_invalidate_key<'a>(
+    number: u64,
+    method: Term<'a>,
+    class: Term<'a>,
+    reference: Term<'a>,
+    arguments: Term<'a>,
+) -> Atom {
+    let terms = CallTerms { method, class, reference, arguments };
+    let invalidated = resource::with(number, |resource| {
+        // What has no key is not kept.
+        let _ = terms.with_key(resource, |key, _| resource.cache.invalidate_key(key));
+    });
+    invalidated.map_or_else(atoms::stopped, |()| atoms::ok())
+}
+
+/// `(Cache, all | method | reference | worker, Name, Class)`.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn cache_invalidate<'a>(
+    number: u64,
+    what: Atom,
+    name: Term<'a>,
+    class: Term<'a>,
+) -> NifResult<Atom> {
+    let text = |term| key::text(term).map_err(|_| rustler::Error::BadArg);
+    let (name, class) = (text(name)?.map(label::normalise), text(class)?.map(label::normalise));
+    let invalidated = resource::with(number, |resource| {
+        let (cache, name) = (&resource.cache, name.as_deref().unwrap_or_default());
+        if what == atoms::all() {
+            cache.invalidate_all();
+        } else if what == atoms::method() {
+            cache.invalidate_method(name, class.as_deref());
+        } else if what == atoms::reference() {
+            cache.invalidate_reference(name);
+        } else if what == atoms::worker() {
+            cache.worker_died(name);
+        } else {
+            return Err(rustler::Error::BadArg);
+        }
+        Ok(atoms::ok())
+    });
+    invalidated.unwrap_or_else(|| Ok(atoms::stopped()))
+}
+
+/// `{Report, Runs, Waiting}`.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn cache_report(env: Env, number: u64) -> NifResult<Term> {
+    let report = resource::with(number, |resource| {
+        let (runs, waiting) = resource.flights.len();
+        let report = encode::term(env, &CacheReport::new(&resource.cache)).map_err(raise)?;
+        Ok((report, runs, waiting).encode(env))
+    });
+    report.unwrap_or_else(|| Ok(atoms::stopped().encode(env)))
+}

@@ -1,0 +1,126 @@
+//! The path of a hit: one NIF that is registered by hand, for the reasons that `record.rs` gives.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rustler::codegen_runtime::{c_char, c_int, inventory};
+use rustler::sys::{ErlNifEnv, ErlNifTerm};
+use rustler::{Encoder, Env, Nif, Resource, ResourceArc, Term};
+use telemetry_core::cache::key::KeyRef;
+use telemetry_core::cache::store::Entry;
+
+use super::key::{self, NoKey};
+use super::resource::{self, CacheResource};
+use crate::clock;
+
+mod atoms {
+    rustler::atoms! { ok, encoded, miss, stopped, uncacheable }
+}
+
+/// Results up to so many bytes are decoded here, which takes tens of microseconds at most. Larger
+/// ones the VM decodes, which can be interrupted there.
+const DECODED_BYTES: usize = 16 << 10;
+
+/// A result that terms refer to, so that it need not be copied.
+struct Encoded(Arc<Entry>);
+
+impl std::panic::RefUnwindSafe for Encoded {}
+
+#[rustler::resource_impl]
+impl Resource for Encoded {}
+
+thread_local! {
+    static KEY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Method, class, reference and arguments as they come.
+#[derive(Clone, Copy)]
+pub struct CallTerms<'a> {
+    pub method: Term<'a>,
+    pub class: Term<'a>,
+    pub reference: Term<'a>,
+    pub arguments: Term<'a>,
+}
+
+/// The texts of a call.
+pub struct Texts<'a> {
+    pub method: &'a [u8],
+    pub class: Option<&'a [u8]>,
+    pub reference: Option<&'a [u8]>,
+}
+
+impl<'a> CallTerms<'a> {
+    /// Uses the key of the call and its texts. A scheduler writes all its keys into one place.
+    #[inline]
+    pub fn with_key<R>(
+        self,
+        resource: &CacheResource,
+        use_it: impl FnOnce(KeyRef<'_>, &Texts<'a>) -> R,
+    ) -> Result<R, NoKey> {
+        let method = key::text(self.method)?.ok_or(NoKey::NoText)?;
+        let (class, reference) = (key::text(self.class)?, key::text(self.reference)?);
+        let texts = Texts { method, class, reference };
+        KEY.with_borrow_mut(|bytes| {
+            bytes.clear();
+            let limit = resource.cache.spec().max_key_bytes;
+            key::write(method, class, reference, self.arguments, limit, bytes)?;
+            Ok(use_it(resource.cache.key(bytes), &texts))
+        })
+    }
+}
+
+/// `{ok, Result}`, or `{encoded, Binary}` for a large one.
+#[inline]
+pub fn found<'a>(env: Env<'a>, entry: Arc<Entry>) -> Option<Term<'a>> {
+    if entry.result().len() <= DECODED_BYTES {
+        let (result, _) = env.binary_to_term(entry.result())?;
+        return Some((atoms::ok(), result).encode(env));
+    }
+    let resource = ResourceArc::new(Encoded(entry));
+    let binary = resource.make_binary(env, |encoded| encoded.0.result());
+    Some((atoms::encoded(), binary).encode(env))
+}
+
+/// `cache_get(Cache, Method, Class, Ref, Args)`.
+#[inline]
+fn get<'a>(env: Env<'a>, [number, method, class, reference, arguments]: [Term<'a>; 5]) -> Term<'a> {
+    let terms = CallTerms { method, class, reference, arguments };
+    let Ok(number) = number.decode::<u64>() else {
+        return atoms::stopped().to_term(env);
+    };
+    let answer = resource::with(number, |resource| {
+        let entry = terms.with_key(resource, |key, _| resource.cache.get(key, clock::ms()));
+        match entry {
+            Ok(Some(entry)) => found(env, entry).unwrap_or_else(|| atoms::miss().to_term(env)),
+            Ok(None) => atoms::miss().to_term(env),
+            Err(_) => atoms::uncacheable().to_term(env),
+        }
+    });
+    answer.unwrap_or_else(|| atoms::stopped().to_term(env))
+}
+
+unsafe extern "C" fn get_nif(
+    env: *mut ErlNifEnv,
+    _argc: c_int,
+    argv: *const ErlNifTerm,
+) -> ErlNifTerm {
+    let lifetime = ();
+    // SAFETY: the VM passes a valid environment and as many terms as it was told at registration,
+    // five, all of which live until this function returns; `lifetime` ends there.
+    let (env, terms) = unsafe {
+        let env = Env::new(&lifetime, env);
+        (env, (&*argv.cast::<[ErlNifTerm; 5]>()).map(|raw| Term::new(env, raw)))
+    };
+    // A panic leaves tables of moka and counters, which are valid after every statement, and at worst a
+    // key that is written anew.
+    let answer = catch_unwind(AssertUnwindSafe(|| get(env, terms)));
+    answer.unwrap_or_else(|_| atoms::miss().to_term(env)).as_c_arg()
+}
+
+inventory::submit!(Nif {
+    name: c"cache_get".as_ptr() as *const c_char,
+    arity: 5,
+    flags: 0,
+    raw_func: get_nif,
+});

@@ -1,0 +1,122 @@
+//! Caches as resources, known by number, and the runs that are under way.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use dashmap::DashMap;
+use once_cell::sync::Lazy;
+use rustler::env::SavedTerm;
+use rustler::{Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
+use telemetry_core::cache::Cache;
+use telemetry_core::cache::call::Call;
+use telemetry_core::cache::flights::{Flights, Landed};
+
+mod atoms {
+    rustler::atoms! { died, stopped }
+}
+
+/// A cache, and the runs that are under way.
+pub struct CacheResource {
+    pub number: u64,
+    pub cache: Arc<Cache>,
+    pub flights: Flights<LocalPid, Waiter, Cargo>,
+    closed: AtomicBool,
+}
+
+impl std::panic::RefUnwindSafe for CacheResource {}
+
+/// What a run is for.
+pub struct Cargo {
+    pub call: Call,
+    /// Tells when who runs it dies. Of those that wait it is not set.
+    pub monitor: OnceLock<Monitor>,
+}
+
+/// A process that waits, and the reference by which it knows the answer.
+pub struct Waiter {
+    pid: LocalPid,
+    env: OwnedEnv,
+    tag: SavedTerm,
+}
+
+static CACHES: Lazy<DashMap<u64, ResourceArc<CacheResource>>> = Lazy::new(DashMap::new);
+
+thread_local! {
+    /// The cache that this thread used last, so that a lookup touches no shared table. One that was
+    /// closed holds no results, and stays here until the thread uses another.
+    static LAST: RefCell<Option<ResourceArc<CacheResource>>> = const { RefCell::new(None) };
+}
+
+#[rustler::resource_impl]
+impl Resource for CacheResource {
+    fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
+        for landed in self.flights.land_all_of(pid) {
+            tell(env, landed, atoms::died().to_term(env));
+        }
+    }
+}
+
+impl CacheResource {
+    /// Makes a cache known by a number that is never used twice.
+    pub fn open(cache: &Arc<Cache>) -> ResourceArc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Relaxed);
+        let flights = Flights::new(cache.spec().waiter_limit);
+        let closed = AtomicBool::new(false);
+        let resource = Self { number, cache: Arc::clone(cache), flights, closed };
+        let resource = ResourceArc::new(resource);
+        CACHES.insert(number, resource.clone());
+        resource
+    }
+
+    /// Makes it unknown, and tells those who wait.
+    pub fn close(&self, env: Env<'_>) {
+        self.closed.store(true, Relaxed);
+        CACHES.remove(&self.number);
+        for landed in self.flights.close_all() {
+            tell(env, landed, atoms::stopped().to_term(env));
+        }
+        // What came in meanwhile, from a thread that did not know yet.
+        self.cache.clear();
+    }
+}
+
+/// Uses the cache with a number; nothing if it was closed.
+#[inline]
+pub fn with<R>(number: u64, use_it: impl FnOnce(&ResourceArc<CacheResource>) -> R) -> Option<R> {
+    LAST.with(|last| {
+        if let Ok(known) = last.try_borrow()
+            && let Some(cache) = &*known
+            && cache.number == number
+        {
+            return (!cache.closed.load(Relaxed)).then(|| use_it(cache));
+        }
+        let cache = CACHES.get(&number)?.clone();
+        if let Ok(mut last) = last.try_borrow_mut() {
+            *last = Some(cache.clone());
+        }
+        Some(use_it(&cache))
+    })
+}
+
+impl Waiter {
+    pub fn new(pid: LocalPid, tag: Term<'_>) -> Self {
+        let env = OwnedEnv::new();
+        let tag = env.save(tag);
+        Self { pid, env, tag }
+    }
+
+    /// Sends `{Tag, Message}`. To one that has died, nothing is sent.
+    fn tell<'a>(&self, env: Env<'a>, message: Term<'a>) {
+        let tag = self.env.run(|own| self.tag.load(own).in_env(env));
+        let _ = env.send(&self.pid, (tag, message).encode(env));
+    }
+}
+
+/// Tells all who wait for a run what came of it.
+pub fn tell<'a>(env: Env<'a>, landed: Landed<Cargo, Waiter>, message: Term<'a>) {
+    for waiter in landed.waiters {
+        waiter.tell(env, message);
+    }
+}

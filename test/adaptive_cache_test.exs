@@ -218,14 +218,16 @@ defmodule DSPexTelemetry.AdaptiveCacheTest do
       worker = TestInstance.unique_name()
       other = TestInstance.unique_name()
       ref = Atom.to_string(worker)
-      put(instance, [1], 1, %{ref: "told", worker_id: worker})
-      put(instance, [2], 2, %{ref: "another", worker_id: other})
+      assert put(instance, [1], 1, %{ref: "told", worker_id: worker}) == :cached
+      assert put(instance, [2], 2, %{ref: "another", worker_id: other}) == :cached
 
       Emit.create_instance(%{python_class: "Index"}, fn ->
         Emit.result({:ok, ref}, %{worker_id: worker})
       end)
 
+      # Its class is known, so it is a method of its own, and it takes a repetition to see its worth.
       put(instance, [3], 3, %{ref: ref})
+      assert put(instance, [3], 3, %{ref: ref}) == :cached
 
       Emit.worker_died(%{lifetime_ms: 1}, %{worker_id: worker, reason: :killed})
       assert get(instance, [1], ref: "told") == :miss

@@ -16,7 +16,7 @@ use super::method::Method;
 use super::stamps::{Place, Stamps, Started};
 
 /// What an entry takes beside its key and its result: allocations, the table, the lists and the
-/// timer of moka. `tests/cache_memory.rs` measures it.
+/// timer of moka. `tests/memory.rs` measures it.
 pub const ENTRY_OVERHEAD_BYTES: usize = 512;
 
 /// A result that is kept.

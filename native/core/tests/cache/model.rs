@@ -381,6 +381,8 @@ proptest! {
             let target = Target { method: "embed", ..Target::default() };
             let call = cache.call(cache.key(&bytes), target, false);
             cache.computed(&call, Outcome::Value(&vec![0; size]), None, 0);
+            // Before anything is done that was put off.
+            prop_assert!(cache.methods()[0].bytes() <= max_bytes);
             let report = telemetry_core::cache::report::CacheReport::new(&cache);
             prop_assert!(report.bytes <= max_bytes);
             prop_assert_eq!(report.methods[0].bytes, report.bytes);

@@ -37,6 +37,7 @@ pub mod quantiles;
 pub mod reader;
 pub mod refs;
 pub mod report;
+pub mod router;
 pub mod series;
 mod series_cache;
 pub mod signal;

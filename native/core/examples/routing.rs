@@ -1,0 +1,16 @@
+//! Prints how the router does against other ways to choose a worker, in virtual time.
+//!
+//! `cargo run --release --package telemetry_core --example routing`
+
+#[path = "../tests/routing/policy.rs"]
+mod policy;
+#[path = "../tests/routing/simulation.rs"]
+mod simulation;
+#[path = "../tests/routing/table.rs"]
+mod table;
+
+use simulation::SECOND;
+
+fn main() {
+    print!("{}", table::Table::new(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 125 * SECOND));
+}

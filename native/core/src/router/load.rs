@@ -1,0 +1,140 @@
+//! How much a worker has to do.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use super::stamped::{Stamped, Tick, left_of_life};
+
+/// Requests in flight: those by ticket, which are counted, and those whose end nobody tells, which
+/// are presumed.
+///
+/// A presumed request fades with the expected latency as its mean life. The sum over the requests of
+/// a worker is then arrivals per second times latency, which by Little's law is how many are in
+/// flight on average; and whatever happens to callers, it returns to zero.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub(crate) struct Load {
+    tickets: AtomicU32,
+    /// Mean life of what is presumed, in nanoseconds as the bits of a float.
+    life: AtomicU32,
+    presumed: Stamped,
+}
+
+/// Where fading gets lost: less than this is nothing.
+const NOTHING: f32 = 0.01;
+
+impl Load {
+    /// A request by ticket begins.
+    #[inline]
+    pub(crate) fn begin(&self) {
+        self.tickets.fetch_add(1, Relaxed);
+    }
+
+    /// A request by ticket is over.
+    #[inline]
+    pub(crate) fn end(&self) {
+        self.tickets.fetch_sub(1, Relaxed);
+    }
+
+    /// Requests by ticket that are in flight.
+    #[inline]
+    pub(crate) fn tickets(&self) -> u32 {
+        self.tickets.load(Relaxed)
+    }
+
+    /// A request begins whose end may never be told, and which is expected to take so long.
+    #[inline]
+    pub(crate) fn presume(&self, now: Tick, latency: f32) {
+        let life = self.life();
+        let others = faded(self.presumed.get().map(|(number, at)| (number, now.since(at))), life);
+        self.presumed.update(now, |old| faded(old, life) + 1.0);
+        // Requests of several kinds fade with the mean of their latencies. Two that do this at once may
+        // lose one's part in it.
+        let mean = (life * others + latency) / (others + 1.0);
+        if mean != life {
+            self.life.store(mean.to_bits(), Relaxed);
+        }
+    }
+
+    /// A request is over that was not by ticket. `false` if none was presumed.
+    pub(crate) fn end_presumed(&self, now: Tick) -> bool {
+        let any = self.presumed(now) > 0.0;
+        if any {
+            let life = self.life();
+            self.presumed.update(now, |old| (faded(old, life) - 1.0).max(0.0));
+        }
+        any
+    }
+
+    /// Presumed requests.
+    #[inline]
+    pub(crate) fn presumed(&self, now: Tick) -> f32 {
+        match self.presumed.get() {
+            None => 0.0,
+            Some((number, at)) => {
+                let left = faded(Some((number, now.since(at))), self.life());
+                if left > NOTHING { left } else { 0.0 }
+            }
+        }
+    }
+
+    /// All requests that are in flight.
+    #[inline]
+    pub(crate) fn in_flight(&self, now: Tick) -> f32 {
+        self.tickets() as f32 + self.presumed(now)
+    }
+
+    #[inline]
+    fn life(&self) -> f32 {
+        f32::from_bits(self.life.load(Relaxed))
+    }
+}
+
+#[inline]
+fn faded(old: Option<(f32, f32)>, life: f32) -> f32 {
+    match old {
+        Some((number, _)) if number < NOTHING => 0.0,
+        Some((number, steps)) => number * left_of_life(steps, life),
+        None => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn tickets_are_counted_and_the_rest_fades() {
+        let load = Load::default();
+        load.begin();
+        for _ in 0..10 {
+            load.presume(Tick::at(0), 1e9);
+        }
+        assert!((load.in_flight(Tick::at(0)) - 11.0).abs() < 0.01);
+        assert!((load.presumed(Tick::at(SECOND)) - 3.68).abs() < 0.01);
+        assert_eq!(load.in_flight(Tick::at(10 * SECOND)), 1.0);
+        load.end();
+        assert_eq!(load.tickets(), 0);
+    }
+
+    #[test]
+    fn steady_requests_are_rate_times_latency() {
+        let load = Load::default();
+        // 200 a second, of 50 ms each.
+        for number in 0..1_000 {
+            load.presume(Tick::at(number * SECOND / 200), 50e6);
+        }
+        let in_flight = load.presumed(Tick::at(5 * SECOND));
+        assert!((9.0..11.0).contains(&in_flight), "{in_flight}");
+    }
+
+    #[test]
+    fn what_is_over_is_no_longer_presumed_and_never_less_than_nothing() {
+        let load = Load::default();
+        load.presume(Tick::at(0), 1e9);
+        assert!(load.end_presumed(Tick::at(0)));
+        assert!(!load.end_presumed(Tick::at(0)));
+        assert_eq!(load.presumed(Tick::at(0)), 0.0);
+    }
+}

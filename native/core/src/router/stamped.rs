@@ -1,0 +1,156 @@
+//! A number with the time at which it was right, in one atomic word.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A time in steps of 2^16 ns, about 66 us.
+///
+/// It wraps after 78 hours: a number that nobody has touched for so long may be taken for a young
+/// one, which is no worse than never having forgotten it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tick(u32);
+
+impl Tick {
+    const SHIFT: u32 = 16;
+
+    #[inline]
+    pub(crate) fn at(ns: u64) -> Self {
+        Self((ns >> Self::SHIFT) as u32)
+    }
+
+    /// Steps since an earlier time. Threads read their clocks at slightly different moments, so what
+    /// seems to lie ahead is taken for now.
+    #[inline]
+    pub(crate) fn since(self, earlier: Self) -> f32 {
+        let steps = self.0.wrapping_sub(earlier.0);
+        if steps > u32::MAX / 2 { 0.0 } else { steps as f32 }
+    }
+}
+
+/// How fast something is forgotten: what is left of it after some time is a power of two.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HalfLife {
+    per_step: f32,
+}
+
+impl HalfLife {
+    pub(crate) fn from_ns(ns: u64) -> Self {
+        Self { per_step: (1u64 << Tick::SHIFT) as f32 / ns.max(1) as f32 }
+    }
+
+    /// The share that is left after so many steps.
+    #[inline]
+    pub(crate) fn left_after(self, steps: f32) -> f32 {
+        power_of_half(steps * self.per_step)
+    }
+}
+
+/// The share that is left, after so many steps, of what fades with a mean life of so many
+/// nanoseconds.
+#[inline]
+pub(crate) fn left_of_life(steps: f32, mean_ns: f32) -> f32 {
+    let life = (mean_ns / (1u64 << Tick::SHIFT) as f32).max(1.0);
+    power_of_half(steps / life * std::f32::consts::LOG2_E)
+}
+
+/// 2^-x for x >= 0, off by at most 2 in 10,000: several for every decision, and the mathematical
+/// library takes its time over them.
+#[inline]
+fn power_of_half(x: f32) -> f32 {
+    if x < 1.0 / 1_024.0 {
+        return 1.0;
+    }
+    if x > 100.0 {
+        return 0.0;
+    }
+    // 2^-x = 2^-whole * 2^rest with 0 <= rest < 1.
+    let whole = x.ceil();
+    let rest = whole - x;
+    let power = f32::from_bits((127 - whole as u32) << 23);
+    power * (1.0 + rest * (0.695_556_9 + rest * (0.226_173_6 + rest * 0.078_269_5)))
+}
+
+/// A number and the time of its last change, which change together. All operations are relaxed: the
+/// number is an estimate, and nothing else is read on its word.
+#[derive(Debug, Default)]
+pub(crate) struct Stamped(AtomicU64);
+
+impl Stamped {
+    /// The number and its time, unless nothing was stored yet.
+    #[inline]
+    pub(crate) fn get(&self) -> Option<(f32, Tick)> {
+        unpack(self.0.load(Relaxed))
+    }
+
+    /// Replaces the number by what `next` makes of it and of the steps since it was stored.
+    #[inline]
+    pub(crate) fn update(&self, now: Tick, next: impl Fn(Option<(f32, f32)>) -> f32) {
+        let mut word = self.0.load(Relaxed);
+        loop {
+            let old = unpack(word).map(|(number, stored)| (number, now.since(stored)));
+            match self.0.compare_exchange_weak(word, pack(next(old), now), Relaxed, Relaxed) {
+                Ok(_) => return,
+                Err(changed) => word = changed,
+            }
+        }
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.store(EMPTY, Relaxed);
+    }
+}
+
+const EMPTY: u64 = 0;
+
+#[inline]
+fn pack(number: f32, at: Tick) -> u64 {
+    // Positive zero at time zero would be taken for nothing.
+    let bits = number.max(f32::MIN_POSITIVE).to_bits();
+    u64::from(bits) << 32 | u64::from(at.0)
+}
+
+#[inline]
+fn unpack(word: u64) -> Option<(f32, Tick)> {
+    (word != EMPTY).then(|| (f32::from_bits((word >> 32) as u32), Tick(word as u32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn powers_of_half_are_near_the_true_ones() {
+        for step in 0..10_000 {
+            let x = step as f32 / 100.0;
+            let error = power_of_half(x) - (-x).exp2();
+            assert!(error.abs() <= 7e-4, "{x}: {error}");
+        }
+        assert_eq!(power_of_half(1.0), 0.5);
+        assert_eq!(power_of_half(f32::INFINITY), 0.0);
+    }
+
+    #[test]
+    fn half_is_left_after_a_half_life_and_an_eth_after_a_mean_life() {
+        let steps = Tick::at(10_000_000_000).since(Tick::at(0));
+        assert!((HalfLife::from_ns(10_000_000_000).left_after(steps) - 0.5).abs() < 1e-3);
+        assert!((left_of_life(steps, 10e9) - (-1.0f32).exp()).abs() < 1e-3);
+    }
+
+    #[test]
+    fn a_number_keeps_its_time_and_a_clock_that_is_behind_means_now() {
+        let number = Stamped::default();
+        assert_eq!(number.get(), None);
+        let late = Tick::at(1 << 40);
+        number.update(late, |old| {
+            assert_eq!(old, None);
+            2.5
+        });
+        assert_eq!(number.get(), Some((2.5, late)));
+        number.update(Tick::at(1 << 39), |old| {
+            assert_eq!(old, Some((2.5, 0.0)));
+            0.0
+        });
+        assert!(number.get().is_some_and(|(number, _)| number < 1e-30));
+        number.clear();
+        assert_eq!(number.get(), None);
+    }
+}

@@ -14,6 +14,7 @@ defmodule DSPexTelemetry.Definition do
       gauges: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of}),
       ref_limit: options.ref_limit,
       worker_limit: options.worker_limit,
+      router: router(options),
       windows: %{
         slice_ms: options.slice,
         history_ms: options.history,
@@ -60,6 +61,29 @@ defmodule DSPexTelemetry.Definition do
     do: [%{method: to_string(method), class: to_string(class)}]
 
   defp cacheable(method), do: [%{method: to_string(method), class: nil}]
+
+  defp router(%{router: nil}), do: nil
+
+  defp router(%{router: router} = options) do
+    %{
+      choices: router.choices,
+      half_life_ms: router.half_life,
+      error_penalty: router.error_penalty / 1,
+      exploration: router.exploration,
+      slow_start_ms: router.slow_start,
+      ejection: %{
+        failures: if(router.ejection_failures != :infinity, do: router.ejection_failures),
+        error_rate: router.ejection_error_percent / 100,
+        base_ms: router.ejection_time,
+        longest_ms: router.ejection_time_limit,
+        share: router.ejected_percent_limit / 100
+      },
+      command_limit: router.command_limit,
+      sticky_limit: router.sticky_limit,
+      worker_limit: options.worker_limit,
+      metrics_limit: options.series_limit
+    }
+  end
 
   # Waits for the same command are told at most once a second, of so many commands.
   @queue_wait_interval 1_000
@@ -236,11 +260,24 @@ defmodule DSPexTelemetry.Definition do
      }}
   end
 
+  defp step({:completion, command, worker, duration, success}, index, _options) do
+    {:completion,
+     %{
+       command: Map.fetch!(index, command),
+       worker: Map.fetch!(index, worker),
+       duration: Map.fetch!(index, duration),
+       success: if(success, do: Map.fetch!(index, success))
+     }}
+  end
+
+  defp step({:queued, wait, worker}, index, _options),
+    do: {:queued, %{field: Map.fetch!(index, wait), worker: Map.fetch!(index, worker)}}
+
+  defp step({:lives, reference, worker}, index, _options),
+    do: {:lives, %{reference: Map.fetch!(index, reference), worker: Map.fetch!(index, worker)}}
+
   defp step({:bind, reference, class}, index, _options),
     do: {:bind, %{reference: Map.fetch!(index, reference), class: Map.fetch!(index, class)}}
-
-  defp step({:host, reference, worker}, index, _options),
-    do: {:host, %{reference: Map.fetch!(index, reference), worker: Map.fetch!(index, worker)}}
 
   defp step({worker_step, id}, index, _options), do: {worker_step, %{id: Map.fetch!(index, id)}}
 

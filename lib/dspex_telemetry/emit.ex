@@ -201,9 +201,12 @@ defmodule DSPexTelemetry.Emit do
   defp unwrap(%Result{value: value, metadata: metadata}), do: {value, metadata}
   defp unwrap(value), do: {value, %{}}
 
-  defp success?(:error), do: false
-  defp success?({:error, _reason}), do: false
-  defp success?(_value), do: true
+  @doc false
+  # What a result says of itself.
+  @spec success?(term()) :: boolean()
+  def success?(:error), do: false
+  def success?({:error, _reason}), do: false
+  def success?(_value), do: true
 
   defp reference({:ok, ref}) when is_binary(ref), do: ref
   defp reference(_value), do: nil

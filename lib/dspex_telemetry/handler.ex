@@ -6,8 +6,8 @@ defmodule DSPexTelemetry.Handler do
   passes them to Rust in one call. It never raises, whatever comes in, since `:telemetry` removes a
   handler that does. The config is the number of the plan.
 
-  An event with all the keys that emitters usually give takes the first or second clause, where
-  one pattern match fetches everything; any other takes the last.
+  An event with all the keys that emitters usually give takes a clause where one pattern match fetches
+  everything: there is one for each choice of those that are rarely given. Any other takes the last.
   """
 
   alias DSPexTelemetry.{Catalogue, Exemplar, Native, Reason}
@@ -42,12 +42,19 @@ defmodule DSPexTelemetry.Handler do
     end
   end
 
+  # Which of the rare keys may be absent: none, some, or all.
+  subsets = fn keys ->
+    Enum.reduce(keys, [[]], fn key, subsets -> subsets ++ Enum.map(subsets, &[key | &1]) end)
+  end
+
   for event <- Catalogue.events() do
     name = Catalogue.function_name(event)
     fields = Catalogue.used_fields(event)
-    {usual, rare} = Enum.split_with(fields, & &1.usual)
+    rare = Enum.reject(fields, & &1.usual)
 
-    for {matched, absent} <- Enum.uniq([{fields, []}, {usual, rare}]) do
+    for absent <- subsets.(rare) do
+      matched = fields -- absent
+
       arguments =
         for field <- fields, do: if(field in matched, do: pass.(field, variable.(field)))
 

@@ -127,6 +127,7 @@ defmodule DSPexTelemetry.Instance do
         }
 
         AdaptiveCache.publish(options.name, Native.cache_open(native))
+        Native.publish_router(native, options.name)
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
         HandlerJanitor.watch(self(), handle)
         if options.attach, do: attach_handlers(handle)

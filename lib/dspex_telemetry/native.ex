@@ -85,6 +85,37 @@ defmodule DSPexTelemetry.Native do
   @spec keep_exemplar(plan(), [term()], [binary()]) :: :ok
   def keep_exemplar(_plan, _fields, _labels), do: not_loaded()
 
+  @type outcome_of_request :: :success | :failure | :unknown
+  @type routed ::
+          {:ok, String.t()} | {:error, :no_workers} | :not_running | :invalid_command | :panicked
+
+  @spec publish_router(instance(), atom()) :: :ok
+  def publish_router(_instance, _name), do: not_loaded()
+
+  @spec route(atom(), term(), term(), term()) :: routed()
+  def route(_name, _command, _arguments, _key), do: not_loaded()
+
+  @spec checkout(atom(), term(), term(), term()) ::
+          {:ok, reference(), String.t()} | {:error, :no_workers} | :not_running | :invalid_command
+  def checkout(_name, _command, _arguments, _key), do: not_loaded()
+
+  @spec complete(reference(), outcome_of_request(), non_neg_integer() | nil) ::
+          :ok | :completed | :worker_gone | :stopped
+  def complete(_ticket, _outcome, _duration_ns), do: not_loaded()
+
+  @spec put_workers(instance(), [term()]) ::
+          {added :: non_neg_integer(), removed :: non_neg_integer(), refused :: non_neg_integer()}
+  def put_workers(_instance, _ids), do: not_loaded()
+
+  @spec bind_to_worker(instance(), term(), term()) :: boolean()
+  def bind_to_worker(_instance, _key, _worker_id), do: not_loaded()
+
+  @spec explain_routing(instance(), term()) :: map()
+  def explain_routing(_instance, _command), do: not_loaded()
+
+  @spec router_report(instance()) :: map()
+  def router_report(_instance), do: not_loaded()
+
   @spec histogram(instance(), String.t(), [String.t()]) ::
           {:ok, binary(), binary()} | {:error, :not_found}
   def histogram(_instance, _metric, _labels), do: not_loaded()

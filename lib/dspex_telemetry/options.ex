@@ -101,6 +101,8 @@ defmodule DSPexTelemetry.Options do
     ]
   ]
 
+  @router DSPexTelemetry.Options.Router.table()
+
   @table [
     name: [
       type: :name,
@@ -251,6 +253,13 @@ defmodule DSPexTelemetry.Options do
       default: 30_000,
       doc: "Milliseconds after which changed usage counts are written to the file."
     ],
+    router: [
+      type: {:group, @router},
+      default: [],
+      doc:
+        "How `DSPexTelemetry.PerformanceRouter` chooses among workers; `docs/routing.md` explains it. " <>
+          "`nil` for no router."
+    ],
     http: [
       type: {:group, @http},
       default: nil,
@@ -329,6 +338,7 @@ defmodule DSPexTelemetry.Options do
           usage_capacity: pos_integer(),
           usage_path: String.t() | nil,
           usage_save_interval: pos_integer(),
+          router: %{atom() => pos_integer() | :infinity} | nil,
           http:
             %{port: :inet.port_number(), ip: :inet.ip_address(), auth: DSPexTelemetry.Auth.t()}
             | nil,
@@ -378,11 +388,15 @@ defmodule DSPexTelemetry.Options do
     Map.new(table, fn {name, option} ->
       case {valid, Keyword.fetch(option, :default)} do
         {%{^name => value}, _default} -> {name, value}
-        {_absent, {:ok, default}} -> {name, default}
+        {_absent, {:ok, default}} -> {name, default(option[:type], path ++ [name], default)}
         {_absent, :error} -> raise ArgumentError, missing(path ++ [name], option[:type])
       end
     end)
   end
+
+  # The keys of a keyword list have their defaults in a table of their own.
+  defp default({:group, table}, path, []), do: check_all!([], table, path)
+  defp default(_type, _path, default), do: default
 
   defp check!(table, path, name, value) do
     case Keyword.fetch(table, name) do

@@ -313,13 +313,22 @@ defmodule DSPexTelemetry.Reference do
       "alone.\n\n"
   end
 
-  defp also({:host, reference, worker}) do
-    "Remembers that `#{reference}` lives in the memory of `#{worker}`, where the event carries one: its " <>
-      "cached results go when that worker dies.\n\n"
+  defp also({:completion, _command, worker, _duration, _success}),
+    do: "Where `#{worker}` is given, the router learns from it how the worker does.\n\n"
+
+  defp also({:queued, wait, worker}),
+    do: "Where `#{worker}` is given, the router learns `#{wait}` of it.\n\n"
+
+  defp also({:lives, reference, worker}) do
+    "Where `#{worker}` is given, requests with the `#{reference}` are routed to it, and cached results of the " <>
+      "instance go when it dies.\n\n"
   end
 
-  defp also({:worker_up, id}), do: "Adds `#{id}` to the workers that are alive.\n\n"
-  defp also({:worker_down, id}), do: "Takes `#{id}` from the workers that are alive.\n\n"
+  defp also({:worker_up, id}),
+    do: "Adds `#{id}` to the workers that are alive, and that requests are routed to.\n\n"
+
+  defp also({:worker_down, id}),
+    do: "Takes `#{id}` from the workers that are alive, and that requests are routed to.\n\n"
 
   defp sources([]), do: "none"
   defp sources(labels), do: Enum.map_join(labels, "; ", &source/1)

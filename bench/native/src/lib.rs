@@ -26,16 +26,29 @@ fn empty<'a>(
     atoms::ok()
 }
 
+/// The same of as many arguments as our `route` has.
+#[rustler::nif(name = "empty")]
+fn empty_of_four<'a>(a: Term<'a>, b: Term<'a>, c: Term<'a>, d: Term<'a>) -> Atom {
+    std::hint::black_box((a, b, c, d));
+    atoms::ok()
+}
+
 /// The same without the wrapper: what the VM alone takes for a call.
 unsafe extern "C" fn bare(_: *mut ErlNifEnv, _: c_int, _: *const ErlNifTerm) -> ErlNifTerm {
     atoms::ok().as_c_arg()
 }
 
-inventory::submit!(Nif {
-    name: c"bare".as_ptr() as *const c_char,
-    arity: 8,
-    flags: 0,
-    raw_func: bare,
-});
+macro_rules! register_bare {
+    ($($arity:literal),+) => {
+        $(inventory::submit!(Nif {
+            name: c"bare".as_ptr() as *const c_char,
+            arity: $arity,
+            flags: 0,
+            raw_func: bare,
+        });)+
+    };
+}
+
+register_bare!(4, 8);
 
 rustler::init!("Elixir.Bench.EmptyNif");

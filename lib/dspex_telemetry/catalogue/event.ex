@@ -12,8 +12,13 @@ defmodule DSPexTelemetry.Catalogue.Event do
     * `{:wait, measurement, worker, command}` - signals a wait that is too long
     * `{:unless, flag, step}` - the step, unless the flag is `true`
     * `{:bind, reference, class}` - remembers the class of a reference
-    * `{:host, reference, worker}` - remembers in which worker's memory an instance lives
-    * `{:worker_up, id}`, `{:worker_down, id}` - adds to or takes from the workers that are alive
+    * `{:completion, command, worker, duration, success}` - tells the router what became of a request, if
+      the event names the worker; with `nil` for `success` it failed
+    * `{:queued, wait, worker}` - tells the router how long a request waited for its worker
+    * `{:lives, reference, worker}` - tells the router and the cache that what a reference names lives in a
+      worker's memory
+    * `{:worker_up, id}`, `{:worker_down, id}` - adds to or takes from the workers that are alive, and that the
+      router knows
 
   A source is a field's key, `{:constant, value}`, or `{:class_of, reference, class}`: the class if
   the event gives one, else the class that was bound to the reference, else `unknown`.
@@ -32,7 +37,8 @@ defmodule DSPexTelemetry.Catalogue.Event do
           | {:wait, atom(), atom(), atom()}
           | {:unless, atom(), step()}
           | {:bind, atom(), atom()}
-          | {:host, atom(), atom()}
+          | {:completion, atom(), atom(), atom(), atom() | nil}
+          | {:queued | :lives, atom(), atom()}
           | {:worker_up | :worker_down, atom()}
   @type t :: %__MODULE__{
           name: [atom()],

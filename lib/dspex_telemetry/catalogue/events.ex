@@ -61,6 +61,12 @@ defmodule DSPexTelemetry.Catalogue.Events do
       usual: false
   }
 
+  worker_of_call = %Field{
+    text.(:worker_id, "The worker that did it, if the emitter knows. Tells router and cache.")
+    | required: false,
+      usual: false
+  }
+
   session_id = unused.(:session_id, "The session, if the operation belongs to one.")
 
   # What exemplars are found by.
@@ -125,11 +131,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
           python_class,
           success,
           %Field{ref | doc: "Reference of the new instance."},
-          %Field{
-            text.(:worker_id, "The worker in whose memory the instance lives.")
-            | required: false,
-              usual: false
-          }
+          worker_of_call
         ] ++ found_by,
       exemplar: :duration,
       steps: [
@@ -137,7 +139,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
          [dspex_bridge_create_instance_total: [:success]],
          [dspex_bridge_create_instance_duration: :duration]},
         {:bind, :ref, :python_class},
-        {:host, :ref, :worker_id}
+        {:lives, :ref, :worker_id}
       ]
     },
     %Event{
@@ -194,7 +196,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
             default: false,
             doc: "Whether the result came from a cache."
           },
-          class_of_call
+          class_of_call,
+          worker_of_call
         ] ++ found_by,
       exemplar: :duration,
       steps: [
@@ -203,7 +206,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
            dspex_bridge_call_method_duration: :duration,
            dspex_bridge_call_method_result_size_bytes: :result_size
          ]}
-        | Enum.map(failed.(unsuccessful, unsuccessful), &{:unless, :success, &1})
+        | Enum.map(failed.(unsuccessful, unsuccessful), &{:unless, :success, &1}) ++
+            [{:unless, :cached, {:completion, :method, :worker_id, :duration, :success}}]
       ]
     },
     %Event{
@@ -217,7 +221,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
           kind,
           %Field{reason.("What was raised, exited with or thrown.") | required: false},
           stacktrace,
-          class_of_call
+          class_of_call,
+          worker_of_call
         ] ++ found_by,
       exemplar: :duration,
       steps: [
@@ -226,7 +231,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
            dspex_bridge_call_method_total: [{:constant, "false"}, {:constant, "false"}],
            dspex_bridge_call_method_exception_total: [:kind]
          ], [dspex_bridge_call_method_duration: :duration]}
-        | failed.(:kind, :reason)
+        | failed.(:kind, :reason) ++ [{:completion, :method, :worker_id, :duration, nil}]
       ]
     },
     %Event{
@@ -388,7 +393,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
       steps: [
         {:feed, "snakepit.pool.queue_time", [:command], [],
          [snakepit_pool_queue_time: :wait_time_us]},
-        {:wait, :wait_time_us, :worker_id, :command}
+        {:wait, :wait_time_us, :worker_id, :command},
+        {:queued, :wait_time_us, :worker_id}
       ]
     }
   ]

@@ -7,7 +7,8 @@ use crate::family::{Family, Usage};
 use crate::field::{FieldKind, MAX_FIELDS};
 use crate::label::MAX_LABELS;
 use crate::plan::{
-    Count, Failure, Feed, Join, LabelSlots, MAX_DIMENSIONS, Observe, Step, Unless, Wait, Word,
+    Completion, Count, Failure, Feed, Join, LabelSlots, MAX_DIMENSIONS, Observe, Step, Unless,
+    Wait, Word,
 };
 use crate::plan_spec::{
     CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource, ObserveSpec, StepSpec,
@@ -71,11 +72,21 @@ impl<'a> Compiler<'a> {
                 worker: self.field(*worker)?,
                 command: self.field(*command)?,
             }),
-            StepSpec::Host { reference, worker } => {
-                Step::Host { reference: self.field(*reference)?, worker: self.field(*worker)? }
-            }
             StepSpec::Bind { reference, class } => {
                 Step::Bind { reference: self.field(*reference)?, class: self.field(*class)? }
+            }
+            StepSpec::Completion(spec) => Step::Completion(Completion {
+                unless: self.unless(spec.unless)?,
+                command: self.field(spec.command)?,
+                worker: self.field(spec.worker)?,
+                duration: self.field(spec.duration)?,
+                failed_unless: self.unless(spec.success)?,
+            }),
+            StepSpec::Queued { field, worker } => {
+                Step::Queued { field: self.field(*field)?, worker: self.field(*worker)? }
+            }
+            StepSpec::Lives { reference, worker } => {
+                Step::Lives { reference: self.field(*reference)?, worker: self.field(*worker)? }
             }
             StepSpec::WorkerUp { id } => Step::WorkerUp { id: self.field(*id)? },
             StepSpec::WorkerDown { id } => Step::WorkerDown { id: self.field(*id)? },

@@ -11,6 +11,7 @@ mod native;
 mod number;
 mod own;
 mod protobuf;
+mod router;
 mod scalar;
 mod table;
 mod text;
@@ -71,8 +72,9 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
     }
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
     let gauges = instance.gauges().iter().map(|gauge| Scalar::gauge(gauge, instance));
-    let cache = instance.cache().map(|cache| report::scalars(cache));
-    for scalar in gauges.chain(cache.into_iter().flatten()).chain(own::scalars(&info)) {
+    let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
+    let routing = router::scalars(instance.router(), instance.now().ns());
+    for scalar in gauges.chain(cache).chain(routing).chain(own::scalars(&info)) {
         scalar.write(encoder, out);
     }
     scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));

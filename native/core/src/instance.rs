@@ -1,6 +1,6 @@
 //! An instance: the families and plans of one definition, from start to stop.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use crossbeam_channel::Receiver;
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use crate::plan_spec::PlanSpec;
 use crate::point::Point;
 use crate::reader::Reader;
 use crate::refs::Refs;
+use crate::router::{Router, RouterSpec};
 use crate::series::Series;
 use crate::signal::{Sent, Signals};
 use crate::spike::Spikes;
@@ -42,6 +43,9 @@ pub struct Definition {
     pub ref_limit: usize,
     /// How many workers the pool's set holds.
     pub worker_limit: usize,
+    /// How requests are routed. Without it there is no router.
+    #[serde(default)]
+    pub router: Option<RouterSpec>,
     /// How time is cut into slices.
     pub windows: WindowSpec,
     /// What is signalled.
@@ -60,6 +64,7 @@ pub struct Instance {
     plans: Vec<Arc<Plan>>,
     surroundings: Arc<Surroundings>,
     alerts: Alerts,
+    router_number: OnceLock<u64>,
     state: RwLock<State>,
 }
 
@@ -95,6 +100,7 @@ impl Instance {
         let surroundings = Arc::new(Surroundings {
             refs,
             workers: IdSet::new(definition.worker_limit),
+            router: Arc::new(definition.router.map_or_else(Router::off, Router::new)),
             clock,
             signals: Signals::new(definition.alerts.signal_limit),
             spikes: Spikes::new(definition.alerts.spikes.clone()),
@@ -112,7 +118,34 @@ impl Instance {
         plans.iter().for_each(local::publish);
         let state = RwLock::new(State { stopped: false, windows });
         let gauges = definition.gauges;
-        Ok(Self { families, gauges, plans, surroundings, alerts, state })
+        Ok(Self {
+            families,
+            gauges,
+            plans,
+            surroundings,
+            alerts,
+            router_number: OnceLock::new(),
+            state,
+        })
+    }
+
+    /// Makes the router known to [`local::with_router`] under a number, in the place of any other.
+    /// Where it was known under another number, nothing changes.
+    pub fn publish_router(&self, number: u64) {
+        let state = self.write();
+        if !state.stopped && self.router_number.set(number).is_ok() {
+            local::publish_router(number, self.router());
+        }
+    }
+
+    /// Where requests go.
+    pub fn router(&self) -> &Arc<Router> {
+        &self.surroundings.router
+    }
+
+    /// What the instance's clock says.
+    pub fn now(&self) -> Moment {
+        (self.surroundings.clock)()
     }
 
     /// The id of each plan, in the definition's order.
@@ -126,6 +159,10 @@ impl Instance {
         let mut state = self.write();
         if !state.stopped {
             state.stopped = true;
+            if let Some(number) = self.router_number.get() {
+                local::withdraw_router(*number, self.router());
+            }
+            self.router().stop();
             local::withdraw(self.plans.iter());
             self.count_uses((self.surroundings.clock)());
             self.families.iter().for_each(|family| family.clear());
@@ -144,6 +181,7 @@ impl Instance {
         state.windows.clear(now.ms);
         self.alerts.clear();
         self.surroundings.spikes.clear();
+        self.router().reset();
         for family in &self.families {
             family.tell_time(now.unix_ms);
             family.clear();
@@ -383,7 +421,8 @@ impl Instance {
                 + self.alerts.memory_bytes()
                 + self.surroundings.spikes.memory_bytes()
                 + self.surroundings.usage.memory_bytes()
-                + self.cache().map_or(0, |cache| cache.memory_bytes()),
+                + self.cache().map_or(0, |cache| cache.memory_bytes())
+                + self.router().memory_bytes(),
             series: families,
             rejected: rejected.filter(|rejected| rejected.count > 0).collect(),
             refs: refs.len(),

@@ -10,16 +10,19 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
+use fastrand::Rng;
 use foldhash::fast::RandomState;
 use once_cell::sync::Lazy;
 
 use crate::exclusive::Exclusive;
 use crate::field::{Fields, Inputs, Reject};
 use crate::plan::{Plan, PlanId};
+use crate::router::Router;
 use crate::series_cache::SeriesCache;
 use crate::thread_number::ThreadNumber;
 
 static PLANS: Lazy<DashMap<PlanId, Arc<Plan>, RandomState>> = Lazy::new(DashMap::default);
+static ROUTERS: Lazy<DashMap<u64, Arc<Router>, RandomState>> = Lazy::new(DashMap::default);
 static THREADS: Lazy<Mutex<Vec<Arc<Exclusive<Caches>>>>> = Lazy::new(Mutex::default);
 
 thread_local! {
@@ -82,6 +85,31 @@ pub fn keep_exemplar<'a>(
     }
 }
 
+/// Lets a router decide that was published under this number. `None` if there is none. `decide` must
+/// not record events itself.
+#[inline]
+pub fn with_router<R>(number: u64, decide: impl FnOnce(&Arc<Router>, &mut Rng) -> R) -> Option<R> {
+    LOCAL.with(|local| {
+        local.caches.with(|Caches { routers, rng, .. }| {
+            let router = routers.get(number)?;
+            Some(decide(router, rng))
+        })
+    })
+}
+
+/// Makes a router known to [`with_router`], in the place of any other with its number.
+pub(crate) fn publish_router(number: u64, router: &Arc<Router>) {
+    if ROUTERS.insert(number, Arc::clone(router)).is_some() {
+        drop_caches();
+    }
+}
+
+/// Makes a router unknown to [`with_router`], unless another has its number by now. Caches still
+/// have it until they are dropped.
+pub(crate) fn withdraw_router(number: u64, router: &Arc<Router>) {
+    ROUTERS.remove_if(&number, |_, known| Arc::ptr_eq(known, router));
+}
+
 /// Makes a plan known to [`record`].
 pub(crate) fn publish(plan: &Arc<Plan>) {
     PLANS.insert(plan.id(), Arc::clone(plan));
@@ -132,6 +160,35 @@ impl Drop for Local {
 struct Caches {
     plans: PlanCache,
     series: SeriesCache,
+    routers: RouterCache,
+    rng: Rng,
+}
+
+/// Routers by their number. A VM has few.
+#[derive(Default)]
+struct RouterCache {
+    entries: Vec<(u64, Arc<Router>)>,
+}
+
+impl RouterCache {
+    const ENTRIES: usize = 16;
+
+    #[inline]
+    fn get(&mut self, number: u64) -> Option<&Arc<Router>> {
+        let at = match self.entries.iter().position(|(cached, _)| *cached == number) {
+            Some(at) => at,
+            None => self.fetch(number)?,
+        };
+        Some(&self.entries[at].1)
+    }
+
+    #[cold]
+    fn fetch(&mut self, number: u64) -> Option<usize> {
+        let router = Arc::clone(&*ROUTERS.get(&number)?);
+        self.entries.truncate(Self::ENTRIES - 1);
+        self.entries.push((number, router));
+        Some(self.entries.len() - 1)
+    }
 }
 
 /// Plans by the low bits of their id.

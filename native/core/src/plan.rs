@@ -17,6 +17,7 @@ use crate::lane::Writer;
 use crate::metric::HistogramMetric;
 use crate::plan_spec::PlanSpec;
 use crate::refs::Refs;
+use crate::router::Outcome;
 use crate::series::Series;
 use crate::series_cache::{Found, Labels, SeriesCache};
 use crate::signal::{Overflow, QueueWait, Signal};
@@ -132,12 +133,23 @@ pub(crate) struct Wait {
     pub(crate) command: usize,
 }
 
+/// A request that a worker is done with.
+pub(crate) struct Completion {
+    pub(crate) unless: Unless,
+    pub(crate) command: usize,
+    pub(crate) worker: usize,
+    pub(crate) duration: usize,
+    pub(crate) failed_unless: Unless,
+}
+
 pub(crate) enum Step {
     Feed(Feed),
     Failure(Failure),
     Wait(Wait),
     Bind { reference: usize, class: usize },
-    Host { reference: usize, worker: usize },
+    Completion(Completion),
+    Queued { field: usize, worker: usize },
+    Lives { reference: usize, worker: usize },
     WorkerUp { id: usize },
     WorkerDown { id: usize },
 }
@@ -241,18 +253,75 @@ impl Plan {
                 Step::Failure(failure) => self.failure(failure, fields),
                 Step::Wait(wait) => self.wait(wait, fields),
                 Step::Bind { reference, class } => self.bind(fields, *reference, *class),
-                Step::Host { reference, worker } => self.host(fields, *reference, *worker),
-                Step::WorkerUp { id } => {
-                    self.surroundings.workers.insert(&label::normalise(fields.text(*id)));
+                Step::Completion(completion) => {
+                    // Most emitters do not tell which worker it was.
+                    if fields.is_given(completion.worker) {
+                        self.completion(completion, fields);
+                    }
                 }
-                Step::WorkerDown { id } => {
-                    let id = label::normalise(fields.text(*id));
-                    self.surroundings.workers.remove(&id);
-                    self.surroundings.cache.as_ref().inspect(|cache| cache.worker_died(&id));
-                }
+                Step::Queued { field, worker } => self.queued(fields, *field, *worker),
+                Step::Lives { reference, worker } => self.lives(fields, *reference, *worker),
+                Step::WorkerUp { id } => self.worker_up(&label::normalise(fields.text(*id))),
+                Step::WorkerDown { id } => self.worker_down(&label::normalise(fields.text(*id))),
             }
         }
         exemplary
+    }
+
+    #[cold]
+    fn completion(&self, completion: &Completion, fields: &Fields<'_>) {
+        if completion.unless.is_set(fields) {
+            return;
+        }
+        let Surroundings { router, clock, .. } = &*self.surroundings;
+        let (Some(duration), now) = (fields.number(completion.duration), clock()) else {
+            return;
+        };
+        let success = completion.failed_unless.is_set(fields);
+        router.completed(
+            &label::normalise(fields.text(completion.command)),
+            &label::normalise(fields.text(completion.worker)),
+            if success { Outcome::Success } else { Outcome::Failure },
+            duration,
+            now.ns(),
+        );
+    }
+
+    #[cold]
+    fn queued(&self, fields: &Fields<'_>, field: usize, worker: usize) {
+        let Surroundings { router, clock, .. } = &*self.surroundings;
+        if let Some(wait) = fields.number(field).filter(|_| fields.is_given(worker)) {
+            router.waited(&label::normalise(fields.text(worker)), wait, clock().ns());
+        }
+    }
+
+    #[cold]
+    fn lives(&self, fields: &Fields<'_>, reference: usize, worker: usize) {
+        if fields.is_given(reference) && fields.is_given(worker) {
+            let Surroundings { router, cache, .. } = &*self.surroundings;
+            let worker = label::normalise(fields.text(worker));
+            router.bind(fields.text(reference), &worker);
+            if let Some(cache) = cache {
+                cache.bind_worker(&label::normalise(fields.text(reference)), &worker);
+            }
+        }
+    }
+
+    #[cold]
+    fn worker_up(&self, id: &str) {
+        let Surroundings { workers, router, clock, .. } = &*self.surroundings;
+        workers.insert(id);
+        router.add_worker(id, clock().ns());
+    }
+
+    #[cold]
+    fn worker_down(&self, id: &str) {
+        let Surroundings { workers, router, cache, .. } = &*self.surroundings;
+        workers.remove(id);
+        router.remove_worker(id);
+        if let Some(cache) = cache {
+            cache.worker_died(id);
+        }
     }
 
     /// Keeps exemplars of an event that was recorded, whose fields are given once more. `labels` are
@@ -286,17 +355,6 @@ impl Plan {
             let reference = label::normalise(fields.text(reference));
             let class = label::normalise(fields.text(class));
             self.surroundings.refs.bind(&reference, &class);
-        }
-    }
-
-    #[cold]
-    fn host(&self, fields: &Fields<'_>, reference: usize, worker: usize) {
-        if let Some(cache) = &self.surroundings.cache
-            && fields.is_given(reference)
-            && fields.is_given(worker)
-        {
-            let reference = label::normalise(fields.text(reference));
-            cache.bind_worker(&reference, &label::normalise(fields.text(worker)));
         }
     }
 

@@ -91,6 +91,22 @@ pub struct FailureSpec {
     pub spikes: String,
 }
 
+/// A request that a worker is done with.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CompletionSpec {
+    /// A flag that says, where it is set, that no worker had anything to do with it.
+    #[serde(default)]
+    pub unless: Option<usize>,
+    /// The field with what the request was for.
+    pub command: usize,
+    /// The field with the worker.
+    pub worker: usize,
+    /// The field with the duration, in nanoseconds once stored.
+    pub duration: usize,
+    /// The flag that says whether it succeeded; without one it did not.
+    pub success: Option<usize>,
+}
+
 /// One thing that an event does.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -117,8 +133,18 @@ pub enum StepSpec {
         /// The field with the class.
         class: usize,
     },
-    /// Remembers which worker's memory an instance lives in, if the event tells.
-    Host {
+    /// Tells the router what became of a request, if the event names the worker that it went to.
+    Completion(CompletionSpec),
+    /// Tells the router how long a request waited for its worker, if the event names it.
+    Queued {
+        /// The field with the wait, in nanoseconds once stored.
+        field: usize,
+        /// The field with the worker.
+        worker: usize,
+    },
+    /// Tells the router and the cache in which worker's memory what a reference names lives, if the event
+    /// carries both.
+    Lives {
         /// The field with the reference.
         reference: usize,
         /// The field with the worker.

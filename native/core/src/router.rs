@@ -17,6 +17,7 @@ mod reason;
 mod spec;
 mod stamped;
 mod sticky;
+mod tally;
 mod ticket;
 mod worker;
 
@@ -38,6 +39,7 @@ pub use outcome::Outcome;
 pub use pool::Change;
 pub use reason::Reason;
 pub use spec::{EjectionSpec, RouterSpec};
+pub use tally::{Tally, WorkerTally};
 pub use ticket::{Completion, Ticket};
 
 /// A sample of more than so many times what is usual counts as that much: slow enough not to be asked,
@@ -77,6 +79,11 @@ impl Router {
             stopped: AtomicBool::new(false),
             spec,
         }
+    }
+
+    /// A router that never has workers.
+    pub fn off() -> Self {
+        Self::new(RouterSpec::OFF)
     }
 
     /// Adds a worker, unless it is there. `false` if there is no room.
@@ -164,6 +171,9 @@ impl Router {
             }
         };
         worker.decided(chooser.command, reason);
+        if worker.is_gone() {
+            self.pool.take_decisions(worker);
+        }
         Some(then(&chooser, worker, command, reason))
     }
 
@@ -313,7 +323,7 @@ impl Router {
         let is_ejected = |worker: &&Arc<Worker>| worker.vitals().health.is_ejected(now_ns);
         let ejected = members.workers.iter().filter(is_ejected).count();
         let allowed = members.workers.len() as f32 * spec.share.clamp(0.0, 0.5);
-        if !health.is_ejected(now_ns) && ejected + 1 <= allowed as usize {
+        if !health.is_ejected(now_ns) && ejected < allowed as usize {
             health.eject(now_ns, spec, self.rules.slow_start_ns);
         }
     }

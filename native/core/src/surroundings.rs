@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::cache::Cache;
 use crate::id_set::IdSet;
 use crate::refs::Refs;
+use crate::router::Router;
 use crate::signal::Signals;
 use crate::spike::Spikes;
 use crate::throttle::Throttle;
@@ -20,6 +21,8 @@ pub struct Surroundings {
     pub refs: Arc<Refs>,
     /// The workers that are alive.
     pub workers: IdSet,
+    /// Where requests go.
+    pub router: Arc<Router>,
     /// The time.
     pub clock: Clock,
     /// Where signals go.

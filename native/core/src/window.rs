@@ -45,6 +45,11 @@ impl Moment {
         self.unix_ms.max(0) as u64
     }
 
+    /// Nanoseconds on the clock that never goes back, as far as it is that precise.
+    pub fn ns(&self) -> u64 {
+        self.ms.saturating_mul(1_000_000)
+    }
+
     /// What the calendar said when the other clock said `ms`.
     pub fn unix_ms_at(&self, ms: u64) -> i64 {
         self.unix_ms.saturating_add(ms as i64).saturating_sub(self.ms as i64)

@@ -14,6 +14,14 @@ pub fn start(nanoseconds: i64) {
     START.get_or_init(|| nanoseconds);
 }
 
+/// Now, in nanoseconds since the start of the VM. For the same threads as [`now`].
+#[inline]
+pub fn now_ns() -> u64 {
+    // SAFETY: as in `now`.
+    let monotonic = unsafe { enif_monotonic_time(ErlNifTimeUnit::ERL_NIF_NSEC) };
+    monotonic.saturating_sub(*START.get().unwrap_or(&0)).max(0) as u64
+}
+
 /// Now, in milliseconds since the start of the VM and since 1970. Only scheduler threads, dirty ones
 /// included, may ask: others would get nonsense.
 pub fn now() -> Moment {

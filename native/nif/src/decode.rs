@@ -125,6 +125,12 @@ pub fn other_text(term: Term<'_>) -> Result<&[u8], Reject> {
     bytes(text.to_term(term.get_env())).ok_or(INVALID)
 }
 
+/// The text of a binary, an atom or an integer; `None` for other terms.
+#[inline]
+pub fn text(term: Term<'_>) -> Option<&[u8]> {
+    bytes(term).or_else(|| other_text(term).ok())
+}
+
 /// The text of an atom. The NIF functions give those in Latin-1; for others the external term format
 /// has it in UTF-8, behind the version, a tag and a length of one or two bytes.
 fn atom_text(atom: Term<'_>) -> Option<String> {

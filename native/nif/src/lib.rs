@@ -7,7 +7,9 @@ mod encode;
 mod exposition;
 mod forwarder;
 mod instance;
+mod raw;
 mod record;
+mod router;
 mod usage;
 
 rustler::init!("Elixir.DSPexTelemetry.Native", load = instance::load);

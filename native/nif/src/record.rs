@@ -1,12 +1,4 @@
 //! The hot path: one NIF for every event.
-//!
-//! It is registered by hand, because `#[rustler::nif]` costs more than the recording: the wrapper
-//! that it generates collects the arguments into a vector on the heap (38 ns measured), and
-//! decoding a resource looks its type up in a hash map (32 ns). Here the arguments stay where the
-//! VM has put them, and a plan is named by a number.
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
@@ -15,32 +7,20 @@ use telemetry_core::local::{self, Outcome};
 use telemetry_core::plan::PlanId;
 
 use crate::decode;
+use crate::raw::{self, Arguments};
 
 mod atoms {
-    rustler::atoms! { ok, exemplary, rejected, stopped, panicked }
-}
-
-static PANICS: AtomicU64 = AtomicU64::new(0);
-
-/// How many recordings of the whole VM ended in a panic: a bug, so always zero.
-#[rustler::nif]
-fn panics() -> u64 {
-    PANICS.load(Ordering::Relaxed)
+    rustler::atoms! { ok, exemplary, rejected, stopped }
 }
 
 /// `record(Plan, Field1, …)`: says what became of the event; never raises.
 #[inline]
-fn record<'a>(env: Env<'a>, arguments: &[ErlNifTerm]) -> Atom {
-    // SAFETY: the VM passes terms of `env`.
-    let term = |raw: ErlNifTerm| unsafe { Term::<'a>::new(env, raw) };
-    let Some((plan, fields)) = arguments.split_first() else {
-        return atoms::stopped();
-    };
-    let Ok(plan) = term(*plan).decode::<u64>() else {
+fn record<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
+    let Some(Ok(plan)) = arguments.get(0).map(|plan| plan.decode::<u64>()) else {
         return atoms::stopped();
     };
     let outcome = local::record(PlanId::from(plan), |inputs, decoded| {
-        let field = |at| fields.get(at).map_or_else(|| decode::absent(env), |raw| term(*raw));
+        let field = |at| arguments.get(at + 1).unwrap_or_else(|| decode::absent(env));
         decode::fields(inputs, field, decoded)
     });
     match outcome {
@@ -74,19 +54,8 @@ unsafe extern "C" fn record_nif(
     argc: c_int,
     argv: *const ErlNifTerm,
 ) -> ErlNifTerm {
-    let lifetime = ();
-    // SAFETY: the VM passes a valid environment and `argc` terms, all of which live until this
-    // function returns; `lifetime` ends there.
-    let (env, arguments) =
-        unsafe { (Env::new(&lifetime, env), std::slice::from_raw_parts(argv, argc as usize)) };
-    // After a panic the core's state is as valid as before: atomic counters, and caches that are
-    // valid after every statement.
-    let outcome = catch_unwind(AssertUnwindSafe(|| record(env, arguments)));
-    let outcome = outcome.unwrap_or_else(|_| {
-        PANICS.fetch_add(1, Ordering::Relaxed);
-        atoms::panicked()
-    });
-    outcome.as_c_arg()
+    // SAFETY: the VM calls.
+    unsafe { raw::call(env, argc, argv, |env, arguments| record(env, arguments).to_term(env)) }
 }
 
 macro_rules! register_record {

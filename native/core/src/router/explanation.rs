@@ -1,5 +1,6 @@
 //! What a router says of itself.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
@@ -58,7 +59,7 @@ pub struct RouterReport {
     /// The commands that are told apart, by name.
     pub commands: Vec<String>,
     /// How many requests were routed, by reason.
-    pub decisions: Vec<(&'static str, u64)>,
+    pub decisions: BTreeMap<&'static str, u64>,
     /// How many keys have a worker.
     pub sticky_keys: usize,
     /// How many workers found no room.
@@ -172,7 +173,7 @@ impl Router {
                 .map(|worker| self.worker_report(&chooser, worker))
                 .collect(),
             commands,
-            decisions: Reason::ALL.map(|reason| (reason.name(), self.decisions(reason))).to_vec(),
+            decisions: Reason::ALL.map(|reason| (reason.name(), self.decisions(reason))).into(),
             sticky_keys: self.sticky.len(),
             refused: self.pool.refused(),
         }

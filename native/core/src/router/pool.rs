@@ -140,11 +140,18 @@ impl Pool {
             return false;
         };
         worker.leave();
-        for reason in Reason::ALL {
-            self.departed[reason as usize].fetch_add(worker.decisions(reason), Relaxed);
-        }
+        self.take_decisions(&worker);
         self.departed_ejections.fetch_add(worker.vitals().health.ejections(), Relaxed);
         true
+    }
+
+    /// Takes over what a worker that has left has counted. Also for whoever has counted a decision for
+    /// it since.
+    #[cold]
+    pub(crate) fn take_decisions(&self, worker: &Worker) {
+        for reason in Reason::ALL {
+            self.departed[reason as usize].fetch_add(worker.take_decisions(reason), Relaxed);
+        }
     }
 
     fn publish(&self, _changing: &MutexGuard<'_, ()>) {

@@ -41,3 +41,25 @@ pub struct EjectionSpec {
     /// The share of workers, at most a half, that may be ejected at once.
     pub share: f32,
 }
+
+impl RouterSpec {
+    /// No workers.
+    pub(crate) const OFF: Self = Self {
+        choices: 2,
+        half_life_ms: 1,
+        error_penalty: 0.0,
+        exploration: 0,
+        slow_start_ms: 0,
+        ejection: EjectionSpec {
+            failures: None,
+            error_rate: 1.0,
+            base_ms: 0,
+            longest_ms: 0,
+            share: 0.0,
+        },
+        command_limit: 0,
+        sticky_limit: 0,
+        worker_limit: 0,
+        metrics_limit: 0,
+    };
+}

@@ -1,7 +1,10 @@
 //! A worker: what it has to do, how fast it is, and how well it fares.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 use crossbeam_utils::CachePadded;
 use once_cell::race::OnceBox;
@@ -79,11 +82,11 @@ impl Worker {
     /// Whether it has left the pool.
     #[inline]
     pub(crate) fn is_gone(&self) -> bool {
-        self.is_gone.load(Relaxed)
+        self.is_gone.load(SeqCst)
     }
 
     pub(crate) fn leave(&self) {
-        self.is_gone.store(true, Relaxed);
+        self.is_gone.store(true, SeqCst);
     }
 
     /// What is known of a command, if anything.
@@ -102,10 +105,17 @@ impl Worker {
     /// Counts a decision for it.
     #[inline]
     pub(crate) fn decided(&self, command: Option<CommandNumber>, reason: Reason) {
-        self.vitals.decisions[reason as usize].fetch_add(1, Relaxed);
+        // In one order with `leave` and `take_decisions`: whoever does not see after this that the worker
+        // has left has counted before its counts are taken.
+        self.vitals.decisions[reason as usize].fetch_add(1, SeqCst);
         if let Some(of_command) = command.and_then(|command| self.command_mut(command)) {
             of_command.decisions.fetch_add(1, Relaxed);
         }
+    }
+
+    /// What was counted since it was last taken.
+    pub(crate) fn take_decisions(&self, reason: Reason) -> u64 {
+        self.vitals.decisions[reason as usize].swap(0, SeqCst)
     }
 
     pub(crate) fn decisions(&self, reason: Reason) -> u64 {

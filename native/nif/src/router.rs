@@ -1,0 +1,212 @@
+//! Where requests go.
+
+use std::sync::OnceLock;
+
+use rustler::codegen_runtime::{c_char, c_int, inventory};
+use rustler::sys::{ErlNifEnv, ErlNifTerm};
+use rustler::{
+    Atom, Encoder, Env, Error, LocalPid, Monitor, NewBinary, Nif, NifResult, Resource, ResourceArc,
+    Term,
+};
+use telemetry_core::label;
+use telemetry_core::local;
+use telemetry_core::router::{Completion, Outcome, Request, Ticket};
+
+use crate::instance::{InstanceResource, raise};
+use crate::raw::{self, Arguments};
+use crate::{clock, decode, encode};
+
+mod atoms {
+    rustler::atoms! {
+        ok, error, nil, no_workers, not_running, invalid_command, ref_ = "ref",
+        success, failure, unknown, completed, worker_gone, stopped
+    }
+}
+
+/// A request whose end will be reported, and the monitor of whoever made it.
+struct TicketResource {
+    ticket: Ticket,
+    monitor: OnceLock<Monitor>,
+}
+
+impl std::panic::RefUnwindSafe for TicketResource {}
+
+#[rustler::resource_impl]
+impl Resource for TicketResource {
+    fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
+        self.ticket.abandon(clock::now_ns());
+    }
+}
+
+/// Routers are known by the name of their instance: an atom, which is one and the same word for as
+/// long as the VM lives.
+#[inline]
+fn number(name: ErlNifTerm) -> u64 {
+    // SAFETY: a term is a transparent wrapper around a `size_t`, whose value the wrapper keeps to itself.
+    (unsafe { std::mem::transmute::<ErlNifTerm, usize>(name) }) as u64
+}
+
+#[rustler::nif]
+fn publish_router(instance: &InstanceResource, name: Atom) -> Atom {
+    instance.instance.publish_router(number(name.as_c_arg()));
+    atoms::ok()
+}
+
+/// A request as the BEAM passes it: instance, command, arguments and key. Without a key, arguments
+/// that are a map with a `ref` go where what the reference names lives.
+#[inline]
+fn request<'a>(
+    command: Term<'a>,
+    arguments: Option<Term<'a>>,
+    key: Option<Term<'a>>,
+) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+    let command = decode::text(command)?;
+    let key = key.filter(|key| atoms::nil() != *key).and_then(decode::text);
+    Some((command, key.or_else(|| arguments.and_then(reference))))
+}
+
+#[inline]
+fn reference(arguments: Term<'_>) -> Option<&[u8]> {
+    if !arguments.is_map() {
+        return None;
+    }
+    let found = arguments.map_get(atoms::ref_()).or_else(|_| arguments.map_get("ref"));
+    found.ok().filter(|reference| atoms::nil() != *reference).and_then(decode::text)
+}
+
+/// `route(Instance, Command, Arguments, Key)`.
+#[inline]
+fn route<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Term<'a> {
+    let (Some(instance), Some(command)) = (arguments.get(0), arguments.get(1)) else {
+        return atoms::not_running().to_term(env);
+    };
+    let Some((command, key)) = request(command, arguments.get(2), arguments.get(3)) else {
+        return atoms::invalid_command().to_term(env);
+    };
+    let command = label::normalise(command);
+    let request = Request { command: &command, key };
+    let routed = local::with_router(number(instance.as_c_arg()), |router, rng| {
+        router.route(request, clock::now_ns(), rng, |id, _| {
+            let mut worker = NewBinary::new(env, id.len());
+            worker.as_mut_slice().copy_from_slice(id.as_bytes());
+            (atoms::ok(), Term::from(worker)).encode(env)
+        })
+    });
+    match routed {
+        Some(Some(worker)) => worker,
+        Some(None) => (atoms::error(), atoms::no_workers()).encode(env),
+        None => atoms::not_running().to_term(env),
+    }
+}
+
+unsafe extern "C" fn route_nif(
+    env: *mut ErlNifEnv,
+    argc: c_int,
+    argv: *const ErlNifTerm,
+) -> ErlNifTerm {
+    // SAFETY: the VM calls.
+    unsafe { raw::call(env, argc, argv, route) }
+}
+
+inventory::submit!(Nif {
+    name: c"route".as_ptr() as *const c_char,
+    arity: 4,
+    flags: 0,
+    raw_func: route_nif,
+});
+
+/// `{ok, Ticket, WorkerId}`, or why there is none. The ticket is released when the calling process
+/// ends or lets go of it.
+#[rustler::nif]
+fn checkout<'a>(
+    env: Env<'a>,
+    instance: Atom,
+    command: Term<'a>,
+    arguments: Term<'a>,
+    key: Term<'a>,
+) -> Term<'a> {
+    let Some((command, key)) = request(command, Some(arguments), Some(key)) else {
+        return atoms::invalid_command().to_term(env);
+    };
+    let command = label::normalise(command);
+    let request = Request { command: &command, key };
+    let ticket = local::with_router(number(instance.as_c_arg()), |router, rng| {
+        router.checkout(request, clock::now_ns(), rng)
+    });
+    match ticket {
+        Some(Some(ticket)) => {
+            let resource = ResourceArc::new(TicketResource { ticket, monitor: OnceLock::new() });
+            // Fails only if the process is exiting, which it is not while it calls.
+            if let Some(monitor) = env.monitor(&resource, &env.pid()) {
+                let _ = resource.monitor.set(monitor);
+            }
+            let worker = decode::binary(env, resource.ticket.worker_id().as_bytes());
+            (atoms::ok(), resource, worker).encode(env)
+        }
+        Some(None) => (atoms::error(), atoms::no_workers()).encode(env),
+        None => atoms::not_running().to_term(env),
+    }
+}
+
+#[rustler::nif]
+fn complete<'a>(
+    env: Env<'a>,
+    ticket: ResourceArc<TicketResource>,
+    outcome: Atom,
+    duration_ns: Option<u64>,
+) -> NifResult<Atom> {
+    let outcome = if outcome == atoms::success() {
+        Outcome::Success
+    } else if outcome == atoms::failure() {
+        Outcome::Failure
+    } else if outcome == atoms::unknown() {
+        Outcome::Unknown
+    } else {
+        return Err(Error::BadArg);
+    };
+    let completion = ticket.ticket.complete(outcome, duration_ns, clock::now_ns());
+    if let Some(monitor) = ticket.monitor.get() {
+        env.demonitor(&ticket, monitor);
+    }
+    Ok(match completion {
+        Completion::Counted => atoms::ok(),
+        Completion::Again => atoms::completed(),
+        Completion::WorkerGone => atoms::worker_gone(),
+        Completion::Stopped => atoms::stopped(),
+    })
+}
+
+/// `{Added, Removed, Refused}`.
+#[rustler::nif(schedule = "DirtyCpu")]
+fn put_workers(instance: &InstanceResource, ids: Vec<Term>) -> NifResult<(usize, usize, usize)> {
+    let ids = ids.into_iter().map(|id| decode::text(id).map(label::normalise));
+    let ids = ids.collect::<Option<Vec<_>>>().ok_or(Error::BadArg)?;
+    let ids = ids.iter().map(|id| &**id);
+    let change = instance.instance.router().put_workers(ids, clock::now_ns());
+    Ok((change.added, change.removed, change.refused))
+}
+
+#[rustler::nif]
+fn bind_to_worker(instance: &InstanceResource, key: Term, worker: Term) -> NifResult<bool> {
+    let (Some(key), Some(worker)) = (decode::text(key), decode::text(worker)) else {
+        return Err(Error::BadArg);
+    };
+    Ok(instance.instance.router().bind(key, &label::normalise(worker)))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn explain_routing<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    command: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let command = decode::text(command).ok_or(Error::BadArg)?;
+    let router = instance.instance.router();
+    let explanation = router.explain(&label::normalise(command), clock::now_ns());
+    encode::term(env, &explanation).map_err(raise)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn router_report<'a>(env: Env<'a>, instance: &InstanceResource) -> NifResult<Term<'a>> {
+    encode::term(env, &instance.instance.router().report(clock::now_ns())).map_err(raise)
+}

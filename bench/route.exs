@@ -27,9 +27,9 @@ defmodule Bench.RouteLoops do
   alias DSPexTelemetry.{Native, PerformanceRouter}
 
   loop_that(:loop, nothing(command))
-  loop_that(:empty_nif, Bench.EmptyNif.empty(name, command, args, nil))
-  loop_that(:bare_nif, Bench.EmptyNif.bare(name, command, args, nil))
-  loop_that(:route_nif, Native.route(name, command, args, nil))
+  loop_that(:empty_nif, Bench.EmptyNif.empty(name, command, nil))
+  loop_that(:bare_nif, Bench.EmptyNif.bare(name, command, nil))
+  loop_that(:route_nif, Native.route(name, command, nil))
   loop_that(:route_request, PerformanceRouter.route_request(command, args))
   loop_that(:route_sticky, PerformanceRouter.route_request(command, args, sticky: command))
 
@@ -54,7 +54,7 @@ defmodule Bench.Route do
 
   def main(argv) do
     {options, [], []} = OptionParser.parse(argv, strict: [quick: :boolean])
-    {count, rounds} = if options[:quick], do: {20_000, 15}, else: {50_000, 51}
+    {count, rounds} = if options[:quick], do: {2_000, 201}, else: {2_000, 1_001}
     requests = List.to_tuple(for n <- 0..127, do: {"method_#{rem(n, 20)}", %{query: "q#{n}"}})
 
     for workers <- [16, 1_000], producers <- [1, 2] do

@@ -7,8 +7,8 @@ defmodule Bench.EmptyNif do
   end
 
   # As many arguments as the one that routes has.
-  def empty(_a, _b, _c, _d), do: :erlang.nif_error(:not_loaded)
-  def bare(_a, _b, _c, _d), do: :erlang.nif_error(:not_loaded)
+  def empty(_a, _b, _c), do: :erlang.nif_error(:not_loaded)
+  def bare(_a, _b, _c), do: :erlang.nif_error(:not_loaded)
 
   def empty(_a, _b, _c, _d, _e, _f, _g, _h), do: :erlang.nif_error(:not_loaded)
   def bare(_a, _b, _c, _d, _e, _f, _g, _h), do: :erlang.nif_error(:not_loaded)

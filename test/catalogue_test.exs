@@ -164,7 +164,10 @@ defmodule DSPexTelemetry.CatalogueTest do
   defp keys({:failure, _family, labels, kind, reason}), do: keys_of(labels ++ [kind, reason])
   defp keys({:wait, wait, worker, command}), do: [wait, worker, command]
 
-  defp keys({step, one, other}) when step in [:bind, :host], do: [one, other]
+  defp keys({:completion, command, worker, duration, success}),
+    do: [command, worker, duration] ++ List.wrap(success)
+
+  defp keys({two_keys, one, other}) when two_keys in [:bind, :queued, :lives], do: [one, other]
   defp keys({_worker_step, id}), do: [id]
 
   defp keys_of(sources) do

@@ -34,6 +34,20 @@ defmodule DSPexTelemetry.OptionsTest do
     usage_capacity: 10_000,
     usage_path: nil,
     usage_save_interval: 30_000,
+    router: %{
+      choices: 16,
+      half_life: 5_000,
+      error_penalty: 10,
+      exploration: 10,
+      slow_start: 2_000,
+      ejection_failures: 5,
+      ejection_error_percent: 50,
+      ejection_time: 10_000,
+      ejection_time_limit: 300_000,
+      ejected_percent_limit: 50,
+      command_limit: 128,
+      sticky_limit: 100_000
+    },
     http: nil,
     push: nil,
     cache: nil
@@ -129,7 +143,8 @@ defmodule DSPexTelemetry.OptionsTest do
   test "the documentation names every option with its default" do
     {:docs_v1, _, _, _, %{"en" => documentation}, _, _} = Code.fetch_docs(Options)
 
-    for {name, default} <- @defaults do
+    # The keys have lines of their own.
+    for {name, default} <- %{@defaults | router: []} do
       [line] = for line <- String.split(documentation, "\n"), line =~ "* `:#{name}` - ", do: line
       assert line =~ "Default: `#{inspect(default)}`."
     end
@@ -260,6 +275,25 @@ defmodule DSPexTelemetry.OptionsTest do
             "not shown as it may be secret"
 
         assert_raise ArgumentError, message, fn -> Options.validate!(http: value) end
+      end
+    end
+
+    test "may be left out where all keys have defaults" do
+      router = Options.validate!([]).router
+      assert Options.validate!(router: []).router == router
+      assert Options.validate!(router: [choices: 2]).router == %{router | choices: 2}
+      assert Options.validate!(router: nil).router == nil
+
+      for {options, message} <- [
+            {[choices: 1],
+             "option :router, key :choices must be an integer from 2 to 1000, got: 1"},
+            {[ejected_percent_limit: 51],
+             "option :router, key :ejected_percent_limit must be an integer from 0 to 50, got: 51"},
+            {[ejection_failures: nil],
+             "option :router, key :ejection_failures must be an integer from 1 to 100000 or " <>
+               ":infinity, got: nil"}
+          ] do
+        assert_raise ArgumentError, message, fn -> Options.validate!(router: options) end
       end
     end
 
@@ -542,7 +576,7 @@ defmodule DSPexTelemetry.OptionsTest do
         ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
         ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
-        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :http, :push, " <>
+        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :router, :http, :push, " <>
         ":cache"
 
     assert_raise ArgumentError, message, fn -> Options.validate!(limit: 5) end

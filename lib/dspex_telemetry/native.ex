@@ -92,12 +92,12 @@ defmodule DSPexTelemetry.Native do
   @spec publish_router(instance(), atom()) :: :ok
   def publish_router(_instance, _name), do: not_loaded()
 
-  @spec route(atom(), term(), term(), term()) :: routed()
-  def route(_name, _command, _arguments, _key), do: not_loaded()
+  @spec route(atom(), term(), term()) :: routed()
+  def route(_name, _command, _key), do: not_loaded()
 
-  @spec checkout(atom(), term(), term(), term()) ::
+  @spec checkout(atom(), term(), term()) ::
           {:ok, reference(), String.t()} | {:error, :no_workers} | :not_running | :invalid_command
-  def checkout(_name, _command, _arguments, _key), do: not_loaded()
+  def checkout(_name, _command, _key), do: not_loaded()
 
   @spec complete(reference(), outcome_of_request(), non_neg_integer() | nil) ::
           :ok | :completed | :worker_gone | :stopped

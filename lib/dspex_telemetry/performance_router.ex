@@ -85,16 +85,16 @@ defmodule DSPexTelemetry.PerformanceRouter do
 
   # The common case without a look at options.
   def route_request(command, args, []) do
-    case Native.route(DSPexTelemetry, command, args, nil) do
+    case Native.route(DSPexTelemetry, command, reference(args)) do
       {_ok_or_error, _worker_or_why} = routed -> routed
       refused -> refuse!(refused, DSPexTelemetry, command)
     end
   end
 
   def route_request(command, args, opts) do
-    {name, args, key} = request!(args, opts)
+    {name, key} = request!(args, opts)
 
-    case Native.route(name, command, args, key) do
+    case Native.route(name, command, key) do
       {_ok_or_error, _worker_or_why} = routed -> routed
       refused -> refuse!(refused, name, command)
     end
@@ -115,9 +115,9 @@ defmodule DSPexTelemetry.PerformanceRouter do
   """
   @spec checkout(command(), term(), keyword()) :: {:ok, Ticket.t()} | {:error, :no_workers}
   def checkout(command, args, opts \\ []) do
-    {name, args, key} = request!(args, opts)
+    {name, key} = request!(args, opts)
 
-    case Native.checkout(name, command, args, key) do
+    case Native.checkout(name, command, key) do
       {:ok, native, worker_id} -> {:ok, %Ticket{worker_id: worker_id, native: native}}
       {:error, :no_workers} = none -> none
       refused -> refuse!(refused, name, command)
@@ -287,8 +287,13 @@ defmodule DSPexTelemetry.PerformanceRouter do
       raise ArgumentError, "option :affinity must be true or false, got: #{inspect(affinity)}"
     end
 
-    {DSPexTelemetry.instance!(opts), if(affinity, do: args), key(sticky)}
+    key = key(sticky) || if affinity, do: reference(args)
+    {DSPexTelemetry.instance!(opts), key}
   end
+
+  defp reference(%{ref: reference}) when reference != nil, do: reference
+  defp reference(%{"ref" => reference}), do: reference
+  defp reference(_args), do: nil
 
   # Text as it comes, so that a key is the same as a reference of an event; other terms as a whole.
   defp key(key) when is_binary(key) or is_atom(key) or is_integer(key), do: key

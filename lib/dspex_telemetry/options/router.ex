@@ -32,7 +32,7 @@ defmodule DSPexTelemetry.Options.Router do
     ],
     slow_start: [
       type: {:integer, 0, 3_600_000},
-      default: 5_000,
+      default: 2_000,
       doc:
         "Milliseconds in which a worker that is new, or was ejected, comes up from half of its share."
     ],

@@ -12,5 +12,5 @@ mod table;
 use simulation::SECOND;
 
 fn main() {
-    print!("{}", table::Table::new(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 125 * SECOND));
+    print!("{}", table::Table::new(&[1, 2, 3, 4, 5, 6, 7, 8, 9, 10], 69 * SECOND));
 }

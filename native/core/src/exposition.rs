@@ -73,7 +73,7 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
     let gauges = instance.gauges().iter().map(|gauge| Scalar::gauge(gauge, instance));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
-    let routing = router::scalars(instance.router(), instance.now().ns());
+    let routing = router::scalars(instance.router(), instance.router_now());
     for scalar in gauges.chain(cache).chain(routing).chain(own::scalars(&info)) {
         scalar.write(encoder, out);
     }

@@ -25,7 +25,7 @@ use crate::router::{Router, RouterSpec};
 use crate::series::Series;
 use crate::signal::{Sent, Signals};
 use crate::spike::Spikes;
-use crate::surroundings::{Clock, Surroundings};
+use crate::surroundings::{Clock, RouterClock, Surroundings};
 use crate::usage::{Kind, Usage, UsageError};
 use crate::window::{Moment, WindowSpec, Windows, WindowsInfo};
 
@@ -101,6 +101,7 @@ impl Instance {
             refs,
             workers: IdSet::new(definition.worker_limit),
             router: Arc::new(definition.router.map_or_else(Router::off, Router::new)),
+            router_clock: OnceLock::new(),
             clock,
             signals: Signals::new(definition.alerts.signal_limit),
             spikes: Spikes::new(definition.alerts.spikes.clone()),
@@ -130,10 +131,13 @@ impl Instance {
     }
 
     /// Makes the router known to [`local::with_router`] under a number, in the place of any other.
-    /// Where it was known under another number, nothing changes.
-    pub fn publish_router(&self, number: u64) {
+    /// Where it was known under another number, nothing changes. `clock` tells the time that callers
+    /// of the router give as `now`.
+    pub fn publish_router(&self, number: u64, clock: RouterClock) {
         let state = self.write();
         if !state.stopped && self.router_number.set(number).is_ok() {
+            // Together with the number, so it is the first.
+            let _ = self.surroundings.router_clock.set(clock);
             local::publish_router(number, self.router());
         }
     }
@@ -143,9 +147,9 @@ impl Instance {
         &self.surroundings.router
     }
 
-    /// What the instance's clock says.
-    pub fn now(&self) -> Moment {
-        (self.surroundings.clock)()
+    /// The time of the router.
+    pub fn router_now(&self) -> u64 {
+        self.surroundings.router_now()
     }
 
     /// The id of each plan, in the definition's order.

@@ -273,25 +273,24 @@ impl Plan {
         if completion.unless.is_set(fields) {
             return;
         }
-        let Surroundings { router, clock, .. } = &*self.surroundings;
-        let (Some(duration), now) = (fields.number(completion.duration), clock()) else {
+        let Some(duration) = fields.number(completion.duration) else {
             return;
         };
         let success = completion.failed_unless.is_set(fields);
-        router.completed(
+        self.surroundings.router.completed(
             &label::normalise(fields.text(completion.command)),
             &label::normalise(fields.text(completion.worker)),
             if success { Outcome::Success } else { Outcome::Failure },
             duration,
-            now.ns(),
+            self.surroundings.router_now(),
         );
     }
 
     #[cold]
     fn queued(&self, fields: &Fields<'_>, field: usize, worker: usize) {
-        let Surroundings { router, clock, .. } = &*self.surroundings;
         if let Some(wait) = fields.number(field).filter(|_| fields.is_given(worker)) {
-            router.waited(&label::normalise(fields.text(worker)), wait, clock().ns());
+            let now = self.surroundings.router_now();
+            self.surroundings.router.waited(&label::normalise(fields.text(worker)), wait, now);
         }
     }
 
@@ -309,9 +308,8 @@ impl Plan {
 
     #[cold]
     fn worker_up(&self, id: &str) {
-        let Surroundings { workers, router, clock, .. } = &*self.surroundings;
-        workers.insert(id);
-        router.add_worker(id, clock().ns());
+        self.surroundings.workers.insert(id);
+        self.surroundings.router.add_worker(id, self.surroundings.router_now());
     }
 
     #[cold]

@@ -170,7 +170,10 @@ impl Router {
                 (&by_key.0, by_key.1)
             }
         };
-        worker.decided(chooser.command, reason);
+        worker.decided(reason);
+        if let Some((_, counts)) = command.and_then(|command| command.of(worker.vitals().slot)) {
+            counts.decisions.fetch_add(1, Relaxed);
+        }
         if worker.is_gone() {
             self.pool.take_decisions(worker);
         }
@@ -181,7 +184,7 @@ impl Router {
     fn chooser<'a>(
         &'a self,
         members: &'a Members,
-        command: Option<&Arc<Command>>,
+        command: Option<&'a Arc<Command>>,
         now_ns: u64,
     ) -> Chooser<'a> {
         let now = Tick::at(now_ns);
@@ -189,7 +192,7 @@ impl Router {
         Chooser {
             rules: &self.rules,
             members,
-            command: command.map(|command| command.number),
+            command: command.map(|command| &**command),
             usual: usual.map(|(usual, _)| usual),
             now_ns,
             now,
@@ -264,11 +267,12 @@ impl Router {
     ) {
         let (now, half_life) = (Tick::at(now_ns), self.rules.half_life);
         let duration = duration_ns as f32;
-        let own = command.and_then(|command| worker.command_mut(command.number));
+        let own = command.and_then(|command| command.of(worker.vitals().slot));
+        let (own, counts) = (own.map(|(own, _)| own), own.map(|(_, counts)| counts));
         let usual = command.and_then(|command| command.usual.get(now, half_life));
         let usual = usual.map(|(usual, _)| usual);
         // What was expected of it: what is no success may be slower than that, but is not fast.
-        let expected = own.and_then(|own| own.latency.get(now, half_life)).map(|(own, _)| own);
+        let expected = own.and_then(|own| own.get(now, half_life)).map(|(own, _)| own);
         let sample = match (outcome, expected.or(usual)) {
             (Outcome::Success, _) => Some(duration),
             (_, Some(expected)) => Some(duration).filter(|duration| *duration > expected),
@@ -277,7 +281,7 @@ impl Router {
         if let Some(sample) = sample {
             let sample = usual.map_or(sample, |usual| sample.min(usual * LONGEST));
             if let Some(own) = own {
-                own.latency.observe(sample, now, half_life);
+                own.observe(sample, now, half_life);
             }
             if let Some(usual) = usual {
                 worker.vitals().slowness.observe(sample / usual, now, half_life);
@@ -294,13 +298,13 @@ impl Router {
         };
         match outcome {
             Outcome::Success => {
-                count(own.map(|own| &own.successes));
+                count(counts.map(|counts| &counts.successes));
                 health.succeeded(now, half_life);
                 health.forgive(now_ns);
                 self.errors_of_all.observe_of_all(false, now, half_life);
             }
             Outcome::Failure => {
-                count(own.map(|own| &own.failures));
+                count(counts.map(|counts| &counts.failures));
                 health.failed(now, half_life);
                 self.errors_of_all.observe_of_all(true, now, half_life);
                 self.eject_if_outlier(worker, now_ns);

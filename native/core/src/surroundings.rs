@@ -1,6 +1,6 @@
 //! What the plans of an instance share beside its families.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::cache::Cache;
 use crate::id_set::IdSet;
@@ -15,6 +15,10 @@ use crate::window::Moment;
 /// Tells the time. Asked only when something out of the ordinary happens, such as an error.
 pub type Clock = Box<dyn Fn() -> Moment + Send + Sync>;
 
+/// Tells the time of a router, in nanoseconds. It may be some milliseconds old: deciding asks for it
+/// every time.
+pub type RouterClock = fn() -> u64;
+
 /// What the steps of a plan may use beside the families.
 pub struct Surroundings {
     /// Classes of references.
@@ -23,6 +27,8 @@ pub struct Surroundings {
     pub workers: IdSet,
     /// Where requests go.
     pub router: Arc<Router>,
+    /// The time of the router, once it is published.
+    pub router_clock: OnceLock<RouterClock>,
     /// The time.
     pub clock: Clock,
     /// Where signals go.
@@ -35,4 +41,11 @@ pub struct Surroundings {
     pub usage: Usage,
     /// Results of method calls, if they are cached.
     pub cache: Option<Arc<Cache>>,
+}
+
+impl Surroundings {
+    /// The time of the router.
+    pub(crate) fn router_now(&self) -> u64 {
+        self.router_clock.get().map_or_else(|| (self.clock)().ns(), |clock| clock())
+    }
 }

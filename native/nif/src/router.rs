@@ -12,13 +12,14 @@ use telemetry_core::label;
 use telemetry_core::local;
 use telemetry_core::router::{Completion, Outcome, Request, Ticket};
 
+use crate::clock::router as clock;
 use crate::instance::{InstanceResource, raise};
 use crate::raw::{self, Arguments};
-use crate::{clock, decode, encode};
+use crate::{decode, encode};
 
 mod atoms {
     rustler::atoms! {
-        ok, error, nil, no_workers, not_running, invalid_command, ref_ = "ref",
+        ok, error, nil, no_workers, not_running, invalid_command,
         success, failure, unknown, completed, worker_gone, stopped
     }
 }
@@ -34,7 +35,7 @@ impl std::panic::RefUnwindSafe for TicketResource {}
 #[rustler::resource_impl]
 impl Resource for TicketResource {
     fn down<'a>(&'a self, _env: Env<'a>, _pid: LocalPid, _monitor: Monitor) {
-        self.ticket.abandon(clock::now_ns());
+        self.ticket.abandon(clock::exact_ns());
     }
 }
 
@@ -48,45 +49,30 @@ fn number(name: ErlNifTerm) -> u64 {
 
 #[rustler::nif]
 fn publish_router(instance: &InstanceResource, name: Atom) -> Atom {
-    instance.instance.publish_router(number(name.as_c_arg()));
+    instance.instance.publish_router(number(name.as_c_arg()), clock::recent_ns);
     atoms::ok()
 }
 
-/// A request as the BEAM passes it: instance, command, arguments and key. Without a key, arguments
-/// that are a map with a `ref` go where what the reference names lives.
+/// A request as the BEAM passes it. A key that can be none is none.
 #[inline]
-fn request<'a>(
-    command: Term<'a>,
-    arguments: Option<Term<'a>>,
-    key: Option<Term<'a>>,
-) -> Option<(&'a [u8], Option<&'a [u8]>)> {
+fn request<'a>(command: Term<'a>, key: Option<Term<'a>>) -> Option<(&'a [u8], Option<&'a [u8]>)> {
     let command = decode::text(command)?;
-    let key = key.filter(|key| atoms::nil() != *key).and_then(decode::text);
-    Some((command, key.or_else(|| arguments.and_then(reference))))
+    Some((command, key.filter(|key| atoms::nil() != *key).and_then(decode::text)))
 }
 
-#[inline]
-fn reference(arguments: Term<'_>) -> Option<&[u8]> {
-    if !arguments.is_map() {
-        return None;
-    }
-    let found = arguments.map_get(atoms::ref_()).or_else(|_| arguments.map_get("ref"));
-    found.ok().filter(|reference| atoms::nil() != *reference).and_then(decode::text)
-}
-
-/// `route(Instance, Command, Arguments, Key)`.
+/// `route(Instance, Command, Key)`.
 #[inline]
 fn route<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Term<'a> {
     let (Some(instance), Some(command)) = (arguments.get(0), arguments.get(1)) else {
         return atoms::not_running().to_term(env);
     };
-    let Some((command, key)) = request(command, arguments.get(2), arguments.get(3)) else {
+    let Some((command, key)) = request(command, arguments.get(2)) else {
         return atoms::invalid_command().to_term(env);
     };
     let command = label::normalise(command);
     let request = Request { command: &command, key };
     let routed = local::with_router(number(instance.as_c_arg()), |router, rng| {
-        router.route(request, clock::now_ns(), rng, |id, _| {
+        router.route(request, clock::recent_ns(), rng, |id, _| {
             let mut worker = NewBinary::new(env, id.len());
             worker.as_mut_slice().copy_from_slice(id.as_bytes());
             (atoms::ok(), Term::from(worker)).encode(env)
@@ -110,7 +96,7 @@ unsafe extern "C" fn route_nif(
 
 inventory::submit!(Nif {
     name: c"route".as_ptr() as *const c_char,
-    arity: 4,
+    arity: 3,
     flags: 0,
     raw_func: route_nif,
 });
@@ -118,20 +104,14 @@ inventory::submit!(Nif {
 /// `{ok, Ticket, WorkerId}`, or why there is none. The ticket is released when the calling process
 /// ends or lets go of it.
 #[rustler::nif]
-fn checkout<'a>(
-    env: Env<'a>,
-    instance: Atom,
-    command: Term<'a>,
-    arguments: Term<'a>,
-    key: Term<'a>,
-) -> Term<'a> {
-    let Some((command, key)) = request(command, Some(arguments), Some(key)) else {
+fn checkout<'a>(env: Env<'a>, instance: Atom, command: Term<'a>, key: Term<'a>) -> Term<'a> {
+    let Some((command, key)) = request(command, Some(key)) else {
         return atoms::invalid_command().to_term(env);
     };
     let command = label::normalise(command);
     let request = Request { command: &command, key };
     let ticket = local::with_router(number(instance.as_c_arg()), |router, rng| {
-        router.checkout(request, clock::now_ns(), rng)
+        router.checkout(request, clock::exact_ns(), rng)
     });
     match ticket {
         Some(Some(ticket)) => {
@@ -164,7 +144,7 @@ fn complete<'a>(
     } else {
         return Err(Error::BadArg);
     };
-    let completion = ticket.ticket.complete(outcome, duration_ns, clock::now_ns());
+    let completion = ticket.ticket.complete(outcome, duration_ns, clock::exact_ns());
     if let Some(monitor) = ticket.monitor.get() {
         env.demonitor(&ticket, monitor);
     }
@@ -182,7 +162,7 @@ fn put_workers(instance: &InstanceResource, ids: Vec<Term>) -> NifResult<(usize,
     let ids = ids.into_iter().map(|id| decode::text(id).map(label::normalise));
     let ids = ids.collect::<Option<Vec<_>>>().ok_or(Error::BadArg)?;
     let ids = ids.iter().map(|id| &**id);
-    let change = instance.instance.router().put_workers(ids, clock::now_ns());
+    let change = instance.instance.router().put_workers(ids, clock::exact_ns());
     Ok((change.added, change.removed, change.refused))
 }
 
@@ -202,11 +182,11 @@ fn explain_routing<'a>(
 ) -> NifResult<Term<'a>> {
     let command = decode::text(command).ok_or(Error::BadArg)?;
     let router = instance.instance.router();
-    let explanation = router.explain(&label::normalise(command), clock::now_ns());
+    let explanation = router.explain(&label::normalise(command), clock::exact_ns());
     encode::term(env, &explanation).map_err(raise)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn router_report<'a>(env: Env<'a>, instance: &InstanceResource) -> NifResult<Term<'a>> {
-    encode::term(env, &instance.instance.router().report(clock::now_ns())).map_err(raise)
+    encode::term(env, &instance.instance.router().report(clock::exact_ns())).map_err(raise)
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use super::command::CommandNumber;
+use super::command::Command;
 use super::pool::Members;
 use super::reason::Reason;
 use super::spec::RouterSpec;
@@ -24,6 +24,13 @@ pub(crate) struct Rules {
 /// What is not known is taken for this long, in nanoseconds.
 const UNKNOWN: f32 = 1e8;
 
+/// How many times what is usual an answer may be expected to cost for no more workers to be compared:
+/// one that is idle and as fast as most.
+const GOOD_ENOUGH: f32 = 1.25;
+/// With so many requests in flight at each of those compared, one more or less at another makes little
+/// difference.
+const MUCH: f32 = 8.0;
+
 impl Rules {
     pub(crate) fn new(spec: &RouterSpec) -> Self {
         Self {
@@ -40,7 +47,7 @@ impl Rules {
 pub(crate) struct Chooser<'a> {
     pub(crate) rules: &'a Rules,
     pub(crate) members: &'a Members,
-    pub(crate) command: Option<CommandNumber>,
+    pub(crate) command: Option<&'a Command>,
     /// How long the command usually takes, if that is known.
     pub(crate) usual: Option<f32>,
     pub(crate) now_ns: u64,
@@ -68,8 +75,8 @@ impl Chooser<'_> {
     #[inline]
     pub(crate) fn latency(&self, worker: &Worker) -> f32 {
         let (usual, now, half_life) = (self.usual(), self.now, self.rules.half_life);
-        let own = self.command.and_then(|command| worker.command(command));
-        own.and_then(|own| own.latency.towards(usual, now, half_life)).unwrap_or_else(|| {
+        let own = self.command.and_then(|command| command.latency(worker.vitals().slot));
+        own.and_then(|own| own.towards(usual, now, half_life)).unwrap_or_else(|| {
             let slowness = worker.vitals().slowness.towards(1.0, now, half_life);
             usual * slowness.unwrap_or(1.0)
         })
@@ -119,24 +126,34 @@ impl Chooser<'_> {
         (idle && !vitals.health.is_ejected(self.now_ns)).then_some(worker)
     }
 
-    /// The best of a few workers: all of them if there are no more than may be compared, beginning
-    /// anywhere so that equal ones are chosen equally often.
+    /// The best of a few workers: of two if that is good enough or there is much to do everywhere, else
+    /// of more, up to all of them if there are no more than may be compared. It begins anywhere, so
+    /// that equal ones are chosen equally often.
     #[inline]
     fn best(&self, rng: &mut Rng, with_ejected: bool) -> Best<'_> {
         let workers = &self.members.workers;
         let count = workers.len();
         let looks = count.min(self.rules.choices);
         let mut at = if count == 0 { 0 } else { rng.usize(..count) };
+        let good_enough = self.usual() * GOOD_ENOUGH;
         let mut best: Option<(&Arc<Worker>, f32)> = None;
-        let mut ejected = 0;
-        for _ in 0..looks {
+        let (mut ejected, mut compared, mut looked, mut least_busy) = (0, 0, 0, f32::INFINITY);
+        while looked < looks {
+            looked += 1;
             let worker = &workers[at];
             if !with_ejected && worker.vitals().health.is_ejected(self.now_ns) {
                 ejected += 1;
             } else {
-                let score = self.score(worker).score;
+                let Score { score, in_flight, .. } = self.score(worker);
+                compared += 1;
+                least_busy = least_busy.min(in_flight);
                 if best.is_none_or(|(_, least)| score < least) {
                     best = Some((worker, score));
+                }
+                let enough =
+                    least_busy >= MUCH || best.is_some_and(|(_, least)| least <= good_enough);
+                if compared >= 2 && enough {
+                    break;
                 }
             }
             at = if looks == count { at + 1 } else { rng.usize(..count) };
@@ -144,7 +161,7 @@ impl Chooser<'_> {
                 at = 0;
             }
         }
-        Best { worker: best.map(|(worker, _)| worker), ejected, looks }
+        Best { worker: best.map(|(worker, _)| worker), ejected, looks: looked }
     }
 
     /// Most of those that were compared are ejected: the best of all that are not or, if these are

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::Router;
 use super::choice::Chooser;
+use super::command::Counts;
 use super::reason::Reason;
 use super::worker::Worker;
 
@@ -108,8 +109,8 @@ impl Router {
         let known = members.commands.get(command);
         let chooser = self.chooser(&members, known, now_ns);
         let decisions = |worker: &Worker| {
-            let of_command = chooser.command.and_then(|number| worker.command(number));
-            of_command.map_or(0, |of_command| of_command.decisions.load(Relaxed))
+            let counts = chooser.command.and_then(|command| command.counts(worker.vitals().slot));
+            counts.map_or(0, |counts| counts.decisions.load(Relaxed))
         };
         let total: u64 = members.workers.iter().map(|worker| decisions(worker)).sum();
         let mut candidates: Vec<_> = members
@@ -134,9 +135,10 @@ impl Router {
     fn candidate(&self, chooser: &Chooser<'_>, worker: &Worker, share: f64) -> Candidate {
         let (now, half_life) = (chooser.now, self.rules.half_life);
         let (score, vitals) = (chooser.score(worker), worker.vitals());
-        let own = chooser.command.and_then(|number| worker.command(number));
-        let count = |count: fn(&super::worker::OfCommand) -> u64| own.map_or(0, count);
-        let latency_from = if own.is_some_and(|own| own.latency.get(now, half_life).is_some()) {
+        let latency = chooser.command.and_then(|command| command.latency(vitals.slot));
+        let counts = chooser.command.and_then(|command| command.counts(vitals.slot));
+        let count = |count: fn(&Counts) -> u64| counts.map_or(0, count);
+        let latency_from = if latency.is_some_and(|own| own.get(now, half_life).is_some()) {
             "command"
         } else if vitals.slowness.get(now, half_life).is_some() {
             "worker"

@@ -20,11 +20,11 @@ pub(crate) struct Health {
     ejected_until: AtomicU64,
     /// Since when it has been coming up, in nanoseconds.
     started: AtomicU64,
-    /// Failures since the last success.
-    in_a_row: AtomicU32,
     /// How long the last ejection was, in nanoseconds; 0 if that is forgiven.
     last_ejection: AtomicU64,
-    ejections: AtomicU64,
+    /// Failures since the last success.
+    in_a_row: AtomicU32,
+    ejections: AtomicU32,
 }
 
 impl Health {
@@ -34,7 +34,7 @@ impl Health {
             in_a_row: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             last_ejection: AtomicU64::new(0),
-            ejections: AtomicU64::new(0),
+            ejections: AtomicU32::new(0),
             started: AtomicU64::new(started),
         }
     }
@@ -55,7 +55,7 @@ impl Health {
     }
 
     pub(crate) fn ejections(&self) -> u64 {
-        self.ejections.load(Relaxed)
+        u64::from(self.ejections.load(Relaxed))
     }
 
     /// How far it has come up, 0 to 1.
@@ -120,10 +120,12 @@ impl Health {
 
     pub(crate) fn clear(&self) {
         self.errors.clear();
-        for number in [&self.ejected_until, &self.last_ejection, &self.ejections] {
+        for number in [&self.ejected_until, &self.last_ejection] {
             number.store(0, Relaxed);
         }
-        self.in_a_row.store(0, Relaxed);
+        for number in [&self.in_a_row, &self.ejections] {
+            number.store(0, Relaxed);
+        }
         self.started.store(0, Relaxed);
     }
 }

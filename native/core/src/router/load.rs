@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use super::stamped::{Stamped, Tick, left_of_life};
+use super::stamped::{HalfLife, Stamped, Tick};
 
 /// Requests in flight: those by ticket, which are counted, and those whose end nobody tells, which
 /// are presumed.
@@ -14,13 +14,15 @@ use super::stamped::{Stamped, Tick, left_of_life};
 #[repr(C)]
 pub(crate) struct Load {
     tickets: AtomicU32,
-    /// Mean life of what is presumed, in nanoseconds as the bits of a float.
+    /// How fast what is presumed fades, as bits.
     life: AtomicU32,
     presumed: Stamped,
 }
 
 /// Where fading gets lost: less than this is nothing.
 const NOTHING: f32 = 0.01;
+/// How much a request says of how fast those of its worker fade.
+const PART: f32 = 1.0 / 8.0;
 
 impl Load {
     /// A request by ticket begins.
@@ -45,14 +47,21 @@ impl Load {
     #[inline]
     pub(crate) fn presume(&self, now: Tick, latency: f32) {
         let life = self.life();
-        let others = faded(self.presumed.get().map(|(number, at)| (number, now.since(at))), life);
-        self.presumed.update(now, |old| faded(old, life) + 1.0);
-        // Requests of several kinds fade with the mean of their latencies. Two that do this at once may
-        // lose one's part in it.
-        let mean = (life * others + latency) / (others + 1.0);
-        if mean != life {
-            self.life.store(mean.to_bits(), Relaxed);
+        let before = self.presumed.update(now, |old| faded(old, life) + 1.0);
+        if faded(before, life) < 1.0 {
+            // There are no others to speak of.
+            self.life.store(HalfLife::of_mean_life(latency).to_bits(), Relaxed);
+        } else {
+            self.blend(life, latency);
         }
+    }
+
+    /// Requests of several kinds fade with a mean of their rates. Two that do this at once may lose
+    /// one's part in it.
+    #[inline]
+    fn blend(&self, life: HalfLife, latency: f32) {
+        let mixed = life.towards(HalfLife::of_mean_life(latency), PART);
+        self.life.store(mixed.to_bits(), Relaxed);
     }
 
     /// A request is over that was not by ticket. `false` if none was presumed.
@@ -84,16 +93,16 @@ impl Load {
     }
 
     #[inline]
-    fn life(&self) -> f32 {
-        f32::from_bits(self.life.load(Relaxed))
+    fn life(&self) -> HalfLife {
+        HalfLife::from_bits(self.life.load(Relaxed))
     }
 }
 
 #[inline]
-fn faded(old: Option<(f32, f32)>, life: f32) -> f32 {
+fn faded(old: Option<(f32, f32)>, life: HalfLife) -> f32 {
     match old {
         Some((number, _)) if number < NOTHING => 0.0,
-        Some((number, steps)) => number * left_of_life(steps, life),
+        Some((number, steps)) => number * life.left_after(steps),
         None => 0.0,
     }
 }

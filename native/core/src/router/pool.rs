@@ -1,6 +1,6 @@
 //! The workers and commands of a router, as a list that is replaced when it changes.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,8 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
-use super::command::{Command, CommandNumber, Commands};
-use super::estimate::Latency;
+use super::command::{Command, Commands, Slot};
 use super::reason::Reason;
 use super::worker::Worker;
 
@@ -32,12 +31,29 @@ pub struct Change {
     pub refused: usize,
 }
 
+/// Which slots have no worker.
+#[derive(Debug, Default)]
+struct Slots {
+    /// Those that had one, the longest free first.
+    free: VecDeque<Slot>,
+    next: u32,
+}
+
+impl Slots {
+    fn take(&mut self) -> Slot {
+        self.free.pop_front().unwrap_or_else(|| {
+            self.next += 1;
+            Slot(self.next - 1)
+        })
+    }
+}
+
 pub(crate) struct Pool {
     members: ArcSwap<Members>,
     /// The same workers, for what names them.
     by_id: DashMap<Arc<str>, Arc<Worker>, RandomState>,
     /// Held by whoever replaces the list.
-    changing: Mutex<()>,
+    changing: Mutex<Slots>,
     worker_limit: usize,
     command_limit: usize,
     refused: AtomicU64,
@@ -71,11 +87,11 @@ impl Pool {
 
     /// Adds a worker, unless it is there. `false` if there is no room.
     pub(crate) fn add(&self, id: &str, now_ns: u64) -> bool {
-        let changing = self.changing();
+        let mut changing = self.changing();
         if self.by_id.contains_key(id) {
             return true;
         }
-        let added = self.admit(id, now_ns);
+        let added = self.admit(id, now_ns, &mut changing);
         if added {
             self.publish(&changing);
         }
@@ -84,8 +100,8 @@ impl Pool {
 
     /// Takes a worker out. `false` if there was none.
     pub(crate) fn remove(&self, id: &str) -> bool {
-        let changing = self.changing();
-        let removed = self.dismiss(id);
+        let mut changing = self.changing();
+        let removed = self.dismiss(id, &mut changing);
         if removed {
             self.publish(&changing);
         }
@@ -94,7 +110,7 @@ impl Pool {
 
     /// Makes these the workers. Those that were there stay as they are.
     pub(crate) fn put<'a>(&self, ids: impl Iterator<Item = &'a str>, now_ns: u64) -> Change {
-        let changing = self.changing();
+        let mut changing = self.changing();
         let wanted: HashSet<&str, RandomState> = ids.collect();
         let leaving: Vec<Arc<str>> = self
             .by_id
@@ -104,11 +120,11 @@ impl Pool {
             .collect();
         let mut change = Change { removed: leaving.len(), ..Change::default() };
         for id in &leaving {
-            self.dismiss(id);
+            self.dismiss(id, &mut changing);
         }
         for id in wanted {
             if !self.by_id.contains_key(id) {
-                match self.admit(id, now_ns) {
+                match self.admit(id, now_ns, &mut changing) {
                     true => change.added += 1,
                     false => change.refused += 1,
                 }
@@ -125,21 +141,24 @@ impl Pool {
         self.put(std::iter::empty(), 0);
     }
 
-    fn admit(&self, id: &str, now_ns: u64) -> bool {
+    fn admit(&self, id: &str, now_ns: u64, slots: &mut Slots) -> bool {
         if self.by_id.len() >= self.worker_limit {
             self.refused.fetch_add(1, Relaxed);
             return false;
         }
-        let worker = Arc::new(Worker::new(id, now_ns, self.command_limit));
+        let slot = slots.take();
+        self.members().commands.values().for_each(|command| command.clear_slot(slot));
+        let worker = Arc::new(Worker::new(id, now_ns, slot));
         self.by_id.insert(Arc::clone(worker.id()), worker);
         true
     }
 
-    fn dismiss(&self, id: &str) -> bool {
+    fn dismiss(&self, id: &str, slots: &mut Slots) -> bool {
         let Some((_, worker)) = self.by_id.remove(id) else {
             return false;
         };
         worker.leave();
+        slots.free.push_back(worker.vitals().slot);
         self.take_decisions(&worker);
         self.departed_ejections.fetch_add(worker.vitals().health.ejections(), Relaxed);
         true
@@ -154,7 +173,7 @@ impl Pool {
         }
     }
 
-    fn publish(&self, _changing: &MutexGuard<'_, ()>) {
+    fn publish(&self, _changing: &Slots) {
         let mut workers: Vec<_> =
             self.by_id.iter().map(|worker| Arc::clone(worker.value())).collect();
         workers.sort_unstable_by(|one, other| one.id().cmp(other.id()));
@@ -176,8 +195,7 @@ impl Pool {
         if members.commands.len() >= self.command_limit {
             return None;
         }
-        let number = CommandNumber(members.commands.len());
-        let command = Arc::new(Command { number, usual: Latency::default() });
+        let command = Arc::new(Command::new(self.worker_limit));
         let mut commands = members.commands.clone();
         commands.insert(name.into(), Arc::clone(&command));
         self.members.store(Arc::new(Members { workers: members.workers.clone(), commands }));
@@ -203,7 +221,7 @@ impl Pool {
     pub(crate) fn reset(&self) {
         let members = self.members();
         members.workers.iter().for_each(|worker| worker.clear());
-        members.commands.values().for_each(|command| command.usual.clear());
+        members.commands.values().for_each(|command| command.clear());
         for count in self.departed.iter().chain([&self.refused, &self.departed_ejections]) {
             count.store(0, Relaxed);
         }
@@ -211,11 +229,12 @@ impl Pool {
 
     pub(crate) fn memory_bytes(&self) -> usize {
         let members = self.members();
-        members.workers.iter().map(|worker| worker.memory_bytes()).sum()
+        let workers = members.workers.iter().map(|worker| worker.memory_bytes()).sum::<usize>();
+        workers + members.commands.values().map(|command| command.memory_bytes()).sum::<usize>()
     }
 
-    fn changing(&self) -> MutexGuard<'_, ()> {
-        // What it guards is replaced in one step.
+    fn changing(&self) -> MutexGuard<'_, Slots> {
+        // What it guards is valid after every statement.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

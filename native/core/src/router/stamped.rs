@@ -26,6 +26,9 @@ impl Tick {
     }
 }
 
+/// Nanoseconds in a step.
+const STEP: f32 = (1u64 << Tick::SHIFT) as f32;
+
 /// How fast something is forgotten: what is left of it after some time is a power of two.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HalfLife {
@@ -34,7 +37,30 @@ pub(crate) struct HalfLife {
 
 impl HalfLife {
     pub(crate) fn from_ns(ns: u64) -> Self {
-        Self { per_step: (1u64 << Tick::SHIFT) as f32 / ns.max(1) as f32 }
+        Self { per_step: STEP / ns.max(1) as f32 }
+    }
+
+    /// Of what fades with a mean life of so many nanoseconds, of at least one step.
+    #[inline]
+    pub(crate) fn of_mean_life(ns: f32) -> Self {
+        Self { per_step: std::f32::consts::LOG2_E * STEP / ns.max(STEP) }
+    }
+
+    /// A part of the way to another.
+    #[inline]
+    pub(crate) fn towards(self, other: Self, part: f32) -> Self {
+        Self { per_step: self.per_step + (other.per_step - self.per_step) * part }
+    }
+
+    /// The bits of a number that `from_bits` takes.
+    #[inline]
+    pub(crate) fn to_bits(self) -> u32 {
+        self.per_step.to_bits()
+    }
+
+    #[inline]
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        Self { per_step: f32::from_bits(bits) }
     }
 
     /// The share that is left after so many steps.
@@ -42,14 +68,6 @@ impl HalfLife {
     pub(crate) fn left_after(self, steps: f32) -> f32 {
         power_of_half(steps * self.per_step)
     }
-}
-
-/// The share that is left, after so many steps, of what fades with a mean life of so many
-/// nanoseconds.
-#[inline]
-pub(crate) fn left_of_life(steps: f32, mean_ns: f32) -> f32 {
-    let life = (mean_ns / (1u64 << Tick::SHIFT) as f32).max(1.0);
-    power_of_half(steps / life * std::f32::consts::LOG2_E)
 }
 
 /// 2^-x for x >= 0, off by at most 2 in 10,000: several for every decision, and the mathematical
@@ -62,10 +80,10 @@ fn power_of_half(x: f32) -> f32 {
     if x > 100.0 {
         return 0.0;
     }
-    // 2^-x = 2^-whole * 2^rest with 0 <= rest < 1.
-    let whole = x.ceil();
-    let rest = whole - x;
-    let power = f32::from_bits((127 - whole as u32) << 23);
+    // 2^-x = 2^-whole * 2^rest with 0 <= rest <= 1.
+    let whole = x as u32 + 1;
+    let rest = whole as f32 - x;
+    let power = f32::from_bits((127 - whole) << 23);
     power * (1.0 + rest * (0.695_556_9 + rest * (0.226_173_6 + rest * 0.078_269_5)))
 }
 
@@ -81,14 +99,19 @@ impl Stamped {
         unpack(self.0.load(Relaxed))
     }
 
-    /// Replaces the number by what `next` makes of it and of the steps since it was stored.
+    /// Replaces the number by what `next` makes of it and of the steps since it was stored. Returns
+    /// these.
     #[inline]
-    pub(crate) fn update(&self, now: Tick, next: impl Fn(Option<(f32, f32)>) -> f32) {
+    pub(crate) fn update(
+        &self,
+        now: Tick,
+        next: impl Fn(Option<(f32, f32)>) -> f32,
+    ) -> Option<(f32, f32)> {
         let mut word = self.0.load(Relaxed);
         loop {
             let old = unpack(word).map(|(number, stored)| (number, now.since(stored)));
             match self.0.compare_exchange_weak(word, pack(next(old), now), Relaxed, Relaxed) {
-                Ok(_) => return,
+                Ok(_) => return old,
                 Err(changed) => word = changed,
             }
         }
@@ -124,7 +147,7 @@ mod tests {
             let error = power_of_half(x) - (-x).exp2();
             assert!(error.abs() <= 7e-4, "{x}: {error}");
         }
-        assert_eq!(power_of_half(1.0), 0.5);
+        assert!((power_of_half(1.0) - 0.5).abs() < 1e-6);
         assert_eq!(power_of_half(f32::INFINITY), 0.0);
     }
 
@@ -132,7 +155,7 @@ mod tests {
     fn half_is_left_after_a_half_life_and_an_eth_after_a_mean_life() {
         let steps = Tick::at(10_000_000_000).since(Tick::at(0));
         assert!((HalfLife::from_ns(10_000_000_000).left_after(steps) - 0.5).abs() < 1e-3);
-        assert!((left_of_life(steps, 10e9) - (-1.0f32).exp()).abs() < 1e-3);
+        assert!((HalfLife::of_mean_life(10e9).left_after(steps) - (-1.0f32).exp()).abs() < 1e-3);
     }
 
     #[test]

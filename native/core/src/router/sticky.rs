@@ -131,10 +131,13 @@ impl Sticky {
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::Slot;
     use super::*;
 
-    fn workers(count: usize) -> Vec<Arc<Worker>> {
-        (0..count).map(|number| Arc::new(Worker::new(&format!("w{number}"), 0, 0))).collect()
+    fn workers(count: u32) -> Vec<Arc<Worker>> {
+        (0..count)
+            .map(|number| Arc::new(Worker::new(&format!("w{number}"), 0, Slot(number))))
+            .collect()
     }
 
     #[test]

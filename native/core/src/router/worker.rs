@@ -6,20 +6,20 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use crossbeam_utils::CachePadded;
-use once_cell::race::OnceBox;
-
-use super::command::CommandNumber;
+use super::command::Slot;
 use super::estimate::Latency;
 use super::health::Health;
 use super::load::Load;
 use super::reason::Reason;
+use crossbeam_utils::CachePadded;
 
 /// What every decision reads of a worker, in cache lines of its own: two schedulers that give
 /// requests to neighbours do not wait for each other.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Vitals {
+    /// Its place in the columns of commands.
+    pub(crate) slot: Slot,
     pub(crate) load: Load,
     /// How many times as long as usual its requests take, whatever they are. For commands that it was
     /// never asked for.
@@ -37,28 +37,15 @@ pub(crate) struct Worker {
     is_gone: AtomicBool,
     vitals: CachePadded<Vitals>,
     abandoned: AtomicU64,
-    commands: Box<[OnceBox<Block>]>,
-}
-
-/// Commands are allocated by neighbours.
-const BLOCK: usize = 8;
-type Block = [OfCommand; BLOCK];
-
-/// What is known of a worker and a command.
-#[derive(Debug, Default)]
-pub(crate) struct OfCommand {
-    pub(crate) latency: Latency,
-    pub(crate) decisions: AtomicU64,
-    pub(crate) successes: AtomicU64,
-    pub(crate) failures: AtomicU64,
 }
 
 impl Worker {
-    pub(crate) fn new(id: &str, now_ns: u64, command_limit: usize) -> Self {
+    pub(crate) fn new(id: &str, now_ns: u64, slot: Slot) -> Self {
         Self {
             id: id.into(),
             is_gone: AtomicBool::new(false),
             vitals: CachePadded::new(Vitals {
+                slot,
                 load: Load::default(),
                 health: Health::new(now_ns),
                 slowness: Latency::default(),
@@ -66,7 +53,6 @@ impl Worker {
                 decisions: Default::default(),
             }),
             abandoned: AtomicU64::new(0),
-            commands: (0..command_limit.div_ceil(BLOCK)).map(|_| OnceBox::new()).collect(),
         }
     }
 
@@ -89,28 +75,12 @@ impl Worker {
         self.is_gone.store(true, SeqCst);
     }
 
-    /// What is known of a command, if anything.
-    #[inline]
-    pub(crate) fn command(&self, number: CommandNumber) -> Option<&OfCommand> {
-        Some(&self.commands.get(number.0 / BLOCK)?.get()?[number.0 % BLOCK])
-    }
-
-    /// Where what is learned of a command goes; `None` beyond the limit of commands.
-    #[inline]
-    pub(crate) fn command_mut(&self, number: CommandNumber) -> Option<&OfCommand> {
-        let block = self.commands.get(number.0 / BLOCK)?;
-        Some(&block.get_or_init(Box::default)[number.0 % BLOCK])
-    }
-
     /// Counts a decision for it.
     #[inline]
-    pub(crate) fn decided(&self, command: Option<CommandNumber>, reason: Reason) {
+    pub(crate) fn decided(&self, reason: Reason) {
         // In one order with `leave` and `take_decisions`: whoever does not see after this that the worker
         // has left has counted before its counts are taken.
         self.vitals.decisions[reason as usize].fetch_add(1, SeqCst);
-        if let Some(of_command) = command.and_then(|command| self.command_mut(command)) {
-            of_command.decisions.fetch_add(1, Relaxed);
-        }
     }
 
     /// What was counted since it was last taken.
@@ -135,23 +105,14 @@ impl Worker {
         self.vitals.health.clear();
         self.vitals.slowness.clear();
         self.vitals.queue_wait.clear();
-        let commands = self.commands.iter().filter_map(OnceBox::get).flatten();
-        let counts = commands.flat_map(|command| {
-            command.latency.clear();
-            [&command.decisions, &command.successes, &command.failures]
-        });
-        for count in counts.chain(&self.vitals.decisions).chain([&self.abandoned]) {
+        for count in self.vitals.decisions.iter().chain([&self.abandoned]) {
             count.store(0, Relaxed);
         }
     }
 
     /// Bytes that it takes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let blocks = self.commands.iter().filter(|block| block.get().is_some()).count();
-        size_of::<Self>()
-            + self.id.len()
-            + size_of_val(&*self.commands)
-            + blocks * size_of::<Block>()
+        size_of::<Self>() + self.id.len()
     }
 }
 

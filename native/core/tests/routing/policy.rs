@@ -175,7 +175,7 @@ pub fn spec() -> RouterSpec {
         "half_life_ms": 5_000,
         "error_penalty": 10.0,
         "exploration": 10,
-        "slow_start_ms": 5_000,
+        "slow_start_ms": 2_000,
         "ejection": {
             "failures": 5,
             "error_rate": 0.5,

@@ -82,8 +82,8 @@ impl Case {
         if self != Self::RollingRestart {
             return Vec::new();
         }
-        let step = (length - WARM_UP) / WORKERS as u64;
-        let restarts = (0..WORKERS).map(|worker| (WARM_UP + worker as u64 * step, worker));
+        let restarts = (0..WORKERS).map(|worker| (WARM_UP + worker as u64 * 4 * SECOND, worker));
+        let restarts = restarts.filter(|(at, _)| at + 2 * SECOND < length);
         restarts
             .flat_map(|(at, worker)| [(at, worker, false), (at + 2 * SECOND, worker, true)])
             .collect()

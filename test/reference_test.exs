@@ -43,7 +43,8 @@ defmodule DSPexTelemetry.ReferenceTest do
 
   # What a scrape tells of the library itself: each metric with its type and labels.
   defp own_metrics(scrape) do
-    for [_line, name, type] <- Regex.scan(~r/^# TYPE (dspex_telemetry_\w+) (\w+)$/m, scrape) do
+    for [_line, name, type] <-
+          Regex.scan(~r/^# TYPE (dspex_(?:telemetry|router)_\w+) (\w+)$/m, scrape) do
       [_line, labels] =
         Regex.run(~r/^#{name}(\{.*\})? /m, scrape) |> Enum.concat([""]) |> Enum.take(2)
 
@@ -57,6 +58,7 @@ defmodule DSPexTelemetry.ReferenceTest do
     push = [url: "http://127.0.0.1:1/metrics", stop_timeout: 0]
     instance = start!(push: push)
     :telemetry.execute([:dspex, :bridge, :call_method, :stop], %{}, %{})
+    DSPexTelemetry.PerformanceRouter.put_workers(["w"], instance: instance)
 
     [_before, section] =
       String.split(Reference.render(), "\n## Metrics of the library itself\n", parts: 2)

@@ -91,7 +91,15 @@ defmodule DSPexTelemetry.Reference do
      "recordings of the whole VM that ended in a panic: a bug"},
     {"dspex_telemetry_push_total", "counter", ["result"],
      "pushes that ended in `success` or `failure`, with option `push`"},
-    {"dspex_telemetry_build_info", "gauge", ["version"], "always 1"}
+    {"dspex_telemetry_build_info", "gauge", ["version"], "always 1"},
+    {"dspex_router_decisions_total", "counter", ["worker_id", "reason"],
+     "requests that `DSPexTelemetry.PerformanceRouter` has routed, by worker and by why it was chosen"},
+    {"dspex_router_in_flight", "gauge", ["worker_id"],
+     "requests in flight; those whose end is not reported are estimated"},
+    {"dspex_router_ejections_total", "counter", ["worker_id"],
+     "how often a worker was ejected because its requests failed"},
+    {"dspex_router_workers", "gauge", ["state"],
+     "workers that requests may go to, `healthy`, `starting` or `ejected`"}
   ]
 
   @own_metrics """

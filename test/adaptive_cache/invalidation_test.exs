@@ -74,6 +74,27 @@ defmodule DSPexTelemetry.AdaptiveCache.InvalidationTest do
     assert get(instance, [2], ref: "b") == {:ok, 2}
   end
 
+  test "an instance goes with the worker in which its creation was told" do
+    instance = start_warm!()
+    warm_class(instance)
+
+    # Every attached instance sees the events, so the names are this test's own.
+    for worker <- ["cache-here", "cache-there"] do
+      created = %{python_class: "Index", success: true, ref: "in-" <> worker, worker_id: worker}
+      :telemetry.execute([:dspex, :bridge, :create_instance, :stop], %{duration: 1}, created)
+      metadata = %{ref: "in-" <> worker, python_class: "Index"}
+      assert put(instance, [1], worker, metadata) == :cached
+    end
+
+    died = %{lifetime_ms: 1, operations_handled: 1}
+    metadata = %{worker_id: "cache-here", reason: :killed}
+    :telemetry.execute([:snakepit, :worker, :died], died, metadata)
+    assert get(instance, [1], ref: "in-cache-here", python_class: "Index") == :miss
+
+    assert get(instance, [1], ref: "in-cache-there", python_class: "Index") ==
+             {:ok, "cache-there"}
+  end
+
   test "the memory of what was forgotten is given back" do
     instance = start_warm!()
     for number <- 1..1_000, do: put(instance, [number], number, %{ref: "r"})

@@ -19,7 +19,11 @@ defmodule Bridge do
 
   @type ref :: String.t()
   @type error :: PythonError.t() | WorkerError.t() | PoolError.t()
-  @type option :: {:session, Session.id()} | {:timeout, pos_integer()} | {:cache, boolean()}
+  @type option ::
+          {:session, Session.id()}
+          | {:timeout, pos_integer()}
+          | {:cache, boolean()}
+          | {:worker, String.t()}
 
   # Milliseconds Python may take for one request before its worker is replaced.
   @timeout 30_000
@@ -27,8 +31,9 @@ defmodule Bridge do
   @doc """
   Starts the pool, the sessions and what they need, linked to the caller.
 
-  Options: `:workers` (4), `:answer` (`&Bridge.Upcall.answer/1`, what answers Python's questions)
-  and `:python` (the `python3` on the PATH).
+  Options: `:workers` (4), `:answer` (`&Bridge.Upcall.answer/1`, what answers Python's questions),
+  `:python` (the `python3` on the PATH) and `:handicaps`, which makes workers slow or failing: their
+  ids (`"worker-1"` is the first) with options of `priv/python/handicap.py`.
   """
   @spec start_link(keyword()) :: Supervisor.on_start()
   defdelegate start_link(options \\ []), to: Bridge.Supervisor
@@ -39,7 +44,7 @@ defmodule Bridge do
   @doc """
   Creates an instance of a Python class; `args` are the keyword arguments of its constructor.
 
-  With `session: id` the instance lives as long as the session.
+  With `session: id` the instance lives as long as the session; with `worker: id` in that worker.
   """
   @spec create_instance(String.t(), map(), [option()]) :: {:ok, ref()} | {:error, error()}
   def create_instance(class, args \\ %{}, options \\ []) do
@@ -95,7 +100,9 @@ defmodule Bridge do
     session = options[:session]
     request = %{op: "create", ref: ref, class: class, args: args, session: session}
 
-    with {:ok, ^ref} <- Pool.run(:any, "create_instance", request, timeout(options)) do
+    target = if worker = options[:worker], do: {:worker, worker}, else: :any
+
+    with {:ok, ^ref} <- Pool.run(target, "create_instance", request, timeout(options)) do
       if session, do: Session.own(session, ref)
       {:ok, ref}
     end

@@ -21,7 +21,7 @@ defmodule Bridge.Pool do
   @failed_starts_allowed 3
 
   @type worker :: %{id: String.t(), pid: pid()}
-  @type target :: :any | {:ref, Bridge.ref()}
+  @type target :: :any | {:ref, Bridge.ref()} | {:worker, String.t()}
   @type status :: %{
           size: non_neg_integer(),
           spawned: non_neg_integer(),
@@ -62,6 +62,10 @@ defmodule Bridge.Pool do
   @spec status() :: status() | {:error, PoolError.t()}
   def status, do: ask(:status)
 
+  @doc "The ids of the workers that are ready, the oldest first."
+  @spec workers() :: [String.t()] | {:error, PoolError.t()}
+  def workers, do: ask(:workers)
+
   @doc false
   # A worker says that its Python is there.
   def ready(pid), do: GenServer.cast(__MODULE__, {:ready, pid})
@@ -101,6 +105,7 @@ defmodule Bridge.Pool do
       answer: Keyword.get(options, :answer, &Bridge.Upcall.answer/1),
       python: Keyword.get(options, :python, "python3"),
       interpreter: nil,
+      handicaps: Keyword.get(options, :handicaps, %{}),
       wanted: Keyword.get(options, :workers, 4),
       # pid => %{id, state: :starting | :free | {:held_by, monitor} | :ending}
       workers: %{},
@@ -139,19 +144,27 @@ defmodule Bridge.Pool do
     {:reply, {:error, error}, pool}
   end
 
-  def handle_call({:checkout, {:ref, ref}}, _from, pool) when not is_map_key(pool.refs, ref) do
-    {:reply, {:error, %PoolError{reason: {:unknown_ref, ref}}}, pool}
-  end
-
   def handle_call({:checkout, target}, {caller, _} = from, pool) do
-    monitor = Process.monitor(caller)
-    timer = Process.send_after(self(), {:queue_timeout, monitor}, @queue_timeout)
-    request = %{from: from, target: target(target, pool), monitor: monitor, timer: timer}
-    {:noreply, serve(%{pool | waiting: pool.waiting ++ [request]})}
+    case target(target, pool) do
+      nil ->
+        {:reply, {:error, unknown(target)}, pool}
+
+      target ->
+        monitor = Process.monitor(caller)
+        timer = Process.send_after(self(), {:queue_timeout, monitor}, @queue_timeout)
+        request = %{from: from, target: target, monitor: monitor, timer: timer}
+        {:noreply, serve(%{pool | waiting: pool.waiting ++ [request]})}
+    end
   end
 
   def handle_call(:await_ready, from, pool) do
     {:noreply, tell_if_ready(%{pool | awaiting_ready: [from | pool.awaiting_ready]})}
+  end
+
+  def handle_call(:workers, _from, pool) do
+    ids = for {_pid, worker} <- pool.workers, ready?(worker), do: worker.id
+    # worker-10 is younger than worker-9.
+    {:reply, Enum.sort_by(ids, &{byte_size(&1), &1}), pool}
   end
 
   def handle_call(:status, _from, pool) do
@@ -253,7 +266,14 @@ defmodule Bridge.Pool do
 
   defp start_worker(pool) do
     id = "worker-#{pool.next_id}"
-    settings = %{id: id, interpreter: pool.interpreter, answer: pool.answer}
+
+    settings = %{
+      id: id,
+      interpreter: pool.interpreter,
+      arguments: Map.get(pool.handicaps, id, []),
+      answer: pool.answer
+    }
+
     {:ok, pid} = DynamicSupervisor.start_child(Bridge.WorkerSupervisor, {Worker, settings})
     Process.monitor(pid)
 
@@ -299,7 +319,14 @@ defmodule Bridge.Pool do
   # The queue
 
   defp target(:any, _pool), do: :any
-  defp target({:ref, ref}, pool), do: Map.fetch!(pool.refs, ref)
+  defp target({:ref, ref}, pool), do: pool.refs[ref]
+
+  defp target({:worker, id}, pool) do
+    Enum.find_value(pool.workers, fn {pid, worker} -> if worker.id == id, do: pid end)
+  end
+
+  defp unknown({:ref, ref}), do: %PoolError{reason: {:unknown_ref, ref}}
+  defp unknown({:worker, id}), do: %PoolError{reason: {:unknown_worker, id}}
 
   defp free(pool, pid) do
     %{put_in(pool.workers[pid].state, :free) | free: pool.free ++ [pid]}

@@ -19,17 +19,17 @@ defmodule Bridge.Python do
 
   @doc """
   Opens a worker as a port: four bytes of length before each frame, and its exit status at the
-  end.
+  end. The arguments are those of `priv/python/handicap.py`.
   """
-  @spec open(Path.t()) :: port()
-  def open(interpreter) do
+  @spec open(Path.t(), [String.t()]) :: port()
+  def open(interpreter, arguments) do
     Port.open({:spawn_executable, interpreter}, [
       :binary,
       :exit_status,
       :hide,
       packet: 4,
       # -B: no __pycache__ in priv. -E: no PYTHON* variables of the user's.
-      args: ["-B", "-E", script()]
+      args: ["-B", "-E", script() | arguments]
     ])
   end
 

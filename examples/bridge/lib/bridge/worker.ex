@@ -25,7 +25,8 @@ defmodule Bridge.Worker do
   @type outcome :: {:ok, term()} | {:error, PythonError.t() | WorkerError.t()}
 
   @doc """
-  Settings: `:id`, `:interpreter` and `:answer`, the function that answers Python's questions.
+  Settings: `:id`, `:interpreter`, the `:arguments` of its script, and `:answer`, the function that
+  answers Python's questions.
   """
   @spec start_link(map()) :: GenServer.on_start()
   def start_link(settings), do: GenServer.start_link(__MODULE__, settings)
@@ -55,7 +56,7 @@ defmodule Bridge.Worker do
     # So that terminate/2 runs when the supervisor stops, and Python is not left behind.
     Process.flag(:trap_exit, true)
     started = System.monotonic_time()
-    port = Python.open(settings.interpreter)
+    port = Python.open(settings.interpreter, settings.arguments)
     Process.send_after(self(), :start_timeout, @start_timeout)
 
     {:ok,

@@ -4,6 +4,8 @@ Frames in:   create {id, ref, class, args, session}   call {id, ref, method, arg
              release {refs}   answer {id, value | error}   exit {}
 Frames out:  hello {python}   result {id, value}   error {id, type, message, traceback}
              ask {id, kind: tool | set | get, name, args | value, session}
+
+The options of handicap.py make a worker slow, or have it fail.
 """
 
 import platform
@@ -16,6 +18,7 @@ from advisor import Advisor
 from compressor import Compressor
 from corpus import Corpus
 from differ import Differ
+from handicap import Handicap
 from ledger import Ledger
 from probe import Probe
 from saboteur import Saboteur
@@ -41,8 +44,9 @@ CLASSES = {
 
 
 class Worker:
-    def __init__(self):
+    def __init__(self, handicap):
         self._instances = {}
+        self._handicap = handicap
 
     def create(self, request):
         self._instances[request["ref"]] = CLASSES[request["class"]](**request["args"])
@@ -52,6 +56,7 @@ class Worker:
         method = request["method"]
         if method.startswith("_"):
             raise AttributeError(f"{method!r} is private")
+        self._handicap.before_call()
         return getattr(self._instances[request["ref"]], method)(*request["args"])
 
     def release(self, refs):
@@ -89,7 +94,7 @@ def main():
 
     wire = channel.Channel.over_stdio()
     host.connect(wire)
-    worker = Worker()
+    worker = Worker(Handicap.of_command_line())
     wire.send(channel.encode({"op": "hello", "python": platform.python_version()}))
 
     while True:

@@ -57,6 +57,11 @@ defmodule Bridge.DemoTest do
 
     assert DemoTask.parse(["--http", "0"]) == {:ok, [http: 0]}
     assert DemoTask.parse([]) == {:ok, []}
+
+    assert DemoTask.parse(["--route", "--cache", "--workers", "3"]) ==
+             {:ok, [route: true, cache: true, workers: 3]}
+
+    assert DemoTask.parse(["--cache", "--workers", "1"]) == {:ok, [cache: true, workers: 1]}
   end
 
   test "bad options are refused with a reason" do
@@ -71,6 +76,12 @@ defmodule Bridge.DemoTest do
           {["--serve"], "--serve needs --http, or there is nothing to serve"},
           {["--json", "/no/such/folder/report.json"],
            "--json: there is no folder /no/such/folder"},
+          {["--route", "--seconds", "9", "--http", "0"],
+           "--route and --cache make a run of their own, without --seconds, --http"},
+          {["--cache", "--json", "report.json"],
+           "--route and --cache make a run of their own, without --json"},
+          {["--route", "--workers", "2"],
+           "--route needs 3 --workers: one is slow, one fails, and one is well"},
           {["10"], "there is nothing to do with \"10\""}
         ] do
       assert DemoTask.parse(arguments) == {:error, reason}

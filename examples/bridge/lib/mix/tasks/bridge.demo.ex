@@ -5,22 +5,27 @@ defmodule Mix.Tasks.Bridge.Demo do
   Runs real Python workers for a while and prints what `DSPexTelemetry` reports of them.
 
       mix bridge.demo [--seconds N] [--workers N] [--json FILE] [--http PORT [--serve]]
+      mix bridge.demo [--route] [--cache] [--workers N]
 
     * `--seconds N` - how long to call, 10 unless told
     * `--workers N` - how many Python processes, 4 unless told
     * `--json FILE` - also writes the report there as JSON
     * `--http PORT` - also serves metrics and report on that port of 127.0.0.1 while it runs; 0 takes a free one
     * `--serve` - goes on serving after the report, with the workers alive, until SIGTERM
+    * `--route` - instead compares `DSPexTelemetry.PerformanceRouter` with random choice, while one worker is
+      slow and one fails
+    * `--cache` - instead, or after that, compares calls of an expensive pure method without and with
+      `DSPexTelemetry.AdaptiveCache`
     * `--help` - prints this
 
-  Exit status: 0, also when SIGTERM has ended `--serve`; 1 when an event or a staged alert never came, or a report disagrees with the
-  demo's own counts or with what Python was told; 2 for bad options; 143 after SIGTERM, on which it ends early, in order,
+  Exit status: 0, also when SIGTERM has ended `--serve`; 1 when an event or a staged alert never came, a report disagrees with the
+  demo's own counts or with what Python was told, or router or cache were of no use; 2 for bad options; 143 after SIGTERM, on which it ends early, in order,
   with its report. For the same on Ctrl-C start it by `bin/demo`; the README says why.
   """
 
   use Mix.Task
 
-  alias Bridge.{Demo, Signals}
+  alias Bridge.{Comparison, Demo, Signals}
 
   @switches [
     seconds: :integer,
@@ -28,6 +33,8 @@ defmodule Mix.Tasks.Bridge.Demo do
     json: :string,
     http: :integer,
     serve: :boolean,
+    route: :boolean,
+    cache: :boolean,
     help: :boolean
   ]
   @ranges %{seconds: 1..86_400, workers: 1..64, http: 0..65_535}
@@ -62,6 +69,7 @@ defmodule Mix.Tasks.Bridge.Demo do
          :ok <- check_range(options, :workers),
          :ok <- check_range(options, :http),
          :ok <- check_serve(options),
+         :ok <- check_comparison(options),
          :ok <- check_folder(options[:json]) do
       {:ok, options}
     else
@@ -87,6 +95,27 @@ defmodule Mix.Tasks.Bridge.Demo do
       else: :ok
   end
 
+  # A comparison makes so many calls, however long they take, on pools that come and go.
+  defp check_comparison(options) do
+    unfit = for name <- [:seconds, :json, :http], Keyword.has_key?(options, name), do: "--#{name}"
+
+    cond do
+      not comparison?(options) ->
+        :ok
+
+      unfit != [] ->
+        {:error, "--route and --cache make a run of their own, without #{Enum.join(unfit, ", ")}"}
+
+      options[:route] && Keyword.get(options, :workers, 4) < 3 ->
+        {:error, "--route needs 3 --workers: one is slow, one fails, and one is well"}
+
+      true ->
+        :ok
+    end
+  end
+
+  defp comparison?(options), do: options[:route] || options[:cache] || false
+
   # Known before the run rather than after it.
   defp check_folder(nil), do: :ok
 
@@ -107,7 +136,7 @@ defmodule Mix.Tasks.Bridge.Demo do
     if port,
       do: Mix.shell().info("Metrics are at #{url()}/metrics, the report at #{url()}/report.json")
 
-    case Demo.run(if(serving[:serve], do: [hold: &serve/0] ++ options, else: options)) do
+    case run(options, serving) do
       :ok ->
         :ok
 
@@ -118,6 +147,14 @@ defmodule Mix.Tasks.Bridge.Demo do
       {:error, sentences} ->
         Enum.each(sentences, &Mix.shell().error/1)
         exit({:shutdown, 1})
+    end
+  end
+
+  defp run(options, serving) do
+    cond do
+      comparison?(options) -> Comparison.run(options)
+      serving[:serve] -> Demo.run([hold: &serve/0] ++ options)
+      true -> Demo.run(options)
     end
   end
 
@@ -134,12 +171,15 @@ defmodule Mix.Tasks.Bridge.Demo do
   defp usage do
     """
     usage: mix bridge.demo [--seconds N] [--workers N] [--json FILE] [--http PORT [--serve]] [--help]
+           mix bridge.demo [--route] [--cache] [--workers N]
 
       --seconds N   how long to call (10)
       --workers N   how many Python processes (4)
       --json FILE   also write the report there as JSON
       --http PORT   also serve metrics and report on 127.0.0.1 meanwhile; 0 takes a free port
-      --serve       go on serving after the report, until Ctrl-C or SIGTERM\
+      --serve       go on serving after the report, until Ctrl-C or SIGTERM
+      --route       instead compare PerformanceRouter with random choice, with a slow and a failing worker
+      --cache       instead, or after that, compare a pure method without and with AdaptiveCache\
     """
   end
 end

@@ -85,10 +85,12 @@ impl Health {
         let Some(failures) = spec.failures else {
             return false;
         };
-        // One that was ejected lately has to show that it is well.
-        let on_probation = self.last_ejection.load(Relaxed) != 0;
-        let too_many = self.in_a_row.load(Relaxed) >= if on_probation { 1 } else { failures };
-        (too_many || rate >= spec.error_rate) && rate >= rate_of_all + APART
+        let in_a_row = self.in_a_row.load(Relaxed);
+        // One that was ejected lately has to show that it is well, unless hardly any is.
+        if self.last_ejection.load(Relaxed) != 0 && in_a_row > 0 && rate_of_all < APART {
+            return true;
+        }
+        (in_a_row >= failures || rate >= spec.error_rate) && rate >= rate_of_all + APART
     }
 
     /// Ejects it: the first time for the base time, and for twice as long as before if it has not

@@ -39,10 +39,7 @@ fn each_ejection_is_twice_as_long_up_to_a_limit_and_being_well_for_as_long_forgi
         assert_eq!(ejected_for_ms(&running, 0), Some(expected));
         running.now += expected * MS;
         assert_eq!(ejected_for_ms(&running, 0), None);
-        // On probation, one failure is enough, once there are others to be compared with.
-        while ejected_for_ms(&running, 0).is_none() {
-            running.ended(0, "work", Outcome::Failure, 1, 1);
-        }
+        running.ended(0, "work", Outcome::Failure, 1, 1);
     }
     running.now += 60 * SECOND;
     running.ended(0, "work", Outcome::Success, 1, 100);
@@ -62,7 +59,8 @@ fn one_failure_on_probation_ejects_again() {
     let mut running = Running::start(4, spec());
     running.ended(0, "work", Outcome::Failure, 1, 9);
     running.now += 10 * SECOND;
-    running.ended(0, "work", Outcome::Failure, 1, 4);
+    assert_eq!(ejected_for_ms(&running, 0), None);
+    running.ended(0, "work", Outcome::Failure, 1, 1);
     assert_eq!(ejected_for_ms(&running, 0), Some(20_000));
 }
 

@@ -192,6 +192,17 @@ fn commands_beyond_the_limit_are_routed_all_the_same() {
 }
 
 #[test]
+fn a_new_worker_inherits_nothing_of_one_that_has_left() {
+    let running = Running::start(2, spec());
+    running.ended(0, "work", Outcome::Success, 10, 5);
+    running.ended(1, "work", Outcome::Success, 100, 5);
+    running.router.remove_worker("w1");
+    running.router.add_worker("w2", 0);
+    let candidate = running.candidate("work", 2);
+    assert_eq!((candidate.latency_from, candidate.successes), ("usual", 0));
+}
+
+#[test]
 fn shares_are_of_the_command_that_is_explained() {
     let mut running = Running::start(2, spec());
     running.router.bind(b"key", "w1");

@@ -4,7 +4,7 @@
 //! it starts, and its result is valid as long as nothing that it belongs to was invalidated at a later
 //! number. So a run that started before an invalidation leaves nothing behind, whenever it ends.
 //!
-//! References, keys and workers share [`PLACES`] places by hash. Two in one place are invalidated
+//! References, keys and workers share `PLACES` places by hash. Two in one place are invalidated
 //! together, which costs a run of a function and never shows a stale result.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};

@@ -1,6 +1,7 @@
 //! Prints how the router does against other ways to choose a worker, in virtual time.
 //!
 //! `cargo run --release --package telemetry_core --example routing`
+#![allow(clippy::unwrap_used, reason = "the modules are those of a test")]
 
 #[path = "../tests/routing/policy.rs"]
 mod policy;

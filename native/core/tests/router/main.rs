@@ -1,4 +1,5 @@
 //! What the router promises.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failure is a failed test")]
 
 mod concurrency;
 mod health;

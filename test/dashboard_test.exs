@@ -3,7 +3,7 @@ defmodule DSPexTelemetry.DashboardTest do
 
   doctest DSPexTelemetry.Dashboard
 
-  alias DSPexTelemetry.{Catalogue, Dashboard, StrictJSON}
+  alias DSPexTelemetry.{Catalogue, Dashboard, PerformanceRouter, StrictJSON}
   alias DSPexTelemetry.Dashboard.Alerts
 
   import DSPexTelemetry.TestInstance
@@ -29,7 +29,11 @@ defmodule DSPexTelemetry.DashboardTest do
     "dspex_telemetry_start_time_seconds" => [],
     "dspex_telemetry_attached" => [],
     "dspex_telemetry_build_info" => ~w(version),
-    "dspex_telemetry_push_total" => ~w(result)
+    "dspex_telemetry_push_total" => ~w(result),
+    "dspex_router_decisions_total" => ~w(worker_id reason),
+    "dspex_router_ejections_total" => ~w(worker_id),
+    "dspex_router_in_flight" => ~w(worker_id),
+    "dspex_router_workers" => ~w(state)
   }
 
   # What Prometheus itself has.
@@ -75,10 +79,15 @@ defmodule DSPexTelemetry.DashboardTest do
         {name, labels} <-
           Enum.map(family.counters, &{to_string(&1.name), counter_labels(&1, labels)}) ++
             Enum.flat_map(family.histograms, &histogram_series(&1, labels)),
-        into: Map.new(Catalogue.gauges(), &{to_string(&1.name), []}) do
+        into: Map.merge(gauges(), cache_metrics()) do
       {name, labels}
     end
   end
+
+  defp gauges, do: Map.new(Catalogue.gauges(), &{to_string(&1.name), []})
+
+  defp cache_metrics,
+    do: Map.new(Catalogue.cache_metrics(), &{to_string(&1.name), ~w(method python_class)})
 
   defp counter_labels(counter, labels) do
     dropped = counter |> Map.get(:drop_labels, []) |> Enum.map(&to_string/1)
@@ -144,9 +153,8 @@ defmodule DSPexTelemetry.DashboardTest do
             counter <- family.counters,
             do: to_string(counter.name)
 
-      gauges = for gauge <- Catalogue.gauges(), do: to_string(gauge.name)
-
-      assert Enum.reject(histograms ++ counters ++ gauges, &(&1 in drawn)) == @not_drawn
+      others = Map.keys(gauges()) ++ Map.keys(cache_metrics())
+      assert Enum.reject(histograms ++ counters ++ others, &(&1 in drawn)) == @not_drawn
     end
 
     test "draw every metric about the library itself" do
@@ -158,11 +166,13 @@ defmodule DSPexTelemetry.DashboardTest do
       instance = start!()
       handle(plans(instance), [:dspex, :session, :created], %{}, %{})
       handle(plans(instance), [:dspex, :tools, :call, :stop], %{duration: -1}, %{})
+      PerformanceRouter.put_workers(["python-1"], instance: instance)
+      {:ok, _worker} = PerformanceRouter.route_request("search", nil, instance: instance)
 
       scraped =
         for line <- String.split(DSPexTelemetry.scrape(instance: instance), "\n"),
             [_all, name, labels] <-
-              [Regex.run(~r/^(dspex_telemetry_\w+)\{?(.*?)\}? \S+$/, line)],
+              [Regex.run(~r/^(dspex_(?:telemetry|router)_\w+)\{?(.*?)\}? \S+$/, line)],
             into: %{} do
           {name, Enum.map(Regex.scan(~r/(\w+)="/, labels), &List.last/1)}
         end
@@ -217,7 +227,19 @@ defmodule DSPexTelemetry.DashboardTest do
       always = Dashboard.expressions(conditional: false)
       only_then = for {title, _ref, _expression} <- Dashboard.expressions() -- always, do: title
 
-      assert only_then == [
+      assert Enum.uniq(only_then) == [
+               "Routed requests by worker",
+               "Routed requests by reason",
+               "In flight by worker",
+               "Workers by state",
+               "Ejections",
+               "Calls through the cache",
+               "Cache hit rate by method",
+               "Cached methods",
+               "Run time saved",
+               "Size of the cache",
+               "Kept results",
+               "Results that were not kept",
                "Alerts",
                "Rejected events",
                "Pushes",

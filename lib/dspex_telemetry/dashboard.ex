@@ -175,6 +175,7 @@ defmodule DSPexTelemetry.Dashboard do
       [
         Rows.Saturation.row(),
         Rows.Sessions.row(),
+        Rows.RoutingAndCaching.row(),
         Rows.Usage.row(),
         Rows.Errors.row(),
         Rows.OwnHealth.row()

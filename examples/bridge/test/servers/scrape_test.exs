@@ -10,7 +10,7 @@ defmodule Bridge.ScrapeTest do
 
   alias Bridge.Servers
   alias Bridge.Servers.{Exposition, Prometheus, Samples, ScrapedDemo, ScrapeProxy}
-  alias DSPexTelemetry.Dashboard
+  alias DSPexTelemetry.{AdaptiveCache, Dashboard, PerformanceRouter}
 
   @moduletag :servers
   @moduletag timeout: 300_000
@@ -137,6 +137,35 @@ defmodule Bridge.ScrapeTest do
         assert version == to_string(Application.spec(:dspex_telemetry, :vsn))
       end
 
+      test "what #{format} says of the router and the cache is what these say", context do
+        prometheus = context.prometheus[@format]
+        router = PerformanceRouter.report()
+        assert %{"best" => routed} = router.decisions
+        assert routed >= ScrapedDemo.operations()
+
+        assert values(prometheus, "sum by (reason) (dspex_router_decisions_total)") ==
+                 Map.new(router.decisions, fn {reason, n} -> {%{"reason" => reason}, n} end)
+
+        for worker <- router.workers do
+          of = ~s|{worker_id="#{worker.worker_id}"}|
+          total = "sum(dspex_router_decisions_total#{of})"
+          assert Prometheus.value(prometheus, total) == worker.decisions
+          assert Prometheus.value(prometheus, "dspex_router_ejections_total#{of}") == 0
+          # What was presumed has faded by now.
+          assert Prometheus.value(prometheus, "dspex_router_in_flight#{of}") < 1
+        end
+
+        assert Prometheus.value(prometheus, "sum(dspex_router_workers)") == ScrapedDemo.workers()
+
+        assert [%{hits: hits, misses: misses} = method] = AdaptiveCache.report().methods
+        assert hits + misses == ScrapedDemo.operations() and hits > misses
+
+        for {metric, value} <- cache_metrics(method) do
+          assert {metric, values(prometheus, metric)} ==
+                   {metric, %{row_labels(method, [:method, :python_class]) => value}}
+        end
+      end
+
       test "counters of #{format} are the sums of what was emitted, label by label", context do
         for metric <- counters() do
           expected = Map.new(Samples.of(metric), fn {labels, ones} -> {labels, length(ones)} end)
@@ -159,7 +188,8 @@ defmodule Bridge.ScrapeTest do
               do: String.replace(name, ~r/_(bucket|count|sum)$/, "")
 
         compared = for metric <- Samples.metrics(), do: "#{metric}"
-        assert Enum.sort(Enum.uniq(names)) == Enum.sort(["snakepit_worker_pool_size" | compared])
+        others = ["snakepit_worker_pool_size" | router_metrics()] ++ cache_metrics()
+        assert Enum.sort(Enum.uniq(names)) == Enum.sort(compared ++ others)
       end
     end
   end
@@ -380,6 +410,34 @@ defmodule Bridge.ScrapeTest do
       absent = ~s|ALERTS{alertname="TelemetryAbsent", alertstate="firing"}|
       assert Prometheus.query(prometheus, absent) == []
     end
+  end
+
+  defp router_metrics,
+    do:
+      for(
+        name <- ~w(decisions_total ejections_total in_flight workers),
+        do: "dspex_router_#{name}"
+      )
+
+  # What the cache tells of a method, by metric.
+  defp cache_metrics(method) do
+    saved = method.time_saved_us / 1.0e6
+    cached = if method.cached, do: 1, else: 0
+
+    for name <- ~w(hits joined misses evictions too_large)a,
+        into: %{
+          "dspex_cache_time_saved_seconds_total" => saved,
+          "dspex_cache_entries" => method.entries,
+          "dspex_cache_bytes" => method.bytes,
+          "dspex_cache_hit_rate" => method.hit_rate,
+          "dspex_cache_cached" => cached
+        },
+        do: {"dspex_cache_#{name}_total", Map.fetch!(method, name)}
+  end
+
+  defp cache_metrics do
+    [method] = AdaptiveCache.report().methods
+    Map.keys(cache_metrics(method))
   end
 
   defp counters, do: for(metric <- Samples.metrics(), "#{metric}" =~ ~r/_total$/, do: metric)

@@ -9,9 +9,9 @@ defmodule Bridge.Servers.ScrapedDemo do
   import ExUnit.{Assertions, CaptureIO}
   import ExUnit.Callbacks, only: [on_exit: 1, start_supervised!: 1]
 
-  alias Bridge.{Demo, Servers, Workload}
+  alias Bridge.{Demo, Pool, Servers, Tally, Workload}
   alias Bridge.Servers.{FastRules, Listener, Program, Prometheus, Samples, ScrapeProxy, Watch}
-  alias DSPexTelemetry.Report
+  alias DSPexTelemetry.{AdaptiveCache, PerformanceRouter, Report}
 
   @type format :: :text | :openmetrics | :protobuf
 
@@ -25,6 +25,8 @@ defmodule Bridge.Servers.ScrapedDemo do
   @workers 3
   @callers 6
   @operations 150
+  @cached_class "Differ"
+  @cached_method "similarity"
 
   @doc """
   Runs it under the supervisor of the tests.
@@ -39,7 +41,12 @@ defmodule Bridge.Servers.ScrapedDemo do
           report: Report.t()
         }
   def start do
-    target = Servers.restart_telemetry(push: [url: start_importer(), interval: 1_000])
+    target =
+      Servers.restart_telemetry(
+        push: [url: start_importer(), interval: 1_000],
+        cache: [cacheable: [{@cached_class, @cached_method}], min_calls: 0, min_hit_rate: 0]
+      )
+
     send_malformed_event()
     start_supervised!(Samples)
     rules = [rules: FastRules.write()]
@@ -71,6 +78,10 @@ defmodule Bridge.Servers.ScrapedDemo do
   @spec workers() :: pos_integer()
   def workers, do: @workers
 
+  @doc "How many calls went through the cache."
+  @spec operations() :: pos_integer()
+  def operations, do: @operations
+
   # So that there are pushes to be shown. It is there until the library does not push any more.
   defp start_importer do
     {:ok, importer} =
@@ -93,6 +104,7 @@ defmodule Bridge.Servers.ScrapedDemo do
       # What came once only may come again after a scrape, or its rate would not be known.
       await_scrapes(prometheus)
       call_often()
+      route_and_cache()
       send(test, :holding)
 
       receive do
@@ -146,6 +158,34 @@ defmodule Bridge.Servers.ScrapedDemo do
     |> Task.await_many(:infinity)
 
     :ok = Demo.settle()
+  end
+
+  # Through the router and the cache, which the demo as such does not use.
+  defp route_and_cache do
+    places =
+      for worker <- Pool.workers(), into: %{} do
+        created = Bridge.create_instance(@cached_class, %{}, worker: worker)
+        {:ok, ref} = Tally.count({:instance, @cached_class}, created)
+        {worker, ref}
+      end
+
+    for n <- 1..@operations do
+      pair = ["queue", Enum.at(["heapq", "shlex", "textwrap"], rem(n, 3))]
+
+      {:ok, _similarity} =
+        AdaptiveCache.fetch(@cached_method, pair, [python_class: @cached_class], fn ->
+          PerformanceRouter.run(@cached_method, pair, &similarity(places[&1], pair))
+        end)
+
+      {:ok, _worker} = PerformanceRouter.route_request(@cached_method, pair)
+    end
+  end
+
+  defp similarity(ref, pair) do
+    Tally.count(
+      {:operation, {@cached_method, @cached_class}},
+      Bridge.call_method(ref, @cached_method, pair)
+    )
   end
 
   defp await_scrapes(prometheus) do

@@ -195,7 +195,8 @@ defmodule DSPexTelemetry.PushFailureTest do
         {connection, _request} = await_push(server)
         flood(connection, unquote(head), String.duplicate("x: y\r\n", 10_000))
         assert_receive {:logged, :warning, line}, 10_000
-        assert line =~ "the answer is longer than 1 MiB"
+        # Of headers OTP 26 and later have a limit of their own.
+        assert line =~ ~r/the answer is longer than 1 MiB|header too long/
         assert await_closed(connection) < 64 * 1_048_576
       end
     end

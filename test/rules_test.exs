@@ -130,7 +130,10 @@ defmodule DSPexTelemetry.RulesTest do
       assert rule.kind == :alert, name(rule)
       assert rule.for =~ ~r/^\d+[mh]$/, name(rule)
       assert rule.labels["severity"] in ~w(critical warning info), name(rule)
-      assert Map.keys(rule.annotations) == ~w(description runbook_url summary), name(rule)
+
+      assert rule.annotations |> Map.keys() |> Enum.sort() == ~w(description runbook_url summary),
+             name(rule)
+
       assert rule.annotations["runbook_url"] == "docs/runbooks.md##{anchor(rule.name)}"
       refute rule.annotations["summary"] =~ "{{", name(rule)
     end

@@ -23,7 +23,7 @@ defmodule DSPexTelemetry.ToolsTest do
       assert Enum.map(tools, & &1.name) == @names
 
       for tool <- tools do
-        assert Map.keys(tool) == [:description, :function, :name, :parameters]
+        assert tool |> Map.keys() |> Enum.sort() == [:description, :function, :name, :parameters]
         assert is_function(tool.function, 1)
         assert tool.description =~ ~r/^[A-Z].*\.$/
         assert_json(tool.parameters)

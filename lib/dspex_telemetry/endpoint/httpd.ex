@@ -31,10 +31,8 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
       customize: __MODULE__,
       dspex_telemetry: {config, limits},
       # Every connection serves one request, so its time is bounded, and what httpd makes of the bytes
-      # behind a request does not matter.
+      # behind a request does not matter. httpd then has no option for how long headers may take.
       keep_alive: false,
-      # Also the time for the headers to arrive.
-      keep_alive_timeout: limits.headers_s,
       max_clients: limits.clients,
       max_header_size: limits.header_bytes,
       max_uri_size: limits.uri_bytes
@@ -45,6 +43,16 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
   @spec family(:inet.ip_address()) :: :inet | :inet6
   def family(ip) when tuple_size(ip) == 4, do: :inet
   def family(_ip), do: :inet6
+
+  @doc """
+  Tells the process of a connection that its request should have arrived by now, as httpd's own timer
+  would: it answers 408, or ends if nothing came. One that has its request goes on.
+  """
+  @spec arrival_is_over(pid()) :: :ok
+  def arrival_is_over(connection) do
+    send(connection, :timeout)
+    :ok
+  end
 
   @doc "Answers a request, for httpd."
   def unquote(:do)(mod(method: method, socket: socket) = mod) do

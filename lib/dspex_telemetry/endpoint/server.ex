@@ -155,8 +155,10 @@ defmodule DSPexTelemetry.Endpoint.Server do
   defp start_httpd(state, port, tries) do
     configuration = Httpd.configuration(state.http.ip, port, state.config, state.limits)
 
-    case :inets.start(:httpd, configuration, :stand_alone) do
-      {:ok, supervisor} -> {:ok, port, watched(supervisor)}
+    with {:ok, supervisor} <- :inets.start(:httpd, configuration, :stand_alone),
+         {:ok, httpd} <- watched(supervisor) do
+      {:ok, port, httpd}
+    else
       {:error, _taken} when tries > 1 -> start_httpd_elsewhere(state, tries - 1)
       {:error, reason} -> {:error, reason}
     end
@@ -169,14 +171,20 @@ defmodule DSPexTelemetry.Endpoint.Server do
   # httpd's acceptor ends normally, and for good, after some errors of its socket, and its instance
   # starts again on a port that may have changed hands: neither is left to httpd.
   defp watched(supervisor) do
-    instance = child(supervisor, :httpd_instance_sup)
-    acceptor = instance |> child(:httpd_acceptor_sup) |> child(:httpd_acceptor_sup)
+    # OTP 26 and later have a supervisor without a server where that could not start, and log why.
+    if instance = child(supervisor, :httpd_instance_sup) do
+      acceptor = instance |> child(:httpd_acceptor_sup) |> child(:httpd_acceptor_sup)
 
-    %{
-      supervisor: supervisor,
-      connections: child(instance, :httpd_connection_sup),
-      monitors: Enum.map([instance, acceptor], &Process.monitor/1)
-    }
+      {:ok,
+       %{
+         supervisor: supervisor,
+         connections: child(instance, :httpd_connection_sup),
+         monitors: Enum.map([instance, acceptor], &Process.monitor/1)
+       }}
+    else
+      stop_httpd(%{supervisor: supervisor})
+      {:error, :httpd_failed}
+    end
   end
 
   # Its ids are tuples that begin with the kind of process.
@@ -199,8 +207,8 @@ defmodule DSPexTelemetry.Endpoint.Server do
     end
   end
 
-  # Every step of a connection has its time; this is for those that httpd should forget about, and for
-  # connections beyond what is answered, which it does not count.
+  # httpd's own limits are for requests that it has; this is for those that do not arrive, for connections
+  # that it should forget about, and for those beyond what is answered, which it does not count.
   defp end_old_connections(%{httpd: nil} = state), do: state
 
   defp end_old_connections(state) do
@@ -211,6 +219,10 @@ defmodule DSPexTelemetry.Endpoint.Server do
       for {_id, pid, _type, _modules} <- connections(state.httpd), into: %{} do
         {pid, Map.get(state.seen_ms, pid, now)}
       end
+
+    for {pid, since} <- seen_ms,
+        now - since >= 1_000 * state.limits.headers_s,
+        do: Httpd.arrival_is_over(pid)
 
     for {pid, since} <- seen_ms, now - since > limit_ms do
       Process.exit(pid, if(now - since > 2 * limit_ms, do: :kill, else: {:shutdown, :too_slow}))
@@ -242,6 +254,8 @@ defmodule DSPexTelemetry.Endpoint.Server do
 
   defp where(state, 0), do: "a free port of #{:inet.ntoa(state.http.ip)}"
   defp where(state, port), do: "port #{port} of #{:inet.ntoa(state.http.ip)}"
+
+  defp words(:httpd_failed), do: "httpd has not started, and has logged why"
 
   defp words(reason) when is_atom(reason), do: "#{:inet.format_error(reason)} (#{reason})"
   defp words(reason), do: inspect(reason)

@@ -15,6 +15,8 @@ defmodule DSPexTelemetry.TelemetryStandInTest do
 
   use ExUnit.Case, async: false
 
+  alias DSPexTelemetry.LogWatch
+
   @moduletag :capture_log
 
   @failure [:telemetry, :handler, :failure]
@@ -22,20 +24,6 @@ defmodule DSPexTelemetry.TelemetryStandInTest do
   # persist/0 arrived upstream in 1.4.0, together with list_handlers/1 answering
   # while the application is not started.
   @can_persist Code.ensure_loaded?(:telemetry) and function_exported?(:telemetry, :persist, 0)
-
-  defmodule LogSpy do
-    @moduledoc false
-
-    def log(%{meta: %{mfa: {:telemetry, _, _}}} = event, %{config: %{pid: pid}}) do
-      send(pid, {:logged, event.level, text(event)})
-    end
-
-    def log(_event, _config), do: :ok
-
-    defp text(%{msg: {:report, report}}), do: inspect(report)
-    defp text(%{msg: {:string, string}}), do: IO.chardata_to_string(string)
-    defp text(%{msg: {format, args}}), do: format |> :io_lib.format(args) |> to_string()
-  end
 
   # Handlers
 
@@ -865,16 +853,20 @@ defmodule DSPexTelemetry.TelemetryStandInTest do
   end
 
   describe "what is logged" do
-    setup %{root: root} do
+    setup do
       level = :logger.get_primary_config().level
       :ok = :logger.set_primary_config(:level, :all)
-      :ok = :logger.add_handler(root, LogSpy, %{level: :all, config: %{pid: self()}})
+      on_exit(fn -> :logger.set_primary_config(:level, level) end)
 
-      on_exit(fn ->
-        :logger.remove_handler(root)
-        :logger.set_primary_config(:level, level)
+      LogWatch.watch(fn
+        %{meta: %{mfa: {:telemetry, _, _}}} = event -> {:logged, event.level, text(event)}
+        _other -> nil
       end)
     end
+
+    defp text(%{msg: {:report, report}}), do: inspect(report)
+    defp text(%{msg: {:string, string}}), do: IO.chardata_to_string(string)
+    defp text(%{msg: {format, args}}), do: format |> :io_lib.format(args) |> to_string()
 
     test "a local function at attach, at level info, with the handler id", context do
       %{event: event, root: root} = context

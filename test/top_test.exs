@@ -152,7 +152,7 @@ defmodule DSPexTelemetry.TopTest do
             "await:iex(2)>",
             "send:there = Process.list(); nil\r",
             "await:iex(3)>",
-            "send:Top.run(TopSamples.counting(), interval: 100)\r",
+            "send:Top.run(TopSamples.counting(), interval: 1_000)\r",
             "await:Refresh1)",
             "await:Refresh2)",
             "screen:top",
@@ -175,7 +175,7 @@ defmodule DSPexTelemetry.TopTest do
         assert %{"alternate" => false, "cursor" => true, "lines" => lines} = done
 
         assert Enum.drop_while(lines, &(not String.starts_with?(&1, "iex(3)>"))) == [
-                 "iex(3)> Top.run(TopSamples.counting(), interval: 100)",
+                 "iex(3)> Top.run(TopSamples.counting(), interval: 1_000)",
                  "iex(4)> {:erlang.trace_info(self, :flags), Process.list() -- there}",
                  "{{:flags, []}, []}",
                  "iex(5)> 1+1",
@@ -191,7 +191,7 @@ defmodule DSPexTelemetry.TopTest do
           "await:iex(1)>",
           "send:alias DSPexTelemetry.{Top, TopSamples}\r",
           "await:iex(2)>",
-          "send:Top.run(TopSamples.counting(), interval: 100)\r",
+          "send:Top.run(TopSamples.counting(), interval: 1_000)\r",
           "await:Refresh2)",
           "send:\x07",
           "await: -->",

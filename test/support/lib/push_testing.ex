@@ -1,9 +1,7 @@
 defmodule DSPexTelemetry.PushTesting do
   @moduledoc "Instances that push, and looks into what they do."
 
-  import ExUnit.Callbacks, only: [on_exit: 1]
-
-  alias DSPexTelemetry.{Push, TestInstance}
+  alias DSPexTelemetry.{LogWatch, Push, TestInstance}
 
   @doc "An interval that does not end during a test."
   def long, do: 86_400_000
@@ -70,9 +68,10 @@ defmodule DSPexTelemetry.PushTesting do
   as Erlang's own formatter has it.
   """
   def watch_everything do
-    id = :"everything_#{System.unique_integer([:positive])}"
-    :ok = :logger.add_handler(id, __MODULE__, %{config: self(), level: :all})
-    on_exit(fn -> :logger.remove_handler(id) end)
+    LogWatch.watch(fn event ->
+      formatted = :logger_formatter.format(event, %{depth: :unlimited, chars_limit: :unlimited})
+      {:anything_logged, IO.chardata_to_string(formatted)}
+    end)
   end
 
   @doc "What was logged since `watch_everything/0`, or since the last time."
@@ -82,12 +81,5 @@ defmodule DSPexTelemetry.PushTesting do
     after
       0 -> lines |> Enum.reverse() |> Enum.join()
     end
-  end
-
-  @doc false
-  # `:logger` calls it in the process that logs.
-  def log(event, %{config: test}) do
-    formatted = :logger_formatter.format(event, %{depth: :unlimited, chars_limit: :unlimited})
-    send(test, {:anything_logged, IO.chardata_to_string(formatted)})
   end
 end

@@ -9,7 +9,7 @@ defmodule DSPexTelemetry.TestInstance do
   import ExUnit.Assertions
   import ExUnit.Callbacks, only: [on_exit: 1, start_supervised!: 1]
 
-  alias DSPexTelemetry.{Catalogue, Handler, HandlerJanitor, Instance}
+  alias DSPexTelemetry.{Catalogue, Handler, HandlerJanitor, Instance, LogWatch}
 
   @patience_ms 10_000
 
@@ -101,19 +101,15 @@ defmodule DSPexTelemetry.TestInstance do
   line}`.
   """
   def watch_log(text) do
-    id = :"log_of_#{System.unique_integer([:positive])}"
-    :ok = :logger.add_handler(id, __MODULE__, %{config: %{text: text, test: self()}})
-    on_exit(fn -> :logger.remove_handler(id) end)
-  end
+    LogWatch.watch(fn
+      %{level: level, msg: {:string, chardata}} ->
+        line = IO.chardata_to_string(chardata)
+        if line =~ text, do: {:logged, level, line}
 
-  @doc false
-  # `:logger` calls it in the process that logs.
-  def log(%{level: level, msg: {:string, chardata}}, %{config: %{text: text, test: test}}) do
-    line = IO.chardata_to_string(chardata)
-    if line =~ text, do: send(test, {:logged, level, line})
+      _report ->
+        nil
+    end)
   end
-
-  def log(_report, _config), do: :ok
 
   @doc "The row with these labels, or `nil`."
   def row(rows, labels), do: Enum.find(rows, &(Map.take(&1, Map.keys(labels)) == labels))

@@ -116,17 +116,21 @@ end
 defmodule Bench.Results do
   # Results of 1 KB as Python workers return them, and the arguments that they are found by.
 
-  def shapes, do: [:binary, :floats, :documents]
+  # Of most shapes there are few results. Those of the last are asked for in turn, and are more than a
+  # scheduler remembers.
+  def shapes, do: [:binary, :floats, :documents, :many_binaries]
 
-  @doc "128 lists of arguments."
+  @doc "Lists of arguments: 128, or 16,384."
   def keys(shape) do
-    for number <- 1..128 do
+    for number <- 1..if(shape == :many_binaries, do: 16_384, else: 128) do
       ["what is the capital of country #{number} of #{shape}", %{"k" => 10, "lang" => "en"}]
     end
     |> List.to_tuple()
   end
 
-  def result(:binary), do: {:ok, :crypto.strong_rand_bytes(1_024)}
+  def result(shape) when shape in [:binary, :many_binaries],
+    do: {:ok, :crypto.strong_rand_bytes(1_024)}
+
   def result(:floats), do: {:ok, for(_ <- 1..113, do: :rand.uniform())}
 
   def result(:documents) do

@@ -242,8 +242,11 @@ defmodule DSPexTelemetry.AdaptiveCacheTest do
     test "adds up, and a scrape says the same" do
       instance = start_warm!()
       for _ <- 1..5, do: fetch(instance, ["a"], fn -> {:ok, "a"} end)
+      # Of the repetitions, one has another result.
+      for result <- [1, 1, 2, 2, 2], do: put(instance, ["b"], result)
       row = row(instance)
-      assert %{calls: 15, hits: 4, joined: 0, misses: 11, entries: 2, evictions: 0} = row
+      assert %{calls: 20, hits: 4, joined: 0, misses: 16, entries: 3, evictions: 0} = row
+      assert row.variance > 0 and row.variance < 0.1
       assert row.mean_us > 0
       assert_in_delta row.time_saved_us, 4 * row.mean_us, 0.001
       assert AdaptiveCache.report(instance: instance).bytes == row.bytes
@@ -253,9 +256,11 @@ defmodule DSPexTelemetry.AdaptiveCacheTest do
 
       for {name, value} <- [
             hits_total: 4,
-            misses_total: 11,
-            entries: 2,
+            misses_total: 16,
+            entries: 3,
             bytes: row.bytes,
+            hit_rate: row.hit_rate,
+            variance: row.variance,
             cached: 1
           ] do
         assert text =~ "\ndspex_cache_#{name}#{labels} #{value}\n"

@@ -68,6 +68,13 @@ defmodule DSPexTelemetry.Catalogue.CacheMetrics do
         "The share of recent calls that the cache has answered or, of a method that is not cached, would have."
     },
     %{
+      name: :dspex_cache_variance,
+      kind: :gauge,
+      unit: :ratio,
+      of: :variance,
+      doc: "The share of recent repetitions of a call whose result had changed."
+    },
+    %{
       name: :dspex_cache_cached,
       kind: :gauge,
       unit: :boolean,

@@ -9,6 +9,7 @@
 
 pub mod call;
 pub mod flights;
+pub mod front;
 pub mod ghosts;
 pub mod key;
 pub mod method;
@@ -17,6 +18,7 @@ pub mod report;
 pub mod rule;
 pub mod stamps;
 pub mod store;
+mod versions;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -31,12 +33,13 @@ use crate::refs::Refs;
 use call::{Call, Kept, Outcome, Target};
 use ghosts::Result;
 use key::{Hashing, KeyRef};
-use method::Method;
+use method::{HitLane, Method};
 use observed::Computed;
 use report::Metric;
 use rule::{RuleSpec, Verdict};
 use stamps::{Place, Stamps, Started};
-use store::{Entry, NewEntry, Store};
+use store::{Bytes, Entry, NewEntry, Store};
+use versions::Versions;
 
 /// A method that was declared cacheable.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Deserialize)]
@@ -123,7 +126,7 @@ impl Cache {
     #[inline]
     pub fn get(&self, key: KeyRef<'_>, now_ms: u64) -> Option<Arc<Entry>> {
         let entry = self.store.get(&key, &self.stamps, now_ms)?;
-        entry.method.hit();
+        entry.method.hit(HitLane::SHARED);
         Some(entry)
     }
 
@@ -171,6 +174,18 @@ impl Cache {
         duration_ns: Option<u64>,
         now_ms: u64,
     ) -> Kept {
+        self.computed_in(call, outcome, duration_ns, now_ms, |bytes| Box::<[u8]>::from(bytes))
+    }
+
+    /// The same, for a result that is to be kept in what `keep_in` makes of its bytes.
+    pub fn computed_in<B: Bytes>(
+        &self,
+        call: &Call,
+        outcome: Outcome<'_>,
+        duration_ns: Option<u64>,
+        now_ms: u64,
+        keep_in: impl FnOnce(&[u8]) -> B,
+    ) -> Kept {
         let max = self.spec.max_result_bytes;
         let (result, keepable) = match outcome {
             Outcome::Failed => (Result::NotKept, Err(Kept::Failed)),
@@ -193,7 +208,7 @@ impl Cache {
                 why
             }
             (Ok((bytes, most_ms)), Verdict::Cached { ttl_ms }) => {
-                self.keep(call, bytes, ttl_ms.min(most_ms), now_ms)
+                self.keep(call, || Box::new(keep_in(bytes)), ttl_ms.min(most_ms), now_ms)
             }
             (Ok(_), verdict) => Kept::Refused(verdict),
         }
@@ -226,19 +241,26 @@ impl Cache {
         }
     }
 
-    fn keep(&self, call: &Call, bytes: &[u8], ttl_ms: u64, now_ms: u64) -> Kept {
+    fn keep(
+        &self,
+        call: &Call,
+        result: impl FnOnce() -> Box<dyn Bytes>,
+        ttl_ms: u64,
+        now_ms: u64,
+    ) -> Kept {
         // What is invalidated from here on will be found invalid.
         if !self.is_valid(call) {
             return Kept::Invalidated;
         }
         let entry = NewEntry {
-            result: bytes,
+            key: Arc::clone(&call.key),
+            result: result(),
             method: Arc::clone(&call.method),
             started: call.started,
             places: self.places(call),
             ttl_ms,
         };
-        self.store.insert(call.key.key_ref().to_key(), entry, now_ms);
+        self.store.insert(entry, now_ms);
         Kept::For { ttl_ms }
     }
 
@@ -325,6 +347,9 @@ impl Cache {
     pub fn tick(&self, now_ms: u64) {
         if self.sweep_due.swap(false, Relaxed) {
             self.store.sweep(&self.stamps, now_ms);
+        } else {
+            // Hits do not make moka look what has expired.
+            self.store.settle();
         }
     }
 
@@ -340,7 +365,11 @@ impl Cache {
     pub fn memory_bytes(&self) -> usize {
         let observed = self.methods.read().unwrap_or_else(PoisonError::into_inner);
         let observed = observed.values().map(|method| method.memory_bytes()).sum::<usize>();
-        self.store.bytes() as usize + observed + self.workers.memory_bytes() + Stamps::BYTES
+        self.store.bytes() as usize
+            + observed
+            + self.workers.memory_bytes()
+            + Stamps::BYTES
+            + Versions::BYTES
     }
 
     /// The methods that were called, and last the one that stands for those without room, if there are

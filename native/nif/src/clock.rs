@@ -27,8 +27,19 @@ pub fn now() -> Moment {
     }
 }
 
+/// Now, in milliseconds since the start of the VM, for those who may ask [`now`]: up to 10 ms ago, and
+/// in a second as long as the machine's clock takes it to be. Costs a tenth of [`now`].
+pub fn cache_ms() -> u64 {
+    /// The router's time at the start of the VM.
+    static OFFSET: OnceCell<i64> = OnceCell::new();
+    let start = || router::exact_ns() as i64 - (ms() as i64) * NANOSECONDS_PER_MILLISECOND;
+    let start = *OFFSET.get_or_init(start);
+    let since_start = (router::recent_ns() as i64).saturating_sub(start);
+    (since_start / NANOSECONDS_PER_MILLISECOND).max(0) as u64
+}
+
 /// Now, in milliseconds since the start of the VM, for those who may ask [`now`].
-pub fn ms() -> u64 {
+fn ms() -> u64 {
     // SAFETY: as in `now`.
     since_start_ms(unsafe { enif_monotonic_time(ErlNifTimeUnit::ERL_NIF_NSEC) })
 }

@@ -3,7 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+#[cfg(loom)]
+use loom::sync::{Mutex, MutexGuard};
+#[cfg(not(loom))]
+use std::sync::{Mutex, MutexGuard};
 
 use super::key::{Key, Prehashed};
 
@@ -237,7 +242,53 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> State<Who, Waiter, Cargo> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::super::key::Hashing;
+    use super::*;
+    use loom::thread;
+
+    /// Three look for a result, find none, and enter; who leads stores the result before it lands.
+    #[test]
+    fn the_function_is_run_once_whoever_comes_when() {
+        loom::model(|| {
+            let flights: loom::sync::Arc<Flights<u32, (), ()>> =
+                loom::sync::Arc::new(Flights::new(10));
+            let kept = loom::sync::Arc::new(Mutex::new(None));
+            let key = Arc::new(Hashing::default().key(b"key").to_key());
+            let fetch = {
+                let (flights, kept) = (flights.clone(), kept.clone());
+                move |who: u32| {
+                    let find = || *kept.lock().expect("no panic");
+                    if find().is_some() {
+                        return 0;
+                    }
+                    match flights.enter(&key, who, (), |()| true, find, || ()) {
+                        Entered::Leads(flight) => {
+                            *kept.lock().expect("no panic") = Some(who);
+                            flights.land(flight);
+                            1
+                        }
+                        Entered::Found(_) | Entered::Waits(_) => 0,
+                        other => panic!("{other:?}"),
+                    }
+                }
+            };
+            let others: Vec<_> = (1..3)
+                .map(|who| {
+                    let fetch = fetch.clone();
+                    thread::spawn(move || fetch(who))
+                })
+                .collect();
+            let mine = fetch(0);
+            let others = others.into_iter().map(|other| other.join().expect("no panic"));
+            assert_eq!(mine + others.sum::<u32>(), 1);
+            assert_eq!(flights.len(), (0, 0));
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::super::key::Hashing;
     use super::*;

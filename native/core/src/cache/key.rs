@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use equivalent::Equivalent;
 use foldhash::quality::RandomState;
@@ -87,6 +88,12 @@ impl Hash for Key {
 
 impl Equivalent<Key> for KeyRef<'_> {
     fn equivalent(&self, key: &Key) -> bool {
+        *self == key.key_ref()
+    }
+}
+
+impl Equivalent<Arc<Key>> for KeyRef<'_> {
+    fn equivalent(&self, key: &Arc<Key>) -> bool {
         *self == key.key_ref()
     }
 }

@@ -1,12 +1,32 @@
 //! A method whose calls go through the cache.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::label::LabelSet;
 
 use super::observed::Observed;
 use super::stamps::Stamp;
+
+/// How many counters of hits a method has.
+const HIT_LANES: usize = 8;
+
+/// Which counter of hits a thread increments. Threads get them in turn, so that no cache line moves
+/// between the first few.
+#[derive(Clone, Copy)]
+pub(super) struct HitLane(usize);
+
+impl HitLane {
+    /// One that nobody has in particular.
+    pub(super) const SHARED: Self = Self(HIT_LANES - 1);
+}
+
+impl Default for HitLane {
+    fn default() -> Self {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Self(NEXT.fetch_add(1, Relaxed) % HIT_LANES)
+    }
+}
 
 /// A counter that has a cache line of its own.
 #[derive(Default)]
@@ -18,7 +38,7 @@ pub struct Method {
     labels: LabelSet,
     is_tracked: bool,
     is_declared: AtomicBool,
-    hits: Padded,
+    hits: [Padded; HIT_LANES],
     joined: AtomicU64,
     ttl_ms: AtomicU64,
     entries: AtomicU64,
@@ -43,7 +63,7 @@ impl Method {
             labels,
             is_tracked,
             is_declared: AtomicBool::new(false),
-            hits: Padded::default(),
+            hits: Default::default(),
             joined: AtomicU64::new(0),
             ttl_ms: AtomicU64::new(u64::MAX),
             entries: AtomicU64::new(0),
@@ -66,8 +86,8 @@ impl Method {
     }
 
     #[inline]
-    pub(super) fn hit(&self) {
-        self.hits.0.fetch_add(1, Relaxed);
+    pub(super) fn hit(&self, lane: HitLane) {
+        self.hits[lane.0].0.fetch_add(1, Relaxed);
     }
 
     pub(super) fn join(&self) {
@@ -98,7 +118,8 @@ impl Method {
     pub(super) fn observed<R>(&self, use_it: impl FnOnce(&mut Observed) -> R) -> R {
         let mut told: MutexGuard<'_, Told> =
             self.observed.lock().unwrap_or_else(PoisonError::into_inner);
-        let (hits, joined) = (self.hits.0.load(Relaxed), self.joined.load(Relaxed));
+        let hits = self.hits.iter().map(|lane| lane.0.load(Relaxed)).sum::<u64>();
+        let joined = self.joined.load(Relaxed);
         let new = (hits - told.hits, joined - told.joined);
         told.observed.answered(new.0, new.1);
         (told.hits, told.joined) = (hits, joined);

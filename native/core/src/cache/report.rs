@@ -121,6 +121,7 @@ impl MethodReport {
             Quantity::Entries => self.entries as f64,
             Quantity::Bytes => self.bytes as f64,
             Quantity::HitRate => self.hit_rate,
+            Quantity::Variance => self.variance,
             Quantity::Cached => f64::from(u8::from(self.cached)),
         }
     }
@@ -161,6 +162,8 @@ pub enum Quantity {
     Bytes,
     /// See [`MethodReport::hit_rate`].
     HitRate,
+    /// See [`MethodReport::variance`].
+    Variance,
     /// 1 while results are kept, else 0.
     Cached,
 }

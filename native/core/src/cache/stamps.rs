@@ -7,9 +7,15 @@
 //! References, keys and workers share `PLACES` places by hash. Two in one place are invalidated
 //! together, which costs a run of a function and never shows a stale result.
 
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicU64, Ordering::SeqCst};
+#[cfg(not(loom))]
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+#[cfg(not(loom))]
 const PLACES: usize = 4_096;
+#[cfg(loom)]
+const PLACES: usize = 2;
 
 /// When a run started, as a number of [`Stamps`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,8 +26,13 @@ pub struct Started(u64);
 pub struct Place(u16);
 
 /// When something was last invalidated.
-#[derive(Default)]
 pub struct Stamp(AtomicU64);
+
+impl Default for Stamp {
+    fn default() -> Self {
+        Self(AtomicU64::new(0))
+    }
+}
 
 /// The number of the last invalidation, and for each place that of the last one there.
 ///
@@ -98,7 +109,50 @@ impl Started {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::sync::{Arc, Mutex};
+    use loom::thread;
+
+    /// A function reads what another has changed before it invalidates. Once that has returned, no
+    /// result is valid that has the old value, whenever the function has ended.
+    #[test]
+    fn no_stale_result_is_valid_once_an_invalidation_has_returned() {
+        loom::model(|| {
+            let stamps = Arc::new(Stamps::default());
+            let value = Arc::new(AtomicU64::new(0));
+            let kept = Arc::new(Mutex::new(None));
+            let places = [Some(Stamps::place(1))];
+            let run = {
+                let (stamps, value) = (Arc::clone(&stamps), Arc::clone(&value));
+                let kept = Arc::clone(&kept);
+                thread::spawn(move || {
+                    let started = stamps.now();
+                    let result = value.load(SeqCst);
+                    if stamps.is_valid(started, &Stamp::default(), &places) {
+                        *kept.lock().expect("no panic") = Some((started, result));
+                    }
+                })
+            };
+            let look = || {
+                let kept = *kept.lock().expect("no panic");
+                let method = Stamp::default();
+                let valid = kept.filter(|(at, _)| stamps.is_valid(*at, &method, &places));
+                if let Some((_, result)) = valid {
+                    assert_eq!(result, 1, "the old value after the invalidation");
+                }
+            };
+            value.store(1, SeqCst);
+            stamps.invalidate_place(Stamps::place(1));
+            look();
+            run.join().expect("no panic");
+            look();
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 

@@ -4,6 +4,7 @@
 //! back once its time is over. Whether a result may still be used is decided here, by the time that the
 //! caller gives, so moka's own clock decides about memory and nothing else.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,28 @@ use moka::sync::Cache;
 use super::key::{Key, KeyRef, Prehashed};
 use super::method::Method;
 use super::stamps::{Place, Stamps, Started};
+use super::versions::{Version, Versions};
 
 /// What an entry takes beside its key and its result: allocations, the table, the lists and the
 /// timer of moka. `tests/memory.rs` measures it.
 pub const ENTRY_OVERHEAD_BYTES: usize = 512;
 
+/// Bytes of a result, wherever whoever looks them up wants to have them.
+pub trait Bytes: Any + Send + Sync {
+    /// The bytes, always the same.
+    fn bytes(&self) -> &[u8];
+}
+
+impl Bytes for Box<[u8]> {
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
 /// A result that is kept.
 pub struct Entry {
-    result: Box<[u8]>,
+    key: Arc<Key>,
+    result: Box<dyn Bytes>,
     pub(super) method: Arc<Method>,
     started: Started,
     places: [Option<Place>; 3],
@@ -34,7 +49,24 @@ pub struct Entry {
 impl Entry {
     /// The result.
     pub fn result(&self) -> &[u8] {
-        &self.result
+        self.result.bytes()
+    }
+
+    /// What it is kept in, if that is a `B`.
+    #[inline]
+    pub fn kept_in<B: Bytes>(&self) -> Option<&B> {
+        (&*self.result as &dyn Any).downcast_ref()
+    }
+
+    #[inline]
+    pub(super) fn is_of(&self, key: &KeyRef<'_>) -> bool {
+        *key == self.key.key_ref()
+    }
+
+    #[inline]
+    pub(super) fn is_usable(&self, stamps: &Stamps, now_ms: u64) -> bool {
+        stamps.is_valid(self.started, &self.method.invalidated, &self.places)
+            && self.is_alive(now_ms)
     }
 
     fn is_alive(&self, now_ms: u64) -> bool {
@@ -43,8 +75,9 @@ impl Entry {
 }
 
 /// A result that is to be kept.
-pub(super) struct NewEntry<'a> {
-    pub(super) result: &'a [u8],
+pub(super) struct NewEntry {
+    pub(super) key: Arc<Key>,
+    pub(super) result: Box<dyn Bytes>,
     pub(super) method: Arc<Method>,
     pub(super) started: Started,
     pub(super) places: [Option<Place>; 3],
@@ -53,7 +86,8 @@ pub(super) struct NewEntry<'a> {
 
 /// Results by key.
 pub(super) struct Store {
-    entries: Cache<Key, Arc<Entry>, Prehashed>,
+    entries: Cache<Arc<Key>, Arc<Entry>, Prehashed>,
+    versions: Versions,
     max_bytes: u64,
 }
 
@@ -61,14 +95,14 @@ impl Store {
     pub(super) fn new(max_bytes: u64) -> Self {
         let entries = Cache::builder()
             .max_capacity(max_bytes)
-            .weigher(|_: &Key, entry: &Arc<Entry>| entry.weight)
+            .weigher(|_: &Arc<Key>, entry: &Arc<Entry>| entry.weight)
             .expire_after(Lives)
-            .eviction_listener(|_: Arc<Key>, entry: Arc<Entry>, cause| {
+            .eviction_listener(|_: Arc<Arc<Key>>, entry: Arc<Entry>, cause| {
                 let for_room = cause == RemovalCause::Size;
                 entry.method.entry_went(u64::from(entry.weight), for_room);
             })
             .build_with_hasher(Prehashed::default());
-        Self { entries, max_bytes }
+        Self { entries, versions: Versions::default(), max_bytes }
     }
 
     /// What a key and a result would take.
@@ -80,19 +114,30 @@ impl Store {
     #[inline]
     pub(super) fn get(&self, key: &KeyRef<'_>, stamps: &Stamps, now_ms: u64) -> Option<Arc<Entry>> {
         let entry = self.entries.get(key)?;
-        let valid = stamps.is_valid(entry.started, &entry.method.invalidated, &entry.places);
-        (valid && entry.is_alive(now_ms)).then_some(entry)
+        entry.is_usable(stamps, now_ms).then_some(entry)
+    }
+
+    /// The version of what is kept for a key, read before [`get`](Self::get).
+    #[inline]
+    pub(super) fn version(&self, hash: u64) -> Version {
+        self.versions.get(hash)
+    }
+
+    /// Somebody has used a result without asking here.
+    pub(super) fn read(&self, key: &KeyRef<'_>) {
+        let _ = self.entries.get(key);
     }
 
     /// Keeps a result. When this returns, all results fit.
-    pub(super) fn insert(&self, key: Key, new: NewEntry<'_>, now_ms: u64) {
-        let weight = Self::weight(key.len(), new.result.len());
+    pub(super) fn insert(&self, new: NewEntry, now_ms: u64) {
+        let weight = Self::weight(new.key.len(), new.result.bytes().len());
         let Some(weight) = u32::try_from(weight).ok().filter(|_| weight <= self.max_bytes) else {
             return;
         };
         new.method.entry_came(u64::from(weight));
         let entry = Entry {
-            result: new.result.into(),
+            key: Arc::clone(&new.key),
+            result: new.result,
             method: new.method,
             started: new.started,
             places: new.places,
@@ -100,7 +145,9 @@ impl Store {
             ttl_ms: new.ttl_ms,
             weight,
         };
-        self.entries.insert(key, Arc::new(entry));
+        let hash = new.key.key_ref().hash();
+        self.entries.insert(new.key, Arc::new(entry));
+        self.versions.raise(hash);
         // Otherwise moka would first collect some tens of insertions, which may be large.
         self.entries.run_pending_tasks();
     }
@@ -113,8 +160,7 @@ impl Store {
     /// Gives the memory of results back that may not be used any more.
     pub(super) fn sweep(&self, stamps: &Stamps, now_ms: u64) {
         for (key, entry) in self.entries.iter() {
-            let valid = stamps.is_valid(entry.started, &entry.method.invalidated, &entry.places);
-            if !valid || !entry.is_alive(now_ms) {
+            if !entry.is_usable(stamps, now_ms) {
                 self.entries.invalidate(&key.key_ref());
             }
         }
@@ -144,14 +190,19 @@ impl Store {
 /// When moka gives the memory of a result back.
 struct Lives;
 
-impl Expiry<Key, Arc<Entry>> for Lives {
-    fn expire_after_create(&self, _: &Key, entry: &Arc<Entry>, _: Instant) -> Option<Duration> {
+impl Expiry<Arc<Key>, Arc<Entry>> for Lives {
+    fn expire_after_create(
+        &self,
+        _: &Arc<Key>,
+        entry: &Arc<Entry>,
+        _: Instant,
+    ) -> Option<Duration> {
         Some(Duration::from_millis(entry.ttl_ms))
     }
 
     fn expire_after_update(
         &self,
-        _: &Key,
+        _: &Arc<Key>,
         entry: &Arc<Entry>,
         _: Instant,
         _: Option<Duration>,

@@ -3,9 +3,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use proptest::prelude::*;
 use telemetry_core::cache::call::{Call, Kept, Outcome, Target};
+use telemetry_core::cache::front::Front;
+use telemetry_core::cache::report::CacheReport;
 use telemetry_core::cache::rule::{Inputs, RuleSpec};
 use telemetry_core::cache::{Cache, CacheSpec, Declared};
 use telemetry_core::refs::Refs;
@@ -46,6 +49,8 @@ enum Op {
     Call {
         key: u8,
         worker: Option<u8>,
+        /// Whether a thread looks that remembers what it has found, and which of two.
+        thread: Option<bool>,
     },
     /// Ends the call that has been under way for the longest time, or the newest.
     End {
@@ -84,7 +89,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Ending::Fails),
     ];
     prop_oneof![
-        20 => (0..12_u8, prop::option::of(0..2_u8)).prop_map(|(key, worker)| Op::Call { key, worker }),
+        20 => (0..12_u8, prop::option::of(0..2_u8), prop::option::weighted(0.8, any::<bool>()))
+            .prop_map(|(key, worker, thread)| Op::Call { key, worker, thread }),
         20 => (any::<bool>(), ending).prop_map(|(newest, result)| Op::End { newest, result }),
         6 => (0..30_000_u64).prop_map(|ms| Op::Wait { ms }),
         1 => (0..12_u8).prop_map(Op::InvalidateKey),
@@ -214,10 +220,14 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
     let rule = spec.rule.clone();
     let cache = start(spec);
     let mut model = Model::default();
+    let mut fronts = [Front::default(), Front::default()];
     let mut now_ms = 0;
     for op in ops {
         match op {
-            Op::Call { key, worker } => call(&cache, &mut model, key, worker, now_ms)?,
+            Op::Call { key, worker, thread } => {
+                let front = thread.map(|thread| &mut fronts[usize::from(thread)]);
+                call(&cache, &mut model, front, key, worker, now_ms)?;
+            }
             Op::End { newest, result } => {
                 if model.under_way.is_empty() {
                     continue;
@@ -270,12 +280,17 @@ fn run(ops: Vec<Op>) -> Result<(), TestCaseError> {
 fn call(
     cache: &Cache,
     model: &mut Model,
+    front: Option<&mut Front>,
     key: u8,
     worker: Option<u8>,
     now_ms: u64,
 ) -> Result<(), TestCaseError> {
     let bytes = [key];
-    let found = cache.get(cache.key(&bytes), now_ms);
+    let key_ref = cache.key(&bytes);
+    let found = match front {
+        Some(front) => front.get(cache, key_ref, now_ms),
+        None => cache.get(key_ref, now_ms),
+    };
     let expected = model.get(key, now_ms);
     match (&found, expected) {
         (Some(found), Some(expected)) => prop_assert_eq!(found.result(), expected),
@@ -383,7 +398,7 @@ proptest! {
             cache.computed(&call, Outcome::Value(&vec![0; size]), None, 0);
             // Before anything is done that was put off.
             prop_assert!(cache.methods()[0].bytes() <= max_bytes);
-            let report = telemetry_core::cache::report::CacheReport::new(&cache);
+            let report = CacheReport::new(&cache);
             prop_assert!(report.bytes <= max_bytes);
             prop_assert_eq!(report.methods[0].bytes, report.bytes);
             prop_assert_eq!(report.methods[0].entries, report.entries);
@@ -410,7 +425,7 @@ fn a_changed_result_shortens_the_life_of_what_is_kept() {
     for round in 0..20_u8 {
         call(3, &[round], 0);
     }
-    let ttl_ms = telemetry_core::cache::report::CacheReport::new(&cache).methods[0].ttl_ms.unwrap();
+    let ttl_ms = CacheReport::new(&cache).methods[0].ttl_ms.unwrap();
     assert!((90_000..100_000).contains(&ttl_ms), "{ttl_ms}");
     assert!(alive(2, ttl_ms - 1));
     assert!(!alive(2, ttl_ms));
@@ -441,11 +456,76 @@ fn methods_without_room_are_counted_together_and_not_cached() {
         assert_eq!(call.is_declared(), declared);
         cache.undeclared(&call, 0);
     }
-    let report = telemetry_core::cache::report::CacheReport::new(&cache);
+    let report = CacheReport::new(&cache);
     let rows = report.methods.iter().map(|row| (&*row.method, row.calls, &*row.decision));
     let expected = [
         ("otel_metric_overflow", 2, "not cached: more methods than method_limit"),
         ("embed", 1, "not cached: 1 calls, more than 5 are needed"),
     ];
     assert_eq!(rows.collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn what_a_thread_remembers_is_what_is_kept() {
+    let rule = RuleSpec { min_calls: 0, min_hit_rate: -1.0, ..spec().rule };
+    let cache = start(CacheSpec { rule, max_bytes: 2_000, ..spec() });
+    let (mut here, mut there) = (Front::default(), Front::default());
+    let put = |key: &[u8], value: &[u8]| {
+        let target = Target { method: "embed", ..Target::default() };
+        let call = cache.call(cache.key(key), target, false);
+        cache.computed(&call, Outcome::Value(value), None, 0)
+    };
+    let look = |front: &mut Front, key: &[u8], now_ms| {
+        front.get(&cache, cache.key(key), now_ms).map(|entry| entry.result().to_vec())
+    };
+    // So often that one change is not all that is known of it.
+    (0..40).for_each(|_| assert!(matches!(put(b"key", b"old"), Kept::For { .. })));
+    for front in [&mut here, &mut there] {
+        assert_eq!(look(front, b"key", 0).as_deref(), Some(&b"old"[..]));
+        assert_eq!(look(front, b"key", 0).as_deref(), Some(&b"old"[..]));
+    }
+    // Another result has taken its place.
+    put(b"key", b"new");
+    for front in [&mut here, &mut there] {
+        assert_eq!(look(front, b"key", 0).as_deref(), Some(&b"new"[..]));
+    }
+    let ttl_ms = CacheReport::new(&cache).methods[0].ttl_ms.expect("cached");
+    assert!(look(&mut here, b"key", ttl_ms - 1).is_some());
+    assert!(look(&mut here, b"key", ttl_ms).is_none());
+    cache.invalidate_key(cache.key(b"key"));
+    assert!(look(&mut here, b"key", 0).is_none());
+    assert!(look(&mut there, b"key", 0).is_none());
+    assert_eq!(CacheReport::new(&cache).methods[0].hits, 7);
+}
+
+#[test]
+fn threads_that_remember_results_agree_with_one_that_stores_them() {
+    let rule = RuleSpec { min_calls: 0, min_hit_rate: -1.0, ttl_ms: 1 << 40, ..spec().rule };
+    let cache = start(CacheSpec { rule, ..spec() });
+    let stored = AtomicU64::new(0);
+    let target = Target { method: "embed", ..Target::default() };
+    let put = |number: u64| {
+        let call = cache.call(cache.key(b"key"), target, false);
+        cache.computed(&call, Outcome::Value(&number.to_le_bytes()), None, 0);
+        stored.store(number, SeqCst);
+    };
+    put(0);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let mut front = Front::default();
+                loop {
+                    let least = stored.load(SeqCst);
+                    if let Some(entry) = front.get(&cache, cache.key(b"key"), 0) {
+                        let number = u64::from_le_bytes(entry.result().try_into().expect("8"));
+                        assert!(number >= least, "{number} after {least} was stored");
+                    }
+                    if least == 20_000 {
+                        break;
+                    }
+                }
+            });
+        }
+        (1..=20_000).for_each(put);
+    });
 }

@@ -11,7 +11,7 @@ use telemetry_core::cache::report::CacheReport;
 use telemetry_core::label;
 
 use super::key::{self, NoKey};
-use super::lookup::{CallTerms, Texts, found};
+use super::lookup::{self, CallTerms, Texts, found};
 use super::resource::{self, CacheResource, Cargo, Waiter, tell};
 use crate::instance::{InstanceResource, raise};
 use crate::{clock, encode};
@@ -111,7 +111,7 @@ fn enter<'a>(
 ) -> Term<'a> {
     let cache = &resource.cache;
     if !call.is_declared() {
-        cache.undeclared(&call, clock::ms());
+        cache.undeclared(&call, clock::cache_ms());
         return atoms::undeclared().encode(env);
     }
     let (pid, key) = (env.pid(), call.key().clone());
@@ -121,7 +121,7 @@ fn enter<'a>(
         pid,
         Cargo { call, monitor: OnceLock::new() },
         |under_way| cache.is_valid(&under_way.call),
-        || cache.get(key.key_ref(), clock::ms()),
+        || cache.get(key.key_ref(), clock::cache_ms()),
         || Waiter::new(pid, tag),
     );
     match entered {
@@ -136,7 +136,7 @@ fn enter<'a>(
             (atoms::wait(), flight.get()).encode(env)
         }
         Entered::Found(entry) => {
-            found(env, entry).unwrap_or_else(|| atoms::undeclared().encode(env))
+            found(env, &entry).unwrap_or_else(|| atoms::undeclared().encode(env))
         }
         Entered::Circular(_) => atoms::circular().encode(env),
         Entered::Crowded(_) => atoms::crowded().encode(env),
@@ -236,7 +236,13 @@ fn land<'a>(
         return;
     };
     // Before the run ends: who comes afterwards finds the result.
-    resource.cache.computed(&call, outcome, Some(duration_ns), clock::ms());
+    resource.cache.computed_in(
+        &call,
+        outcome,
+        Some(duration_ns),
+        clock::cache_ms(),
+        lookup::Kept::new,
+    );
     if let Some(landed) = resource.flights.land(flight) {
         if let Some(monitor) = landed.cargo.monitor.get() {
             resource.demonitor(Some(env), monitor);
@@ -281,12 +287,14 @@ fn cache_put<'a>(
                 call = cache.since(call, since);
             }
             if !call.is_declared() {
-                cache.undeclared(&call, clock::ms());
+                cache.undeclared(&call, clock::cache_ms());
                 return atoms::undeclared().encode(env);
             }
             let bytes = result.as_slice();
             let outcome = if is_error { Outcome::Error(bytes) } else { Outcome::Value(bytes) };
-            kept(env, cache.computed(&call, outcome, duration_ns, clock::ms()))
+            let now_ms = clock::cache_ms();
+            let became = cache.computed_in(&call, outcome, duration_ns, now_ms, lookup::Kept::new);
+            kept(env, became)
         })
     });
     match answer {

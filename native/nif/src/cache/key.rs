@@ -29,6 +29,9 @@ pub enum NoKey {
 /// How deeply a term may be nested.
 const MAX_DEPTH: usize = 64;
 
+/// The VM keeps maps of up to so many entries in the order of their keys.
+const SMALL_MAP: usize = 32;
+
 const ATOM: u8 = 1;
 const INTEGER: u8 = 2;
 const FLOAT: u8 = 3;
@@ -163,28 +166,46 @@ impl Writer<'_> {
         if size > self.limit {
             return Err(NoKey::TooLarge);
         }
+        if size > SMALL_MAP {
+            return self.entries(term, depth, &mut vec![(0, 0); size]);
+        }
+        self.entries(term, depth, &mut [(0, 0); SMALL_MAP][..size])
+    }
+
+    /// Writes the entries of a map in the order of their bytes, with room for where each of them is.
+    fn entries(
+        &mut self,
+        map: Term<'_>,
+        depth: usize,
+        places: &mut [(usize, usize)],
+    ) -> Result<(), NoKey> {
         let start = self.out.len();
-        let mut ends = Vec::with_capacity(size);
-        for (key, value) in MapIterator::new(term).ok_or(NoKey::NoText)? {
+        let (mut last, mut is_sorted) = ((start, start), true);
+        for ((key, value), place) in MapIterator::new(map).ok_or(NoKey::NoText)?.zip(&mut *places) {
+            let from = self.out.len();
             self.term(key, depth + 1)?;
             self.term(value, depth + 1)?;
-            ends.push(self.out.len());
+            *place = (from, self.out.len());
+            is_sorted = is_sorted && self.out[last.0..last.1] <= self.out[place.0..place.1];
+            last = *place;
         }
-        self.sort(start, &ends);
+        if !is_sorted {
+            self.sort(start, places);
+        }
         Ok(())
     }
 
-    /// Brings the entries of a map, which end at `ends`, into order.
-    fn sort(&mut self, start: usize, ends: &[usize]) {
-        let starts = std::iter::once(start).chain(ends.iter().copied());
-        let mut entries: Vec<_> = starts.zip(ends).map(|(from, &to)| &self.out[from..to]).collect();
-        if entries.is_sorted() {
-            return;
+    /// Brings what is at `places`, and fills the key from `start` on, into order.
+    fn sort(&mut self, start: usize, places: &mut [(usize, usize)]) {
+        let end = self.out.len();
+        places.sort_unstable_by(|left, right| {
+            self.out[left.0..left.1].cmp(&self.out[right.0..right.1])
+        });
+        for &mut (from, to) in places {
+            self.out.extend_from_within(from..to);
         }
-        entries.sort_unstable();
-        let sorted = entries.concat();
-        self.out.truncate(start);
-        self.out.extend_from_slice(&sorted);
+        self.out.copy_within(end.., start);
+        self.out.truncate(end);
     }
 
     fn external(&mut self, term: Term<'_>) -> Result<(), NoKey> {

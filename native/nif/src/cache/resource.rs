@@ -11,6 +11,7 @@ use rustler::{Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, 
 use telemetry_core::cache::Cache;
 use telemetry_core::cache::call::Call;
 use telemetry_core::cache::flights::{Flights, Landed};
+use telemetry_core::cache::front::Front;
 
 mod atoms {
     rustler::atoms! { died, stopped }
@@ -45,7 +46,13 @@ static CACHES: Lazy<DashMap<u64, ResourceArc<CacheResource>>> = Lazy::new(DashMa
 thread_local! {
     /// The cache that this thread used last, so that a lookup touches no shared table. One that was
     /// closed holds no results, and stays here until the thread uses another.
-    static LAST: RefCell<Option<ResourceArc<CacheResource>>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+/// A cache, and what a thread remembers of it.
+struct Last {
+    cache: ResourceArc<CacheResource>,
+    front: Front,
 }
 
 #[rustler::resource_impl]
@@ -87,16 +94,29 @@ impl CacheResource {
 pub fn with<R>(number: u64, use_it: impl FnOnce(&ResourceArc<CacheResource>) -> R) -> Option<R> {
     LAST.with(|last| {
         if let Ok(known) = last.try_borrow()
-            && let Some(cache) = &*known
+            && let Some(Last { cache, .. }) = &*known
             && cache.number == number
         {
             return (!cache.closed.load(Relaxed)).then(|| use_it(cache));
         }
         let cache = CACHES.get(&number)?.clone();
-        if let Ok(mut last) = last.try_borrow_mut() {
-            *last = Some(cache.clone());
-        }
         Some(use_it(&cache))
+    })
+}
+
+/// The same for lookups, which use what the thread remembers.
+#[inline]
+pub fn with_front<R>(
+    number: u64,
+    use_it: impl FnOnce(&CacheResource, &mut Front) -> R,
+) -> Option<R> {
+    LAST.with_borrow_mut(|last| {
+        if !last.as_ref().is_some_and(|last| last.cache.number == number) {
+            let cache = CACHES.get(&number)?.clone();
+            *last = Some(Last { cache, front: Front::default() });
+        }
+        let Last { cache, front } = last.as_mut()?;
+        (!cache.closed.load(Relaxed)).then(|| use_it(cache, front))
     })
 }
 

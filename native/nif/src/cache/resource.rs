@@ -111,7 +111,7 @@ pub fn with_front<R>(
     use_it: impl FnOnce(&CacheResource, &mut Front) -> R,
 ) -> Option<R> {
     LAST.with_borrow_mut(|last| {
-        if !last.as_ref().is_some_and(|last| last.cache.number == number) {
+        if last.as_ref().is_none_or(|last| last.cache.number != number) {
             let cache = CACHES.get(&number)?.clone();
             *last = Some(Last { cache, front: Front::default() });
         }

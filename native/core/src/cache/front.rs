@@ -6,12 +6,12 @@
 //! of a hit. So each thread remembers where some results are. It does not keep them: a result that
 //! moka lets go of is gone, but for the few words by which it was remembered.
 //!
-//! What is remembered is used only if it is what the store would give (see [`versions`](super::versions))
+//! What is remembered is used only if it is what the store would give (see `versions.rs`)
 //! and only if it is still valid, which is decided here as it is there. So a hit here is a hit
 //! there.
 //!
-//! moka has to know what is read often. It is told the first [`TOLD`] hits, and of the rest one in
-//! [`ONE_IN`]: its sketch counts up to 15 and halves its counts now and then, so more would not tell it
+//! moka has to know what is read often. It is told the first 15 hits, and of the rest one in
+//! eight: its sketch counts up to 15 and halves its counts now and then, so more would not tell it
 //! more.
 
 use std::sync::{Arc, Weak};

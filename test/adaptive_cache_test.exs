@@ -106,6 +106,7 @@ defmodule DSPexTelemetry.AdaptiveCacheTest do
       assert fetch(instance, [1], fn -> 2 end) == 2
       assert get(instance, [1]) == :miss
       assert put(instance, [1], 1) == {:not_cached, "the instance has no cache"}
+      assert AdaptiveCache.get("embed", [1]) == :miss
       assert AdaptiveCache.invalidate(:all, instance: instance) == :ok
 
       assert AdaptiveCache.report(instance: instance) ==
@@ -150,6 +151,30 @@ defmodule DSPexTelemetry.AdaptiveCacheTest do
       DSPexTelemetry.reset(instance: instance)
       :erlang.garbage_collect()
       assert kept == large
+    end
+
+    test "binaries of any size are what they were, and stay when the cache has forgotten them" do
+      instance = start_warm!()
+
+      results =
+        for size <- [0, 1, 63, 64, 65, 1_024, 16_384, 100_000],
+            binary = :crypto.strong_rand_bytes(size),
+            result <- [binary, {:ok, binary}, {:other, binary}, {:ok, binary, 1}, [binary]],
+            do: result
+
+      numbered = Enum.with_index(results)
+      for {result, number} <- numbered, do: assert(put(instance, number, result) == :cached)
+
+      kept =
+        for {result, number} <- numbered do
+          assert get(instance, number) == {:ok, result}
+          assert {:ok, found} = get(instance, number)
+          found
+        end
+
+      DSPexTelemetry.reset(instance: instance)
+      :erlang.garbage_collect()
+      assert kept == results
     end
 
     test "arguments that are too large or too deep are not looked at further" do

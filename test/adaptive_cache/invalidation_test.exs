@@ -112,10 +112,11 @@ defmodule DSPexTelemetry.AdaptiveCache.InvalidationTest do
 
   # Writers raise a number, invalidate, and then raise the floor to it. Who has read the floor before it
   # fetches must not get less.
-  for what <- [:all, {:method, "embed"}, {:ref, "r"}, {:key, "embed", [1]}] do
+  for what <- [:all, {:method, "embed"}, {:ref, "r"}, {:worker, "w"}, {:key, "embed", [1]}] do
     test "nobody gets a stale result after #{inspect(what)} has returned, under load" do
       instance = start_warm!()
       numbers = :atomics.new(2, [])
+      options = [worker_id: "w"] ++ @options
       [number, floor] = [1, 2]
 
       writer = fn ->
@@ -132,7 +133,7 @@ defmodule DSPexTelemetry.AdaptiveCache.InvalidationTest do
       reader = fn ->
         for _ <- 1..10_000,
             least = :atomics.get(numbers, floor),
-            got = fetch(instance, [1], @options, fn -> :atomics.get(numbers, number) end),
+            got = fetch(instance, [1], options, fn -> :atomics.get(numbers, number) end),
             got < least,
             do: {got, least}
       end

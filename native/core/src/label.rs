@@ -43,15 +43,16 @@ fn cut(value: &[u8]) -> &[u8] {
     &value[..end]
 }
 
-/// Whether two slices of the same length are equal. Short ones, as nearly all labels are, are
+/// Whether two slices are equal. Short ones, as nearly all labels are, are
 /// compared as two overlapping words rather than by a call of `memcmp`.
 #[inline]
-fn equal(left: &[u8], right: &[u8]) -> bool {
+pub(crate) fn equal(left: &[u8], right: &[u8]) -> bool {
     #[inline]
     fn ends<const WORD: usize>(bytes: &[u8]) -> Option<(&[u8; WORD], &[u8; WORD])> {
         Some((bytes.first_chunk()?, bytes.last_chunk()?))
     }
     match left.len() {
+        length if length != right.len() => false,
         0..4 => left.iter().zip(right).all(|(left, right)| left == right),
         4..8 => ends::<4>(left) == ends::<4>(right),
         8..=16 => ends::<8>(left) == ends::<8>(right),

@@ -17,7 +17,7 @@ use once_cell::sync::Lazy;
 use crate::exclusive::Exclusive;
 use crate::field::{Fields, Inputs, Reject};
 use crate::plan::{Plan, PlanId};
-use crate::router::Router;
+use crate::router::{Memory, Router};
 use crate::series_cache::SeriesCache;
 use crate::thread_number::ThreadNumber;
 
@@ -85,14 +85,17 @@ pub fn keep_exemplar<'a>(
     }
 }
 
-/// Lets a router decide that was published under this number. `None` if there is none. `decide` must
-/// not record events itself.
+/// Lets a router decide that was published under this number, with what this thread remembers of it.
+/// `None` if there is none. `decide` must not record events itself.
 #[inline]
-pub fn with_router<R>(number: u64, decide: impl FnOnce(&Arc<Router>, &mut Rng) -> R) -> Option<R> {
+pub fn with_router<R>(
+    number: u64,
+    decide: impl FnOnce(&Arc<Router>, &mut Memory) -> R,
+) -> Option<R> {
     LOCAL.with(|local| {
-        local.caches.with(|Caches { routers, rng, .. }| {
-            let router = routers.get(number)?;
-            Some(decide(router, rng))
+        local.caches.with(|caches| {
+            let (_, router, memory) = caches.routers.get(number, &local.number)?;
+            Some(decide(router, memory))
         })
     })
 }
@@ -161,32 +164,35 @@ struct Caches {
     plans: PlanCache,
     series: SeriesCache,
     routers: RouterCache,
-    rng: Rng,
 }
 
-/// Routers by their number. A VM has few.
+/// Routers by their number, with what was remembered of their workers. A VM has few.
 #[derive(Default)]
 struct RouterCache {
-    entries: Vec<(u64, Arc<Router>)>,
+    entries: Vec<(u64, Arc<Router>, Memory)>,
 }
 
 impl RouterCache {
     const ENTRIES: usize = 16;
 
     #[inline]
-    fn get(&mut self, number: u64) -> Option<&Arc<Router>> {
-        let at = match self.entries.iter().position(|(cached, _)| *cached == number) {
+    fn get(
+        &mut self,
+        number: u64,
+        thread: &ThreadNumber,
+    ) -> Option<&mut (u64, Arc<Router>, Memory)> {
+        let at = match self.entries.iter().position(|(cached, ..)| *cached == number) {
             Some(at) => at,
-            None => self.fetch(number)?,
+            None => self.fetch(number, thread)?,
         };
-        Some(&self.entries[at].1)
+        Some(&mut self.entries[at])
     }
 
     #[cold]
-    fn fetch(&mut self, number: u64) -> Option<usize> {
+    fn fetch(&mut self, number: u64, thread: &ThreadNumber) -> Option<usize> {
         let router = Arc::clone(&*ROUTERS.get(&number)?);
         self.entries.truncate(Self::ENTRIES - 1);
-        self.entries.push((number, router));
+        self.entries.push((number, router, Memory::new(Rng::new(), thread.get())));
         Some(self.entries.len() - 1)
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! A [`Router`] compares a few workers by what an answer of theirs is expected to take: the latency
 //! that was measured, times what is in flight, times a penalty for failures. Deciding takes no lock
-//! and no memory. Time is an argument, in nanoseconds of a clock that never goes back, and so is
-//! randomness.
+//! and allocates nothing. Time is an argument, in nanoseconds of a clock that never goes back, and so is
+//! the [`Memory`] of the thread that decides, randomness included.
 
 mod choice;
 mod command;
+mod ejections;
 mod estimate;
 mod explanation;
 mod health;
 mod load;
+mod memory;
 mod outcome;
 mod pool;
 mod reason;
+mod record;
 mod spec;
 mod stamped;
 mod sticky;
@@ -24,17 +27,20 @@ mod worker;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fastrand::Rng;
-
-use choice::{Chooser, Rules};
+use choice::{Choice, Chooser, Rules};
 use command::Command;
+use ejections::Ejections;
 use estimate::ErrorRate;
 use pool::{Members, Pool};
 use stamped::Tick;
 use sticky::{Key, Sticky};
 use worker::Worker;
 
+#[cfg(doc)]
+use crate::label;
+
 pub use explanation::{Candidate, CommandExplanation, RouterReport, WorkerReport};
+pub use memory::Memory;
 pub use outcome::Outcome;
 pub use pool::Change;
 pub use reason::Reason;
@@ -53,6 +59,7 @@ pub struct Router {
     pool: Pool,
     sticky: Sticky,
     errors_of_all: ErrorRate,
+    ejections: Ejections,
     /// Held by whoever ejects, so that no more are ejected than may be.
     ejecting: Mutex<()>,
     stopped: AtomicBool,
@@ -61,8 +68,9 @@ pub struct Router {
 /// What a request is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Request<'a> {
-    /// What it is for.
-    pub command: &'a str,
+    /// What it is for: text, of which what is too long or no UTF-8 is treated as in
+    /// [`label::normalise`].
+    pub command: &'a [u8],
     /// Requests with the same key go to the same worker.
     pub key: Option<&'a [u8]>,
 }
@@ -72,9 +80,10 @@ impl Router {
     pub fn new(spec: RouterSpec) -> Self {
         Self {
             rules: Rules::new(&spec),
-            pool: Pool::new(spec.worker_limit, spec.command_limit),
+            pool: Pool::new(spec.worker_limit, spec.command_limit, spec.metrics_limit),
             sticky: Sticky::new(spec.sticky_limit),
             errors_of_all: ErrorRate::default(),
+            ejections: Ejections::default(),
             ejecting: Mutex::default(),
             stopped: AtomicBool::new(false),
             spec,
@@ -114,8 +123,8 @@ impl Router {
         })
     }
 
-    /// Chooses a worker for a request whose end nobody may ever report, and tells its id. `None` if
-    /// there are no workers.
+    /// Chooses a worker for a request whose end nobody may ever report, and tells its id, which is
+    /// UTF-8. `None` if there are no workers.
     ///
     /// The request is presumed to be in flight for as long as such requests take.
     #[inline]
@@ -123,12 +132,12 @@ impl Router {
         &self,
         request: Request<'_>,
         now_ns: u64,
-        rng: &mut Rng,
-        tell: impl FnOnce(&str, Reason) -> R,
+        memory: &mut Memory,
+        tell: impl FnOnce(&[u8], Reason) -> R,
     ) -> Option<R> {
-        self.decide(request, now_ns, rng, |chooser, worker, _, reason| {
-            worker.vitals().load.presume(chooser.now, chooser.latency(worker));
-            tell(worker.id(), reason)
+        self.decide(request, now_ns, memory, |choice, _| {
+            choice.worker.load.presume(Tick::at(now_ns), choice.latency);
+            tell(choice.worker.text(), choice.reason)
         })
     }
 
@@ -137,10 +146,11 @@ impl Router {
         self: &Arc<Self>,
         request: Request<'_>,
         now_ns: u64,
-        rng: &mut Rng,
+        memory: &mut Memory,
     ) -> Option<Ticket> {
-        self.decide(request, now_ns, rng, |_, worker, command, _| {
-            Ticket::new(Arc::clone(self), Arc::clone(worker), command.cloned(), now_ns)
+        self.decide(request, now_ns, memory, |choice, command| {
+            let worker = Arc::clone(choice.worker);
+            Ticket::new(Arc::clone(self), worker, command.cloned(), now_ns)
         })
     }
 
@@ -149,35 +159,32 @@ impl Router {
         &self,
         request: Request<'_>,
         now_ns: u64,
-        rng: &mut Rng,
-        then: impl FnOnce(&Chooser<'_>, &Arc<Worker>, Option<&Arc<Command>>, Reason) -> R,
+        memory: &mut Memory,
+        then: impl FnOnce(&Choice<'_>, Option<&Arc<Command>>) -> R,
     ) -> Option<R> {
-        let members = self.pool.members();
-        let added;
-        let command = match members.commands.get(request.command) {
-            Some(command) => Some(command),
-            None => {
-                added = self.pool.add_command(request.command);
-                added.as_ref()
-            }
-        };
-        let chooser = self.chooser(&members, command, now_ns);
+        memory.refresh(&self.pool);
+        let Memory { view, looks } = memory;
+        let stripe = view.stripe;
+        let (members, command) = view.command(request.command, &self.pool);
+        let chooser = self.chooser(members, command, now_ns);
         let by_key;
-        let (worker, reason) = match request.key {
-            None => chooser.choose(rng)?,
+        let choice = match request.key {
+            None => chooser.choose(looks)?,
             Some(key) => {
-                by_key = self.by_key(&members, Key::of(key), now_ns)?;
-                (&by_key.0, by_key.1)
+                by_key = self.by_key(members, Key::of(key), now_ns)?;
+                let (worker, reason) = &by_key;
+                Choice { worker, latency: chooser.latency(worker), reason: *reason }
             }
         };
-        worker.decided(reason);
-        if let Some((_, counts)) = command.and_then(|command| command.of(worker.vitals().slot)) {
-            counts.decisions.fetch_add(1, Relaxed);
+        if let Some(command) = command {
+            command.decided(choice.worker.slot, stripe);
         }
-        if worker.is_gone() {
-            self.pool.take_decisions(worker);
+        if !choice.worker.decided(choice.reason) {
+            self.pool.take_counts(choice.worker);
         }
-        Some(then(&chooser, worker, command, reason))
+        let result = then(&choice, command);
+        looks.draw(members, self.rules.choices);
+        Some(result)
     }
 
     #[inline]
@@ -192,6 +199,7 @@ impl Router {
         Chooser {
             rules: &self.rules,
             members,
+            ejections: &self.ejections,
             command: command.map(|command| &**command),
             usual: usual.map(|(usual, _)| usual),
             now_ns,
@@ -202,7 +210,7 @@ impl Router {
     /// The worker of a key: the one that it had while that is well, else the one that its hash
     /// prefers among those that are. What is bound stays where it is.
     fn by_key(&self, members: &Members, key: Key, now_ns: u64) -> Option<(Arc<Worker>, Reason)> {
-        let is_well = |worker: &Worker| !worker.vitals().health.is_ejected(now_ns);
+        let is_well = |worker: &Worker| !worker.health.is_ejected(now_ns);
         match self.sticky.get(key) {
             Some((worker, true)) => return Some((worker, Reason::Bound)),
             Some((worker, false)) if is_well(&worker) => return Some((worker, Reason::Sticky)),
@@ -233,7 +241,7 @@ impl Router {
             return;
         };
         let command = self.command(command);
-        let load = &worker.vitals().load;
+        let load = &worker.load;
         let was_presumed = load.end_presumed(Tick::at(now_ns));
         if was_presumed || load.tickets() == 0 {
             self.learn(&worker, command.as_deref(), outcome, duration_ns, now_ns);
@@ -243,11 +251,7 @@ impl Router {
     /// A request has waited for a worker in a queue.
     pub fn waited(&self, worker_id: &str, wait_ns: u64, now_ns: u64) {
         if let Some(worker) = self.pool.worker(worker_id) {
-            worker.vitals().queue_wait.observe(
-                wait_ns as f32,
-                Tick::at(now_ns),
-                self.rules.half_life,
-            );
+            worker.queue_wait.observe(wait_ns as f32, Tick::at(now_ns), self.rules.half_life);
         }
     }
 
@@ -267,7 +271,7 @@ impl Router {
     ) {
         let (now, half_life) = (Tick::at(now_ns), self.rules.half_life);
         let duration = duration_ns as f32;
-        let own = command.and_then(|command| command.of(worker.vitals().slot));
+        let own = command.and_then(|command| command.of(worker.slot));
         let (own, counts) = (own.map(|(own, _)| own), own.map(|(_, counts)| counts));
         let usual = command.and_then(|command| command.usual.get(now, half_life));
         let usual = usual.map(|(usual, _)| usual);
@@ -284,13 +288,13 @@ impl Router {
                 own.observe(sample, now, half_life);
             }
             if let Some(usual) = usual {
-                worker.vitals().slowness.observe(sample / usual, now, half_life);
+                worker.slowness.observe(sample / usual, now, half_life);
             }
             if let Some(command) = command {
                 command.usual.observe(sample, now, half_life);
             }
         }
-        let health = &worker.vitals().health;
+        let health = &worker.health;
         let count = |counter: Option<&AtomicU64>| {
             if let Some(counter) = counter {
                 counter.fetch_add(1, Relaxed);
@@ -316,7 +320,7 @@ impl Router {
     #[cold]
     fn eject_if_outlier(&self, worker: &Worker, now_ns: u64) {
         let (spec, now) = (&self.spec.ejection, Tick::at(now_ns));
-        let health = &worker.vitals().health;
+        let health = &worker.health;
         let rate = health.error_rate(now, self.rules.half_life);
         let rate_of_all = self.errors_of_all.get(now, self.rules.half_life);
         if health.is_ejected(now_ns) || !health.is_outlier(spec, rate, rate_of_all) {
@@ -324,11 +328,11 @@ impl Router {
         }
         let _ejecting = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
         let members = self.pool.members();
-        let is_ejected = |worker: &&Arc<Worker>| worker.vitals().health.is_ejected(now_ns);
+        let is_ejected = |worker: &&Arc<Worker>| worker.health.is_ejected(now_ns);
         let ejected = members.workers.iter().filter(is_ejected).count();
         let allowed = members.workers.len() as f32 * spec.share.clamp(0.0, 0.5);
         if !health.is_ejected(now_ns) && ejected < allowed as usize {
-            health.eject(now_ns, spec, self.rules.slow_start_ns);
+            self.ejections.add(health.eject(now_ns, spec, self.rules.slow_start_ns));
         }
     }
 
@@ -338,6 +342,7 @@ impl Router {
         self.pool.reset();
         self.sticky.forget_unbound();
         self.errors_of_all.clear();
+        self.ejections.clear();
     }
 
     /// Takes out all workers; nothing is routed any more.

@@ -69,12 +69,11 @@ fn route<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Term<'a> {
     let Some((command, key)) = request(command, arguments.get(2)) else {
         return atoms::invalid_command().to_term(env);
     };
-    let command = label::normalise(command);
-    let request = Request { command: &command, key };
-    let routed = local::with_router(number(instance.as_c_arg()), |router, rng| {
-        router.route(request, clock::recent_ns(), rng, |id, _| {
+    let request = Request { command, key };
+    let routed = local::with_router(number(instance.as_c_arg()), |router, memory| {
+        router.route(request, clock::recent_ns(), memory, |id, _| {
             let mut worker = NewBinary::new(env, id.len());
-            worker.as_mut_slice().copy_from_slice(id.as_bytes());
+            worker.as_mut_slice().copy_from_slice(id);
             (atoms::ok(), Term::from(worker)).encode(env)
         })
     });
@@ -108,10 +107,9 @@ fn checkout<'a>(env: Env<'a>, instance: Atom, command: Term<'a>, key: Term<'a>) 
     let Some((command, key)) = request(command, Some(key)) else {
         return atoms::invalid_command().to_term(env);
     };
-    let command = label::normalise(command);
-    let request = Request { command: &command, key };
-    let ticket = local::with_router(number(instance.as_c_arg()), |router, rng| {
-        router.checkout(request, clock::exact_ns(), rng)
+    let request = Request { command, key };
+    let ticket = local::with_router(number(instance.as_c_arg()), |router, memory| {
+        router.checkout(request, clock::exact_ns(), memory)
     });
     match ticket {
         Some(Some(ticket)) => {

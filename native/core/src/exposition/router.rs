@@ -3,8 +3,8 @@
 use super::scalar::{Kind, Scalar};
 use crate::router::{Reason, Router, Tally};
 
-/// What a router tells: of each worker up to a limit, and of the others and those that have left
-/// together, so that totals never go down.
+/// What a router tells: of each worker up to a limit, of those that have left lately what was counted,
+/// and of all others together, so that no counter goes down.
 pub(crate) fn scalars(router: &Router, now_ns: u64) -> impl Iterator<Item = Scalar> + use<> {
     let Tally { workers, others, healthy, starting, ejected } = router.tally(now_ns);
     let new = |name, help, kind| Scalar::new(name, help, kind);
@@ -29,7 +29,9 @@ pub(crate) fn scalars(router: &Router, now_ns: u64) -> impl Iterator<Item = Scal
             decisions = decisions.with(&[id, ("reason", reason.name())], count as f64);
         }
         ejections = ejections.with(&[id], worker.ejections as f64);
-        in_flight = in_flight.with(&[id], worker.in_flight);
+        if let Some(requests) = worker.in_flight {
+            in_flight = in_flight.with(&[id], requests);
+        }
     }
     let mut states = new(
         "dspex_router_workers",

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use fastrand::Rng;
-
 use super::command::Command;
+use super::ejections::Ejections;
+use super::memory::{Best, Census, Looks, next};
 use super::pool::Members;
 use super::reason::Reason;
 use super::spec::RouterSpec;
@@ -17,6 +17,7 @@ pub(crate) struct Rules {
     pub(crate) choices: usize,
     pub(crate) half_life: HalfLife,
     pub(crate) error_penalty: f32,
+    /// Out of 65,536.
     pub(crate) exploration: u32,
     pub(crate) slow_start_ns: u64,
 }
@@ -30,6 +31,8 @@ const GOOD_ENOUGH: f32 = 1.25;
 /// With so many requests in flight at each of those compared, one more or less at another makes little
 /// difference.
 const MUCH: f32 = 8.0;
+/// How many are looked at beside those remembered even if it helps little.
+const MIN_PATIENCE: usize = 2;
 
 impl Rules {
     pub(crate) fn new(spec: &RouterSpec) -> Self {
@@ -37,7 +40,7 @@ impl Rules {
             choices: spec.choices.max(2),
             half_life: HalfLife::from_ns(spec.half_life_ms.saturating_mul(1_000_000)),
             error_penalty: spec.error_penalty.max(0.0),
-            exploration: spec.exploration.min(1_000),
+            exploration: (spec.exploration.min(1_000) << 16).div_ceil(1_000),
             slow_start_ns: spec.slow_start_ms.saturating_mul(1_000_000),
         }
     }
@@ -47,6 +50,7 @@ impl Rules {
 pub(crate) struct Chooser<'a> {
     pub(crate) rules: &'a Rules,
     pub(crate) members: &'a Members,
+    pub(crate) ejections: &'a Ejections,
     pub(crate) command: Option<&'a Command>,
     /// How long the command usually takes, if that is known.
     pub(crate) usual: Option<f32>,
@@ -75,9 +79,9 @@ impl Chooser<'_> {
     #[inline]
     pub(crate) fn latency(&self, worker: &Worker) -> f32 {
         let (usual, now, half_life) = (self.usual(), self.now, self.rules.half_life);
-        let own = self.command.and_then(|command| command.latency(worker.vitals().slot));
+        let own = self.command.and_then(|command| command.latency(worker.slot));
         own.and_then(|own| own.towards(usual, now, half_life)).unwrap_or_else(|| {
-            let slowness = worker.vitals().slowness.towards(1.0, now, half_life);
+            let slowness = worker.slowness.towards(1.0, now, half_life);
             usual * slowness.unwrap_or(1.0)
         })
     }
@@ -85,17 +89,17 @@ impl Chooser<'_> {
     /// How long requests waited for a worker lately, in nanoseconds. Forgotten where none does.
     #[inline]
     pub(crate) fn queue_wait(&self, worker: &Worker) -> f32 {
-        let wait = &worker.vitals().queue_wait;
+        let wait = &worker.queue_wait;
         wait.towards(0.0, self.now, self.rules.half_life).unwrap_or(0.0)
     }
 
     #[inline]
     pub(crate) fn score(&self, worker: &Worker) -> Score {
-        let (rules, vitals) = (self.rules, worker.vitals());
+        let rules = self.rules;
         let latency = self.latency(worker);
-        let in_flight = vitals.load.in_flight(self.now);
-        let error_rate = vitals.health.error_rate(self.now, rules.half_life);
-        let warmth = vitals.health.warmth(self.now_ns, rules.slow_start_ns);
+        let in_flight = worker.load.in_flight(self.now);
+        let error_rate = worker.health.error_rate(self.now, rules.half_life);
+        let warmth = worker.health.warmth(self.now_ns, rules.slow_start_ns);
         let score = (latency * (in_flight + 1.0) + self.queue_wait(worker))
             * (1.0 + rules.error_penalty * error_rate)
             // From a half of its share to all of it.
@@ -105,84 +109,146 @@ impl Chooser<'_> {
 
     /// The worker for the request, unless there is none.
     #[inline]
-    pub(crate) fn choose(&self, rng: &mut Rng) -> Option<(&Arc<Worker>, Reason)> {
-        if rng.u32(..1_000) < self.rules.exploration
-            && let Some(idle) = self.idle(rng)
+    pub(crate) fn choose(&self, looks: &mut Looks) -> Option<Choice<'_>> {
+        let any_ejected = self.ejections.any(self.now_ns);
+        if any_ejected && self.most_are_ejected(looks) {
+            let (worker, score) = self.best(looks, |_| true)?;
+            return Some(Choice { worker, latency: score.latency, reason: Reason::Panic });
+        }
+        let is_well = |worker: &Worker| !any_ejected || !worker.health.is_ejected(self.now_ns);
+        if looks.chance < self.rules.exploration
+            && let Some(worker) = self.idle(looks, is_well)
         {
-            return Some((idle, Reason::Explore));
+            let latency = self.latency(worker);
+            return Some(Choice { worker, latency, reason: Reason::Explore });
         }
-        let Best { worker, ejected, looks } = self.best(rng, false);
-        if ejected * 2 > looks {
-            return self.few_are_well(rng);
-        }
-        worker.map(|worker| (worker, Reason::Best))
+        let best = self.best(looks, is_well).or_else(|| self.best_of_all(is_well));
+        best.map(|(worker, score)| Choice { worker, latency: score.latency, reason: Reason::Best })
     }
 
     /// A worker at random, if it has nothing to do.
-    fn idle(&self, rng: &mut Rng) -> Option<&Arc<Worker>> {
-        let worker = rng.choice(self.members.workers.iter())?;
-        let vitals = worker.vitals();
-        let idle = vitals.load.in_flight(self.now) < 1.0;
-        (idle && !vitals.health.is_ejected(self.now_ns)).then_some(worker)
+    #[cold]
+    fn idle(&self, looks: &mut Looks, is_well: impl Fn(&Worker) -> bool) -> Option<&Arc<Worker>> {
+        let worker = looks.rng.choice(self.members.workers.iter())?;
+        (worker.load.in_flight(self.now) < 1.0 && is_well(worker)).then_some(worker)
     }
 
-    /// The best of a few workers: of two if that is good enough or there is much to do everywhere, else
-    /// of more, up to all of them if there are no more than may be compared. It begins anywhere, so
-    /// that equal ones are chosen equally often.
+    /// The best of a few workers: of the two that were drawn if that is good enough or there is much
+    /// to do everywhere, else of those that are remembered too, and then of more at random, or in turn
+    /// where there are no more than may be compared.
     #[inline]
-    fn best(&self, rng: &mut Rng, with_ejected: bool) -> Best<'_> {
+    fn best(
+        &self,
+        looks: &mut Looks,
+        is_well: impl Fn(&Worker) -> bool,
+    ) -> Option<(&Arc<Worker>, Score)> {
         let workers = &self.members.workers;
         let count = workers.len();
-        let looks = count.min(self.rules.choices);
-        let mut at = if count == 0 { 0 } else { rng.usize(..count) };
         let good_enough = self.usual() * GOOD_ENOUGH;
-        let mut best: Option<(&Arc<Worker>, f32)> = None;
-        let (mut ejected, mut compared, mut looked, mut least_busy) = (0, 0, 0, f32::INFINITY);
-        while looked < looks {
-            looked += 1;
-            let worker = &workers[at];
-            if !with_ejected && worker.vitals().health.is_ejected(self.now_ns) {
-                ejected += 1;
-            } else {
-                let Score { score, in_flight, .. } = self.score(worker);
-                compared += 1;
-                least_busy = least_busy.min(in_flight);
-                if best.is_none_or(|(_, least)| score < least) {
-                    best = Some((worker, score));
-                }
-                let enough =
-                    least_busy >= MUCH || best.is_some_and(|(_, least)| least <= good_enough);
-                if compared >= 2 && enough {
-                    break;
+        let mut compared = Compared { best: None, count: 0, least_busy: f32::INFINITY };
+        let mut order = Best::new();
+        let mut look = |at: u32| {
+            if let Some(worker) = workers.get(at as usize)
+                && is_well(worker)
+            {
+                let score = self.score(worker);
+                order.add(at, score.score);
+                compared.add(at, score);
+            }
+            compared.is_enough(good_enough)
+        };
+        let [first, second] = looks.drawn();
+        look(first);
+        let mut enough = second != first && look(second);
+        if enough {
+            // The other is as good as one that is remembered, or there is no need to remember any.
+            if order.second_score() <= good_enough {
+                looks.keep(order.second());
+            }
+        } else {
+            enough = looks.kept().any(&mut look);
+            let most = count.min(self.rules.choices);
+            let patience = looks.patience.clamp(MIN_PATIENCE, most.max(MIN_PATIENCE));
+            let (mut at, mut looked) = (second, 2);
+            if !enough && looked < patience {
+                while !enough && looked < patience.min(most) {
+                    at = if count <= self.rules.choices {
+                        next(at, count)
+                    } else {
+                        looks.rng.u32(..count as u32)
+                    };
+                    enough = look(at);
+                    looked += 1;
                 }
             }
-            at = if looks == count { at + 1 } else { rng.usize(..count) };
-            if at == count {
-                at = 0;
+            looks.patience = if enough { most } else { patience - patience / 4 };
+            if let Some((_, score)) = compared.best {
+                order.lower_first(score.score * (score.in_flight + 2.0) / (score.in_flight + 1.0));
+                looks.keep_all(&order);
             }
         }
-        Best { worker: best.map(|(worker, _)| worker), ejected, looks: looked }
+        compared.best.map(|(at, score)| (&workers[at as usize], score))
     }
 
-    /// Most of those that were compared are ejected: the best of all that are not or, if these are
-    /// less than half of all, of all.
+    /// The best of all, where none of those that were compared is well.
     #[cold]
-    fn few_are_well(&self, rng: &mut Rng) -> Option<(&Arc<Worker>, Reason)> {
-        let workers = &self.members.workers;
-        let is_well = |worker: &&Arc<Worker>| !worker.vitals().health.is_ejected(self.now_ns);
-        let well = workers.iter().filter(is_well);
-        if well.clone().count() * 2 < workers.len() {
-            return Some((self.best(rng, true).worker?, Reason::Panic));
+    fn best_of_all(&self, is_well: impl Fn(&Worker) -> bool) -> Option<(&Arc<Worker>, Score)> {
+        let well = self.members.workers.iter().filter(|worker| is_well(worker));
+        let scored = well.map(|worker| (worker, self.score(worker)));
+        scored.min_by(|(_, one), (_, other)| one.score.total_cmp(&other.score))
+    }
+
+    /// Whether more than half of all workers are ejected. They are counted after every ejection, and
+    /// from time to time, since ejections end: so seldom that it costs next to nothing.
+    #[cold]
+    fn most_are_ejected(&self, looks: &mut Looks) -> bool {
+        const NS_PER_WORKER: u64 = 1_000;
+        let epoch = self.ejections.epoch();
+        let last = looks
+            .last_census
+            .filter(|census| census.epoch == epoch && self.now_ns < census.until_ns);
+        if let Some(census) = last {
+            return census.most_are_ejected;
         }
-        let score = |worker: &Arc<Worker>| self.score(worker).score;
-        let best = well.min_by(|one, other| score(one).total_cmp(&score(other)));
-        Some((best?, Reason::Best))
+        let workers = &self.members.workers;
+        let is_ejected = |worker: &&Arc<Worker>| worker.health.is_ejected(self.now_ns);
+        let most_are_ejected = workers.iter().filter(is_ejected).count() * 2 > workers.len();
+        let until_ns = self.now_ns + workers.len() as u64 * NS_PER_WORKER;
+        looks.last_census = Some(Census { epoch, until_ns, most_are_ejected });
+        most_are_ejected
     }
 }
 
-/// The best of those that were compared, how many of these were ejected, and how many there were.
-struct Best<'a> {
-    worker: Option<&'a Arc<Worker>>,
-    ejected: usize,
-    looks: usize,
+/// A worker for a request.
+pub(crate) struct Choice<'a> {
+    pub(crate) worker: &'a Arc<Worker>,
+    /// How long it is expected to take, in nanoseconds.
+    pub(crate) latency: f32,
+    pub(crate) reason: Reason,
+}
+
+/// What was found among those that were compared.
+struct Compared {
+    /// Where the best one is.
+    best: Option<(u32, Score)>,
+    count: u32,
+    least_busy: f32,
+}
+
+impl Compared {
+    #[inline]
+    fn add(&mut self, at: u32, score: Score) {
+        self.count += 1;
+        self.least_busy = self.least_busy.min(score.in_flight);
+        if self.best.is_none_or(|(_, best)| score.score < best.score) {
+            self.best = Some((at, score));
+        }
+    }
+
+    #[inline]
+    fn is_enough(&self, good_enough: f32) -> bool {
+        self.count >= 2
+            && (self.least_busy >= MUCH
+                || self.best.is_some_and(|(_, best)| best.score <= good_enough))
+    }
 }

@@ -30,32 +30,55 @@ pub(crate) struct Command {
     column: Box<[OnceBox<Chunk>]>,
 }
 
+/// Where a thread counts decisions. Threads with different stripes do not wait for each other's cache
+/// lines.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stripe(usize);
+
+const STRIPES: usize = 4;
+
+impl Stripe {
+    pub(crate) fn of(thread: usize) -> Self {
+        Self(thread % STRIPES)
+    }
+}
+
 #[derive(Debug)]
+#[repr(align(64))]
 struct Chunk {
     latencies: [Latency; CHUNK],
-    counts: [Counts; CHUNK],
+    outcomes: [Outcomes; CHUNK],
+    decisions: [[AtomicU64; CHUNK]; STRIPES],
 }
 
 impl Default for Chunk {
     fn default() -> Self {
         Self {
             latencies: std::array::from_fn(|_| Latency::default()),
-            counts: std::array::from_fn(|_| Counts::default()),
+            outcomes: std::array::from_fn(|_| Outcomes::default()),
+            decisions: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
         }
     }
 }
 
-/// How often a worker was asked, and how it went.
+impl Chunk {
+    fn clear(&self, at: usize) {
+        self.latencies[at].clear();
+        self.outcomes[at].clear();
+        self.decisions.iter().for_each(|stripe| stripe[at].store(0, Relaxed));
+    }
+}
+
+/// How the requests of a worker went.
 #[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) decisions: AtomicU64,
+pub(crate) struct Outcomes {
     pub(crate) successes: AtomicU64,
     pub(crate) failures: AtomicU64,
 }
 
-impl Counts {
+impl Outcomes {
     fn clear(&self) {
-        for count in [&self.decisions, &self.successes, &self.failures] {
+        for count in [&self.successes, &self.failures] {
             count.store(0, Relaxed);
         }
     }
@@ -67,34 +90,54 @@ impl Command {
         Self { usual: Latency::default(), column: (0..chunks).map(|_| OnceBox::new()).collect() }
     }
 
-    fn chunk(&self, slot: Slot) -> Option<&Chunk> {
-        self.column.get(slot.0 as usize / CHUNK)?.get()
+    /// Where a worker's numbers are, if any of its neighbours was ever asked.
+    #[inline]
+    fn find(&self, slot: Slot) -> Option<(&Chunk, usize)> {
+        let chunk = self.column.get(slot.0 as usize / CHUNK)?.get()?;
+        Some((chunk, slot.0 as usize % CHUNK))
     }
 
-    /// How long a worker takes, if any of its neighbours was ever asked.
+    #[inline]
+    fn find_or_add(&self, slot: Slot) -> Option<(&Chunk, usize)> {
+        let chunk = self.column.get(slot.0 as usize / CHUNK)?.get_or_init(Box::default);
+        Some((chunk, slot.0 as usize % CHUNK))
+    }
+
+    /// How long a worker takes.
     #[inline]
     pub(crate) fn latency(&self, slot: Slot) -> Option<&Latency> {
-        Some(&self.chunk(slot)?.latencies[slot.0 as usize % CHUNK])
+        self.find(slot).map(|(chunk, at)| &chunk.latencies[at])
     }
 
-    /// The counts of a worker, if any of its neighbours was ever asked.
-    pub(crate) fn counts(&self, slot: Slot) -> Option<&Counts> {
-        Some(&self.chunk(slot)?.counts[slot.0 as usize % CHUNK])
+    /// How its requests went.
+    pub(crate) fn outcomes(&self, slot: Slot) -> Option<&Outcomes> {
+        self.find(slot).map(|(chunk, at)| &chunk.outcomes[at])
     }
 
     /// Where what is learned of a worker goes.
+    pub(crate) fn of(&self, slot: Slot) -> Option<(&Latency, &Outcomes)> {
+        self.find_or_add(slot).map(|(chunk, at)| (&chunk.latencies[at], &chunk.outcomes[at]))
+    }
+
+    /// Counts a request that a worker gets.
     #[inline]
-    pub(crate) fn of(&self, slot: Slot) -> Option<(&Latency, &Counts)> {
-        let chunk = self.column.get(slot.0 as usize / CHUNK)?.get_or_init(Box::default);
-        let at = slot.0 as usize % CHUNK;
-        Some((&chunk.latencies[at], &chunk.counts[at]))
+    pub(crate) fn decided(&self, slot: Slot, stripe: Stripe) {
+        if let Some((chunk, at)) = self.find_or_add(slot) {
+            chunk.decisions[stripe.0][at].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many requests a worker got.
+    pub(crate) fn decisions(&self, slot: Slot) -> u64 {
+        self.find(slot).map_or(0, |(chunk, at)| {
+            chunk.decisions.iter().map(|stripe| stripe[at].load(Relaxed)).sum()
+        })
     }
 
     /// Forgets a worker.
     pub(crate) fn clear_slot(&self, slot: Slot) {
-        if let (Some(latency), Some(counts)) = (self.latency(slot), self.counts(slot)) {
-            latency.clear();
-            counts.clear();
+        if let Some((chunk, at)) = self.find(slot) {
+            chunk.clear(at);
         }
     }
 
@@ -102,8 +145,7 @@ impl Command {
     pub(crate) fn clear(&self) {
         self.usual.clear();
         for chunk in self.column.iter().filter_map(OnceBox::get) {
-            chunk.latencies.iter().for_each(Latency::clear);
-            chunk.counts.iter().for_each(Counts::clear);
+            (0..CHUNK).for_each(|at| chunk.clear(at));
         }
     }
 

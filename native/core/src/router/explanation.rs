@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Router;
 use super::choice::Chooser;
-use super::command::Counts;
+use super::command::Outcomes;
 use super::reason::Reason;
 use super::worker::Worker;
 
@@ -108,10 +108,7 @@ impl Router {
         let members = self.pool.members();
         let known = members.commands.get(command);
         let chooser = self.chooser(&members, known, now_ns);
-        let decisions = |worker: &Worker| {
-            let counts = chooser.command.and_then(|command| command.counts(worker.vitals().slot));
-            counts.map_or(0, |counts| counts.decisions.load(Relaxed))
-        };
+        let decisions = |worker: &Worker| known.map_or(0, |command| command.decisions(worker.slot));
         let total: u64 = members.workers.iter().map(|worker| decisions(worker)).sum();
         let mut candidates: Vec<_> = members
             .workers
@@ -134,13 +131,13 @@ impl Router {
 
     fn candidate(&self, chooser: &Chooser<'_>, worker: &Worker, share: f64) -> Candidate {
         let (now, half_life) = (chooser.now, self.rules.half_life);
-        let (score, vitals) = (chooser.score(worker), worker.vitals());
-        let latency = chooser.command.and_then(|command| command.latency(vitals.slot));
-        let counts = chooser.command.and_then(|command| command.counts(vitals.slot));
-        let count = |count: fn(&Counts) -> u64| counts.map_or(0, count);
+        let score = chooser.score(worker);
+        let latency = chooser.command.and_then(|command| command.latency(worker.slot));
+        let outcomes = chooser.command.and_then(|command| command.outcomes(worker.slot));
+        let count = |count: fn(&Outcomes) -> u64| outcomes.map_or(0, count);
         let latency_from = if latency.is_some_and(|own| own.get(now, half_life).is_some()) {
             "command"
-        } else if vitals.slowness.get(now, half_life).is_some() {
+        } else if worker.slowness.get(now, half_life).is_some() {
             "worker"
         } else {
             "usual"
@@ -156,14 +153,15 @@ impl Router {
             error_rate: f64::from(score.error_rate),
             successes: count(|own| own.successes.load(Relaxed)),
             failures: count(|own| own.failures.load(Relaxed)),
-            ejected_for_ms: ms_until(vitals.health.ejected_until(chooser.now_ns), chooser.now_ns),
-            ejections: vitals.health.ejections(),
+            ejected_for_ms: ms_until(worker.health.ejected_until(chooser.now_ns), chooser.now_ns),
+            ejections: worker.health.ejections(),
             share,
         }
     }
 
     /// How all workers do.
     pub fn report(&self, now_ns: u64) -> RouterReport {
+        let total = self.pool.total();
         let members = self.pool.members();
         let chooser = self.chooser(&members, None, now_ns);
         let mut commands: Vec<_> = members.commands.keys().map(|name| name.to_string()).collect();
@@ -175,34 +173,32 @@ impl Router {
                 .map(|worker| self.worker_report(&chooser, worker))
                 .collect(),
             commands,
-            decisions: Reason::ALL.map(|reason| (reason.name(), self.decisions(reason))).into(),
+            decisions: Reason::ALL.map(Reason::name).into_iter().zip(total.decisions).collect(),
             sticky_keys: self.sticky.len(),
             refused: self.pool.refused(),
         }
     }
 
     fn worker_report(&self, chooser: &Chooser<'_>, worker: &Worker) -> WorkerReport {
-        let (now, half_life, vitals) = (chooser.now, self.rules.half_life, worker.vitals());
-        let slowness = vitals.slowness.towards(1.0, now, half_life);
+        let (now, half_life) = (chooser.now, self.rules.half_life);
+        let slowness = worker.slowness.towards(1.0, now, half_life);
         WorkerReport {
             worker_id: worker.id().to_string(),
-            tickets: vitals.load.tickets(),
-            presumed: f64::from(vitals.load.presumed(now)),
+            tickets: worker.load.tickets(),
+            presumed: f64::from(worker.load.presumed(now)),
             slowness: f64::from(slowness.unwrap_or(1.0)),
             queue_wait_us: us(chooser.queue_wait(worker)),
-            error_rate: f64::from(vitals.health.error_rate(now, half_life)),
-            decisions: Reason::ALL.iter().map(|reason| worker.decisions(*reason)).sum(),
+            error_rate: f64::from(worker.health.error_rate(now, half_life)),
+            decisions: worker.counts().decisions.iter().sum(),
             abandoned: worker.abandoned(),
-            ejected_for_ms: ms_until(vitals.health.ejected_until(chooser.now_ns), chooser.now_ns),
-            ejections: vitals.health.ejections(),
-            warmth: f64::from(vitals.health.warmth(chooser.now_ns, self.rules.slow_start_ns)),
+            ejected_for_ms: ms_until(worker.health.ejected_until(chooser.now_ns), chooser.now_ns),
+            ejections: worker.health.ejections(),
+            warmth: f64::from(worker.health.warmth(chooser.now_ns, self.rules.slow_start_ns)),
         }
     }
 
     /// How many requests were routed for a reason, those of workers that have left included.
     pub fn decisions(&self, reason: Reason) -> u64 {
-        let members = self.pool.members();
-        let present: u64 = members.workers.iter().map(|worker| worker.decisions(reason)).sum();
-        self.pool.departed(reason) + present
+        self.pool.total().decisions[reason as usize]
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct Health {
 }
 
 impl Health {
+    /// What decisions read: the first three.
+    pub(crate) const READ_BYTES: usize = 24;
+
     pub(crate) fn new(started: u64) -> Self {
         Self {
             errors: ErrorRate::default(),
@@ -56,6 +59,11 @@ impl Health {
 
     pub(crate) fn ejections(&self) -> u64 {
         u64::from(self.ejections.load(Relaxed))
+    }
+
+    /// How often it was ejected since it was last asked.
+    pub(crate) fn take_ejections(&self) -> u64 {
+        u64::from(self.ejections.swap(0, Relaxed))
     }
 
     /// How far it has come up, 0 to 1.
@@ -95,7 +103,8 @@ impl Health {
 
     /// Ejects it: the first time for the base time, and for twice as long as before if it has not
     /// been well for that long since.
-    pub(crate) fn eject(&self, now_ns: u64, spec: &EjectionSpec, slow_start_ns: u64) {
+    /// Returns until when.
+    pub(crate) fn eject(&self, now_ns: u64, spec: &EjectionSpec, slow_start_ns: u64) -> u64 {
         let (base, longest) = (spec.base_ms * NS_PER_MS, spec.longest_ms * NS_PER_MS);
         let time = match self.last_ejection.load(Relaxed) {
             0 => base,
@@ -109,6 +118,7 @@ impl Health {
         self.started.store(if slow_start_ns > 0 { until } else { 0 }, Relaxed);
         self.in_a_row.store(0, Relaxed);
         self.ejections.fetch_add(1, Relaxed);
+        until
     }
 
     /// Forgives its ejections once it has been back for as long as the last one took.

@@ -2,7 +2,10 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -10,7 +13,7 @@ use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
 use super::command::{Command, Commands, Slot};
-use super::reason::Reason;
+use super::record::{Counts, Records};
 use super::worker::Worker;
 
 /// What a decision is made from. It is never changed, only replaced: deciding takes no lock.
@@ -18,6 +21,17 @@ use super::worker::Worker;
 pub(crate) struct Members {
     pub(crate) workers: Box<[Arc<Worker>]>,
     pub(crate) commands: Commands,
+}
+
+/// Which list it is, of whichever router: none has the same number. Zero is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Generation(u64);
+
+impl Generation {
+    fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Relaxed) + 1)
+    }
 }
 
 /// What became of a declared set of workers.
@@ -48,37 +62,49 @@ impl Slots {
     }
 }
 
+/// What is changed together with the list.
+#[derive(Debug)]
+pub(crate) struct Changing {
+    slots: Slots,
+    pub(crate) records: Records,
+}
+
 pub(crate) struct Pool {
     members: ArcSwap<Members>,
+    /// Stored after the list that it is the number of.
+    generation: AtomicU64,
     /// The same workers, for what names them.
     by_id: DashMap<Arc<str>, Arc<Worker>, RandomState>,
     /// Held by whoever replaces the list.
-    changing: Mutex<Slots>,
+    changing: Mutex<Changing>,
     worker_limit: usize,
     command_limit: usize,
     refused: AtomicU64,
-    /// Decisions for workers that have left, so that totals never go down.
-    departed: [AtomicU64; Reason::ALL.len()],
-    departed_ejections: AtomicU64,
 }
 
 impl Pool {
-    pub(crate) fn new(worker_limit: usize, command_limit: usize) -> Self {
+    pub(crate) fn new(worker_limit: usize, command_limit: usize, metrics_limit: usize) -> Self {
+        let records = Records::new(metrics_limit);
         Self {
             members: ArcSwap::default(),
+            generation: AtomicU64::new(Generation::new().0),
             by_id: DashMap::with_hasher(RandomState::default()),
-            changing: Mutex::default(),
+            changing: Mutex::new(Changing { slots: Slots::default(), records }),
             worker_limit,
             command_limit,
             refused: AtomicU64::new(0),
-            departed: Default::default(),
-            departed_ejections: AtomicU64::new(0),
         }
     }
 
     #[inline]
     pub(crate) fn members(&self) -> Guard<Arc<Members>> {
         self.members.load()
+    }
+
+    /// The number of the list. Whoever has seen it finds that list or a newer one.
+    #[inline]
+    pub(crate) fn generation(&self) -> Generation {
+        Generation(self.generation.load(Acquire))
     }
 
     pub(crate) fn worker(&self, id: &str) -> Option<Arc<Worker>> {
@@ -93,7 +119,7 @@ impl Pool {
         }
         let added = self.admit(id, now_ns, &mut changing);
         if added {
-            self.publish(&changing);
+            self.publish(&mut changing);
         }
         added
     }
@@ -103,7 +129,7 @@ impl Pool {
         let mut changing = self.changing();
         let removed = self.dismiss(id, &mut changing);
         if removed {
-            self.publish(&changing);
+            self.publish(&mut changing);
         }
         removed
     }
@@ -131,7 +157,7 @@ impl Pool {
             }
         }
         if change.added + change.removed > 0 {
-            self.publish(&changing);
+            self.publish(&mut changing);
         }
         change
     }
@@ -141,44 +167,49 @@ impl Pool {
         self.put(std::iter::empty(), 0);
     }
 
-    fn admit(&self, id: &str, now_ns: u64, slots: &mut Slots) -> bool {
+    fn admit(&self, id: &str, now_ns: u64, changing: &mut Changing) -> bool {
         if self.by_id.len() >= self.worker_limit {
             self.refused.fetch_add(1, Relaxed);
             return false;
         }
-        let slot = slots.take();
+        let slot = changing.slots.take();
         self.members().commands.values().for_each(|command| command.clear_slot(slot));
-        let worker = Arc::new(Worker::new(id, now_ns, slot));
-        self.by_id.insert(Arc::clone(worker.id()), worker);
+        let id: Arc<str> = id.into();
+        let record = changing.records.join(&id);
+        let worker = Arc::new(Worker::new(&id, now_ns, slot, record));
+        self.by_id.insert(id, worker);
         true
     }
 
-    fn dismiss(&self, id: &str, slots: &mut Slots) -> bool {
+    fn dismiss(&self, id: &str, changing: &mut Changing) -> bool {
         let Some((_, worker)) = self.by_id.remove(id) else {
             return false;
         };
         worker.leave();
-        slots.free.push_back(worker.vitals().slot);
-        self.take_decisions(&worker);
-        self.departed_ejections.fetch_add(worker.vitals().health.ejections(), Relaxed);
+        changing.slots.free.push_back(worker.slot);
+        changing.records.leave(worker.id(), worker.record(), worker.take_counts());
         true
     }
 
-    /// Takes over what a worker that has left has counted. Also for whoever has counted a decision for
-    /// it since.
+    /// Takes over what is counted of a worker that has left and was not taken over then.
     #[cold]
-    pub(crate) fn take_decisions(&self, worker: &Worker) {
-        for reason in Reason::ALL {
-            self.departed[reason as usize].fetch_add(worker.take_decisions(reason), Relaxed);
-        }
+    pub(crate) fn take_counts(&self, worker: &Worker) {
+        // Under the lock, so that no reader finds counts in neither place.
+        let changing = self.changing();
+        changing.records.add(worker.id(), worker.record(), worker.take_counts());
     }
 
-    fn publish(&self, _changing: &Slots) {
+    fn publish(&self, changing: &mut Changing) {
         let mut workers: Vec<_> =
             self.by_id.iter().map(|worker| Arc::clone(worker.value())).collect();
         workers.sort_unstable_by(|one, other| one.id().cmp(other.id()));
-        let commands = self.members.load().commands.clone();
-        self.members.store(Arc::new(Members { workers: workers.into(), commands }));
+        let commands = self.members().commands.clone();
+        self.replace(Members { workers: workers.into(), commands }, changing);
+    }
+
+    fn replace(&self, members: Members, _changing: &mut Changing) {
+        self.members.store(Arc::new(members));
+        self.generation.store(Generation::new().0, Release);
     }
 
     /// Gives a command a place, if there is one.
@@ -187,7 +218,7 @@ impl Pool {
         if self.members().commands.len() >= self.command_limit {
             return None;
         }
-        let _changing = self.changing();
+        let mut changing = self.changing();
         let members = self.members();
         if let Some(command) = members.commands.get(name) {
             return Some(Arc::clone(command));
@@ -198,7 +229,7 @@ impl Pool {
         let command = Arc::new(Command::new(self.worker_limit));
         let mut commands = members.commands.clone();
         commands.insert(name.into(), Arc::clone(&command));
-        self.members.store(Arc::new(Members { workers: members.workers.clone(), commands }));
+        self.replace(Members { workers: members.workers.clone(), commands }, &mut changing);
         Some(command)
     }
 
@@ -207,33 +238,35 @@ impl Pool {
         self.refused.load(Relaxed)
     }
 
-    /// Decisions for workers that have left.
-    pub(crate) fn departed(&self, reason: Reason) -> u64 {
-        self.departed[reason as usize].load(Relaxed)
-    }
-
-    /// Ejections of workers that have left.
-    pub(crate) fn departed_ejections(&self) -> u64 {
-        self.departed_ejections.load(Relaxed)
+    /// Everything that was counted, of workers that have left too.
+    pub(crate) fn total(&self) -> Counts {
+        // While nobody comes or leaves, counts are in one place.
+        let changing = self.changing();
+        let mut total = changing.records.total();
+        self.members().workers.iter().for_each(|worker| total += worker.counts());
+        total
     }
 
     /// Forgets what was measured and counted.
     pub(crate) fn reset(&self) {
+        let mut changing = self.changing();
         let members = self.members();
         members.workers.iter().for_each(|worker| worker.clear());
         members.commands.values().for_each(|command| command.clear());
-        for count in self.departed.iter().chain([&self.refused, &self.departed_ejections]) {
-            count.store(0, Relaxed);
-        }
+        changing.records.clear();
+        self.refused.store(0, Relaxed);
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
+        let records = self.changing().records.memory_bytes();
         let members = self.members();
         let workers = members.workers.iter().map(|worker| worker.memory_bytes()).sum::<usize>();
-        workers + members.commands.values().map(|command| command.memory_bytes()).sum::<usize>()
+        records
+            + workers
+            + members.commands.values().map(|command| command.memory_bytes()).sum::<usize>()
     }
 
-    fn changing(&self) -> MutexGuard<'_, Slots> {
+    pub(crate) fn changing(&self) -> MutexGuard<'_, Changing> {
         // What it guards is valid after every statement.
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }

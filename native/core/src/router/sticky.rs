@@ -47,6 +47,13 @@ struct Assignment {
     used: AtomicBool,
 }
 
+impl Assignment {
+    /// The worker, if it is still in the pool.
+    fn worker(&self) -> Option<Arc<Worker>> {
+        self.worker.upgrade().filter(|worker| !worker.is_gone())
+    }
+}
+
 /// A bounded table of keys. The oldest one goes first, unless it was used since it was last
 /// spared.
 pub(crate) struct Sticky {
@@ -64,7 +71,7 @@ impl Sticky {
     /// The worker of a key if it is still in the pool, and whether the key is bound to it.
     pub(crate) fn get(&self, key: Key) -> Option<(Arc<Worker>, bool)> {
         let assignment = self.assignments.get(&key)?;
-        let worker = assignment.worker.upgrade().filter(|worker| !worker.is_gone())?;
+        let worker = assignment.worker()?;
         if !assignment.used.load(Relaxed) {
             assignment.used.store(true, Relaxed);
         }
@@ -92,7 +99,7 @@ impl Sticky {
         // Ends: each turn spares a key once, and under the lock none is added.
         while let Some(key) = order.pop_front() {
             let spared = self.assignments.get(&key).is_some_and(|assignment| {
-                assignment.worker.strong_count() > 0 && assignment.used.swap(false, Relaxed)
+                assignment.worker().is_some() && assignment.used.swap(false, Relaxed)
             });
             // The newest stays even if all others are in use: it is at the end.
             if !spared {
@@ -136,7 +143,10 @@ mod tests {
 
     fn workers(count: u32) -> Vec<Arc<Worker>> {
         (0..count)
-            .map(|number| Arc::new(Worker::new(&format!("w{number}"), 0, Slot(number))))
+            .map(|number| {
+                let id = format!("w{number}").into();
+                Arc::new(Worker::new(&id, 0, Slot(number), Arc::default()))
+            })
             .collect()
     }
 

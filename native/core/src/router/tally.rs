@@ -2,8 +2,8 @@
 
 use super::Router;
 use super::reason::Reason;
+use super::record::Counts;
 use super::stamped::Tick;
-use super::worker::Worker;
 
 /// What the workers that have no metrics of their own are called.
 const OTHERS: &str = "other";
@@ -11,9 +11,10 @@ const OTHERS: &str = "other";
 /// The numbers of all workers.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    /// Workers, as far as they have metrics of their own.
+    /// Workers, as far as they have metrics of their own: those that are there by id, then those that
+    /// have left, the longest gone first.
     pub workers: Vec<WorkerTally>,
-    /// The others and those that have left, if there are any.
+    /// All others together, if there are or were any.
     pub others: Option<WorkerTally>,
     /// How many workers have nothing against them.
     pub healthy: usize,
@@ -32,60 +33,49 @@ pub struct WorkerTally {
     pub decisions: [u64; Reason::ALL.len()],
     /// How often it was ejected.
     pub ejections: u64,
-    /// Requests in flight.
-    pub in_flight: f64,
+    /// Requests in flight; `None` of workers that have left.
+    pub in_flight: Option<f64>,
 }
 
 impl WorkerTally {
-    fn new(worker: &Worker, now: Tick) -> Self {
-        Self {
-            id: worker.id().to_string(),
-            decisions: Reason::ALL.map(|reason| worker.decisions(reason)),
-            ejections: worker.vitals().health.ejections(),
-            in_flight: f64::from(worker.vitals().load.in_flight(now)),
-        }
-    }
-
-    fn add(&mut self, other: &Self) {
-        for (sum, count) in self.decisions.iter_mut().zip(other.decisions) {
-            *sum += count;
-        }
-        self.ejections += other.ejections;
-        self.in_flight += other.in_flight;
+    fn new(id: &str, counts: Counts, in_flight: Option<f64>) -> Self {
+        let Counts { decisions, ejections } = counts;
+        Self { id: id.to_owned(), decisions, ejections, in_flight }
     }
 }
 
 impl Router {
-    /// The numbers of all workers.
+    /// The numbers of all workers. None that is counted goes down from one time to the next, except
+    /// by [`Router::reset`].
     pub fn tally(&self, now_ns: u64) -> Tally {
         let now = Tick::at(now_ns);
-        let members = self.pool.members();
         let mut tally = Tally::default();
-        let mut others = WorkerTally {
-            id: OTHERS.to_owned(),
-            decisions: Reason::ALL.map(|reason| self.pool.departed(reason)),
-            ejections: self.pool.departed_ejections(),
-            in_flight: 0.0,
-        };
-        for worker in &members.workers {
-            let health = &worker.vitals().health;
-            if health.is_ejected(now_ns) {
+        // Nobody comes or leaves meanwhile.
+        let changing = self.pool.changing();
+        let records = &changing.records;
+        let (mut of_others, mut in_flight_of_others) = (records.others(), None);
+        for worker in &self.pool.members().workers {
+            if worker.health.is_ejected(now_ns) {
                 tally.ejected += 1;
-            } else if health.warmth(now_ns, self.rules.slow_start_ns) < 1.0 {
+            } else if worker.health.warmth(now_ns, self.rules.slow_start_ns) < 1.0 {
                 tally.starting += 1;
             } else {
                 tally.healthy += 1;
             }
-            let numbers = WorkerTally::new(worker, now);
-            if tally.workers.len() < self.spec.metrics_limit {
-                tally.workers.push(numbers);
+            let (mut counts, in_flight) = (worker.counts(), worker.load.in_flight(now).into());
+            if records.is_of_others(worker.record()) {
+                of_others += counts;
+                *in_flight_of_others.get_or_insert(0.0) += in_flight;
             } else {
-                others.add(&numbers);
+                counts += worker.record().counts();
+                tally.workers.push(WorkerTally::new(worker.id(), counts, Some(in_flight)));
             }
         }
-        let any_others = members.workers.len() > tally.workers.len()
-            || others.decisions.iter().sum::<u64>() + others.ejections > 0;
-        tally.others = any_others.then_some(others);
+        for (id, counts) in records.departed() {
+            tally.workers.push(WorkerTally::new(id, counts, None));
+        }
+        let any_others = in_flight_of_others.is_some() || of_others != Counts::default();
+        tally.others = any_others.then(|| WorkerTally::new(OTHERS, of_others, in_flight_of_others));
         tally
     }
 }

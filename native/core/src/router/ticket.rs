@@ -38,7 +38,7 @@ impl Ticket {
         command: Option<Arc<Command>>,
         started_ns: u64,
     ) -> Self {
-        worker.vitals().load.begin();
+        worker.load.begin();
         Self { router, worker, command, started_ns, is_over: AtomicBool::new(false) }
     }
 
@@ -83,7 +83,7 @@ impl Ticket {
     fn release(&self) -> bool {
         let first = !self.is_over.swap(true, AcqRel);
         if first {
-            self.worker.vitals().load.end();
+            self.worker.load.end();
         }
         first
     }

@@ -1,57 +1,91 @@
 //! A worker: what it has to do, how fast it is, and how well it fares.
 
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
+
+#[cfg(loom)]
+use loom::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+#[cfg(not(loom))]
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use super::command::Slot;
 use super::estimate::Latency;
 use super::health::Health;
 use super::load::Load;
 use super::reason::Reason;
-use crossbeam_utils::CachePadded;
+use super::record::{Counts, Record};
+use crate::prefetch;
 
-/// What every decision reads of a worker, in cache lines of its own: two schedulers that give
-/// requests to neighbours do not wait for each other.
+/// A worker. Those with the same id at different times are different workers.
+///
+/// What is read of those that are compared is in the first cache line, with what is written for the one
+/// that is chosen; the second has what is read of that one. Both belong to it alone, so two
+/// schedulers that give requests to neighbours do not wait for each other.
 #[derive(Debug)]
-#[repr(C)]
-pub(crate) struct Vitals {
+#[repr(C, align(128))]
+pub(crate) struct Worker {
     /// Its place in the columns of commands.
     pub(crate) slot: Slot,
     pub(crate) load: Load,
+    /// How long requests waited for it before it got them, in nanoseconds.
+    pub(crate) queue_wait: Latency,
+    /// Decisions by reason, of which nearly all are for the first.
+    best: AtomicU64,
+    pub(crate) health: Health,
     /// How many times as long as usual its requests take, whatever they are. For commands that it was
     /// never asked for.
     pub(crate) slowness: Latency,
-    /// How long requests waited for it before it got them, in nanoseconds.
-    pub(crate) queue_wait: Latency,
-    pub(crate) health: Health,
-    decisions: [AtomicU64; Reason::ALL.len()],
-}
-
-/// A worker. Those with the same id at different times are different workers.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    id: Arc<str>,
     is_gone: AtomicBool,
-    vitals: CachePadded<Vitals>,
+    short_id: ShortId,
+    others: [AtomicU64; Reason::ALL.len() - 1],
+    id: Arc<str>,
+    record: Arc<Record>,
     abandoned: AtomicU64,
 }
 
+/// An id if it is short, beside the other numbers, so that nothing else needs to be read to tell it.
+#[derive(Debug)]
+struct ShortId {
+    length: u8,
+    bytes: [u8; Self::MOST],
+}
+
+impl ShortId {
+    const MOST: usize = 38;
+    const TOO_LONG: u8 = u8::MAX;
+
+    fn new(id: &str) -> Self {
+        let mut bytes = [0; Self::MOST];
+        let length = match bytes.get_mut(..id.len()) {
+            Some(bytes) => {
+                bytes.copy_from_slice(id.as_bytes());
+                id.len() as u8
+            }
+            None => Self::TOO_LONG,
+        };
+        Self { length, bytes }
+    }
+
+    #[inline]
+    fn get(&self) -> Option<&[u8]> {
+        self.bytes.get(..usize::from(self.length))
+    }
+}
+
 impl Worker {
-    pub(crate) fn new(id: &str, now_ns: u64, slot: Slot) -> Self {
+    pub(crate) fn new(id: &Arc<str>, now_ns: u64, slot: Slot, record: Arc<Record>) -> Self {
         Self {
-            id: id.into(),
+            slot,
+            load: Load::default(),
+            queue_wait: Latency::default(),
+            best: AtomicU64::new(0),
+            health: Health::new(now_ns),
+            slowness: Latency::default(),
             is_gone: AtomicBool::new(false),
-            vitals: CachePadded::new(Vitals {
-                slot,
-                load: Load::default(),
-                health: Health::new(now_ns),
-                slowness: Latency::default(),
-                queue_wait: Latency::default(),
-                decisions: Default::default(),
-            }),
+            short_id: ShortId::new(id),
+            others: std::array::from_fn(|_| AtomicU64::new(0)),
+            id: Arc::clone(id),
+            record,
             abandoned: AtomicU64::new(0),
         }
     }
@@ -60,9 +94,22 @@ impl Worker {
         &self.id
     }
 
+    /// The id's text.
     #[inline]
-    pub(crate) fn vitals(&self) -> &Vitals {
-        &self.vitals
+    pub(crate) fn text(&self) -> &[u8] {
+        self.short_id.get().unwrap_or_else(|| self.id.as_bytes())
+    }
+
+    /// What it has counted in other lives.
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        &self.record
+    }
+
+    /// Asks for what a decision reads of it.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch::line(&self.slot);
+        prefetch::line(&self.is_gone);
     }
 
     /// Whether it has left the pool.
@@ -75,21 +122,38 @@ impl Worker {
         self.is_gone.store(true, SeqCst);
     }
 
-    /// Counts a decision for it.
+    /// Counts a decision for it. `false` if it has left: then its counts are to be taken once more.
     #[inline]
-    pub(crate) fn decided(&self, reason: Reason) {
-        // In one order with `leave` and `take_decisions`: whoever does not see after this that the worker
+    #[must_use]
+    pub(crate) fn decided(&self, reason: Reason) -> bool {
+        // In one order with `leave` and `take_counts`: whoever does not see after this that the worker
         // has left has counted before its counts are taken.
-        self.vitals.decisions[reason as usize].fetch_add(1, SeqCst);
+        self.count(reason).fetch_add(1, SeqCst);
+        !self.is_gone()
+    }
+
+    #[inline]
+    fn count(&self, reason: Reason) -> &AtomicU64 {
+        match (reason as usize).checked_sub(1) {
+            None => &self.best,
+            Some(other) => &self.others[other],
+        }
     }
 
     /// What was counted since it was last taken.
-    pub(crate) fn take_decisions(&self, reason: Reason) -> u64 {
-        self.vitals.decisions[reason as usize].swap(0, SeqCst)
+    pub(crate) fn take_counts(&self) -> Counts {
+        Counts {
+            decisions: Reason::ALL.map(|reason| self.count(reason).swap(0, SeqCst)),
+            ejections: self.health.take_ejections(),
+        }
     }
 
-    pub(crate) fn decisions(&self, reason: Reason) -> u64 {
-        self.vitals.decisions[reason as usize].load(Relaxed)
+    /// What was counted since it came.
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            decisions: Reason::ALL.map(|reason| self.count(reason).load(Relaxed)),
+            ejections: self.health.ejections(),
+        }
     }
 
     pub(crate) fn abandon(&self) {
@@ -102,10 +166,10 @@ impl Worker {
 
     /// Forgets what was measured and counted. What is in flight stays.
     pub(crate) fn clear(&self) {
-        self.vitals.health.clear();
-        self.vitals.slowness.clear();
-        self.vitals.queue_wait.clear();
-        for count in self.vitals.decisions.iter().chain([&self.abandoned]) {
+        self.health.clear();
+        self.slowness.clear();
+        self.queue_wait.clear();
+        for count in self.others.iter().chain([&self.best, &self.abandoned]) {
             count.store(0, Relaxed);
         }
     }
@@ -116,5 +180,60 @@ impl Worker {
     }
 }
 
-// The numbers that are read for every worker that is compared come first, in one cache line.
-const _: () = assert!(size_of::<Vitals>() <= 128);
+#[cfg(not(loom))]
+const _: () = {
+    use std::mem::offset_of;
+    const LINE: usize = 64;
+    assert!(offset_of!(Worker, health) + Health::READ_BYTES <= LINE);
+    assert!(offset_of!(Worker, short_id) + size_of::<ShortId>() <= 2 * LINE);
+};
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::*;
+    use loom::thread;
+
+    /// A worker leaves while requests go to it: whoever takes its counts, then or later, each is taken
+    /// once.
+    #[test]
+    fn every_decision_is_taken_once_however_a_worker_leaves() {
+        fn decide(worker: &Worker) -> u64 {
+            if worker.decided(Reason::Best) { 0 } else { taken(worker) }
+        }
+
+        fn taken(worker: &Worker) -> u64 {
+            worker.take_counts().decisions.iter().sum()
+        }
+
+        loom::model(|| {
+            let worker = Worker::new(&"w".into(), 0, Slot(0), Arc::default());
+            let worker = loom::sync::Arc::new(worker);
+            let callers: Vec<_> = (0..2)
+                .map(|_| {
+                    let worker = loom::sync::Arc::clone(&worker);
+                    thread::spawn(move || decide(&worker))
+                })
+                .collect();
+            worker.leave();
+            let mut total = taken(&worker);
+            for caller in callers {
+                total += caller.join().expect("no panic");
+            }
+            assert_eq!(total, 2);
+        });
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_told_whatever_its_length() {
+        for length in 0..=256 {
+            let id: Arc<str> = "w".repeat(length).into();
+            let worker = Worker::new(&id, 0, Slot(0), Arc::default());
+            assert_eq!(worker.text(), id.as_bytes());
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 
 use fastrand::Rng;
-use telemetry_core::router::{Outcome, Reason, Request, Router, RouterSpec};
+use telemetry_core::router::{Memory, Outcome, Reason, Request, Router, RouterSpec};
 
 use crate::support::{MS, id, spec};
 
@@ -51,11 +51,13 @@ fn nothing_stays_in_flight_and_every_decision_is_counted() {
 
 fn call(router: &Arc<Router>, clock: &AtomicU64, seed: u64) {
     let mut rng = Rng::with_seed(seed);
+    let mut memory = Memory::new(rng.fork(), seed as usize);
     for number in 0..REQUESTS {
         let now = clock.fetch_add(MS / 10, SeqCst);
         let (command, key) = (format!("command {}", number % 200), rng.u8(..).to_string());
         let key = rng.bool().then_some(key.as_bytes());
-        let ticket = router.checkout(Request { command: &command, key }, now, &mut rng).unwrap();
+        let request = Request { command: command.as_bytes(), key };
+        let ticket = router.checkout(request, now, &mut memory).unwrap();
         match rng.u8(..4) {
             0 => drop(ticket),
             1 => ticket.abandon(now + MS),
@@ -69,10 +71,10 @@ fn call(router: &Arc<Router>, clock: &AtomicU64, seed: u64) {
 fn a_ticket_that_several_complete_at_once_is_over_once() {
     let router = Arc::new(Router::new(spec()));
     router.add_worker("w0", 0);
-    let mut rng = Rng::with_seed(1);
+    let mut memory = Memory::default();
     for _ in 0..500 {
-        let request = Request { command: "work", key: None };
-        let ticket = router.checkout(request, 0, &mut rng).unwrap();
+        let request = Request { command: b"work", key: None };
+        let ticket = router.checkout(request, 0, &mut memory).unwrap();
         let counted = thread::scope(|scope| {
             let complete = || ticket.complete(Outcome::Success, None, 1);
             let threads = [scope.spawn(complete), scope.spawn(complete)];

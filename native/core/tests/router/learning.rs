@@ -118,8 +118,8 @@ fn exploration_goes_to_idle_workers_only() {
     let _busy: Vec<_> = (0..4)
         .map(|worker| {
             running.router.bind(b"key", &id(worker));
-            let request = telemetry_core::router::Request { command: "work", key: Some(b"key") };
-            running.router.checkout(request, running.now, &mut running.rng).unwrap()
+            let request = telemetry_core::router::Request { command: b"work", key: Some(b"key") };
+            running.router.checkout(request, running.now, &mut running.memory).unwrap()
         })
         .collect();
     assert!(running.route("work", None).is_some_and(|(_, reason)| reason == Reason::Best));

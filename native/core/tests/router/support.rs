@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use telemetry_core::router::{
-    Candidate, EjectionSpec, Outcome, Reason, Request, Router, RouterSpec, Ticket,
+    Candidate, EjectionSpec, Memory, Outcome, Reason, Request, Router, RouterSpec, Ticket,
 };
 
 pub const MS: u64 = 1_000_000;
@@ -12,7 +12,7 @@ pub const SECOND: u64 = 1_000 * MS;
 
 pub struct Running {
     pub router: Arc<Router>,
-    pub rng: Rng,
+    pub memory: Memory,
     pub now: u64,
 }
 
@@ -42,7 +42,8 @@ impl Running {
     /// With workers `w0`, `w1`, … that have come up.
     pub fn start(workers: usize, spec: RouterSpec) -> Self {
         let router = Arc::new(Router::new(spec));
-        let running = Self { router, rng: Rng::with_seed(7), now: 100 * SECOND };
+        let memory = Memory::new(Rng::with_seed(7), 0);
+        let running = Self { router, memory, now: 100 * SECOND };
         (0..workers).for_each(|worker| assert!(running.router.add_worker(&id(worker), 0)));
         running
     }
@@ -52,13 +53,14 @@ impl Running {
     }
 
     pub fn try_checkout(&mut self, command: &str) -> Option<Ticket> {
-        self.router.checkout(Request { command, key: None }, self.now, &mut self.rng)
+        let request = Request { command: command.as_bytes(), key: None };
+        self.router.checkout(request, self.now, &mut self.memory)
     }
 
     pub fn route(&mut self, command: &str, key: Option<&str>) -> Option<(String, Reason)> {
-        let request = Request { command, key: key.map(str::as_bytes) };
-        let tell = |id: &str, reason| (id.to_owned(), reason);
-        self.router.route(request, self.now, &mut self.rng, tell)
+        let request = Request { command: command.as_bytes(), key: key.map(str::as_bytes) };
+        let tell = |id: &[u8], reason| (String::from_utf8(id.to_vec()).unwrap(), reason);
+        self.router.route(request, self.now, &mut self.memory, tell)
     }
 
     /// Requests of a worker end, of which nobody knew that they were on their way.

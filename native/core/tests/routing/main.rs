@@ -30,23 +30,20 @@ struct Verdict {
 }
 
 impl Verdict {
+    /// Of the router with the memories of one scheduler or of four, whichever does worse.
     fn new(rows: &[Row]) -> Self {
-        let (ours, others) = rows.split_last().unwrap();
-        assert_eq!(ours.policy, "router");
-        assert_eq!((others[0].policy, others[1].policy), ("random", "round robin"));
+        let (others, ours) = rows.split_at(5);
+        let names: Vec<_> = rows.iter().map(|row| row.policy).collect();
+        assert_eq!(names[..2], ["random", "round robin"]);
+        assert_eq!(names[5..], ["router, four schedulers", "router"]);
         let p99 = |row: &Row, seed: usize| row.results[seed].p99;
         let least = |rows: &[Row], seed| {
             rows.iter().map(|row| p99(row, seed)).fold(f64::INFINITY, f64::min)
         };
-        let seeds = 0..ours.results.len();
-        Self {
-            to_best: seeds
-                .clone()
-                .map(|seed| p99(ours, seed) / least(&others[..4], seed))
-                .fold(0.0, f64::max),
-            ahead: seeds
-                .map(|seed| least(&others[..2], seed) / p99(ours, seed))
-                .fold(f64::INFINITY, f64::min),
-        }
+        let most = |seed| ours.iter().map(|row| p99(row, seed)).fold(0.0, f64::max);
+        let seeds = 0..rows[0].results.len();
+        let to_best = seeds.clone().map(|seed| most(seed) / least(&others[..4], seed));
+        let ahead = seeds.map(|seed| least(&others[..2], seed) / most(seed));
+        Self { to_best: to_best.fold(0.0, f64::max), ahead: ahead.fold(f64::INFINITY, f64::min) }
     }
 }

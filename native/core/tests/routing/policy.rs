@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 use serde_json::json;
-use telemetry_core::router::{Outcome, Request, Router, RouterSpec, Ticket};
+use telemetry_core::router::{Memory, Outcome, Request, Router, RouterSpec, Ticket};
 
 /// A request on its way.
 pub struct Sent {
@@ -152,19 +152,31 @@ impl Policy for Greedy {
     }
 }
 
-/// Ours.
-pub struct Routed(Arc<Router>, &'static str);
-
-impl Default for Routed {
-    fn default() -> Self {
-        Self(Arc::new(Router::new(spec())), "router")
-    }
+/// Ours, with the memories of one or more schedulers, one of which gets each request.
+pub struct Routed {
+    router: Arc<Router>,
+    name: &'static str,
+    memories: Vec<Memory>,
 }
 
 impl Routed {
+    fn new(name: &'static str, spec: RouterSpec, schedulers: usize) -> Self {
+        let memory = |thread| Memory::new(Rng::with_seed(thread as u64), thread);
+        let memories = (0..schedulers).map(memory).collect();
+        Self { router: Arc::new(Router::new(spec)), name, memories }
+    }
+
+    pub fn by_one() -> Self {
+        Self::new("router", spec(), 1)
+    }
+
+    pub fn by_four() -> Self {
+        Self::new("router, four schedulers", spec(), 4)
+    }
+
     /// Ours if it compares two workers for each request, however few there are.
     pub fn of_two() -> Self {
-        Self(Arc::new(Router::new(RouterSpec { choices: 2, ..spec() })), "router, two choices")
+        Self::new("router, two choices", RouterSpec { choices: 2, ..spec() }, 1)
     }
 }
 
@@ -193,20 +205,21 @@ pub fn spec() -> RouterSpec {
 
 impl Policy for Routed {
     fn name(&self) -> &'static str {
-        self.1
+        self.name
     }
 
     fn join(&mut self, worker: usize, now: u64) {
-        assert!(self.0.add_worker(&worker.to_string(), now));
+        assert!(self.router.add_worker(&worker.to_string(), now));
     }
 
     fn leave(&mut self, worker: usize) {
-        assert!(self.0.remove_worker(&worker.to_string()));
+        assert!(self.router.remove_worker(&worker.to_string()));
     }
 
     fn send(&mut self, now: u64, rng: &mut Rng) -> Sent {
-        let request = Request { command: "work", key: None };
-        let ticket = self.0.checkout(request, now, rng).unwrap();
+        let request = Request { command: b"work", key: None };
+        let memory = rng.choice(&mut self.memories).unwrap();
+        let ticket = self.router.checkout(request, now, memory).unwrap();
         Sent { worker: ticket.worker_id().parse().unwrap(), ticket: Some(ticket) }
     }
 

@@ -10,11 +10,13 @@ use crate::policy::{Policy, Sent};
 pub const SECOND: u64 = 1_000_000_000;
 const MS: u64 = 1_000_000;
 
-pub const WORKERS: usize = 16;
+const WORKERS: usize = 16;
+/// In the case of many.
+const MANY: usize = 200;
 /// Mean time of a request, which is exponentially distributed.
 const SERVICE: f64 = 10.0 * MS as f64;
-/// 80 % of what sixteen healthy workers do.
-const ARRIVALS_PER_SECOND: f64 = 0.8 * WORKERS as f64 * 100.0;
+/// For each worker: 80 % of what it does while it is healthy.
+const ARRIVALS_PER_SECOND: f64 = 0.8 * 100.0;
 /// How long a worker that fails takes to do so.
 const FAILURE: u64 = MS / 2;
 /// A failed request is sent again at once, so many times in all; then it is lost.
@@ -24,6 +26,9 @@ const LOST: u64 = 10 * SECOND;
 /// The start is not counted.
 const WARM_UP: u64 = 5 * SECOND;
 
+/// How long the case of many workers takes.
+const MANY_LENGTH: u64 = 15 * SECOND;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Case {
     Equal,
@@ -32,17 +37,23 @@ pub enum Case {
     OneStalling,
     TwoRecovering,
     RollingRestart,
+    Many,
 }
 
 impl Case {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Equal,
         Self::OneSlow,
         Self::OneFailing,
         Self::OneStalling,
         Self::TwoRecovering,
         Self::RollingRestart,
+        Self::Many,
     ];
+
+    fn workers(self) -> usize {
+        if self == Self::Many { MANY } else { WORKERS }
+    }
 
     pub fn name(self) -> &'static str {
         match self {
@@ -52,6 +63,7 @@ impl Case {
             Self::OneStalling => "one stalling for 5 s",
             Self::TwoRecovering => "two recovering",
             Self::RollingRestart => "rolling restart",
+            Self::Many => "200, ten 10 × slower",
         }
     }
 
@@ -59,6 +71,7 @@ impl Case {
     fn slowness(self, worker: usize, now: u64, born: u64, length: u64) -> f64 {
         match self {
             Self::OneSlow if worker == 3 => 10.0,
+            Self::Many if worker % 20 == 3 => 10.0,
             Self::TwoRecovering if (worker == 3 || worker == 9) && now < length / 2 => 10.0,
             // A new worker is cold.
             Self::RollingRestart if born > 0 && now < born + SECOND => 3.0,
@@ -115,8 +128,8 @@ struct World<'a> {
     /// For what the policy makes of chance.
     choices: Rng,
     /// When each worker will have done all that it has.
-    free_at: [u64; WORKERS],
-    born: [u64; WORKERS],
+    free_at: Vec<u64>,
+    born: Vec<u64>,
     queue: BinaryHeap<Reverse<(u64, usize)>>,
     events: Vec<Option<Event>>,
     free_events: Vec<usize>,
@@ -125,16 +138,17 @@ struct World<'a> {
     failures: u64,
 }
 
-/// Runs a case for so long.
+/// Runs a case for so long, or where there are many workers for a shorter time with more requests.
 pub fn simulate(case: Case, policy: &mut dyn Policy, seed: u64, length: u64) -> Result {
+    let length = if case == Case::Many { length.min(MANY_LENGTH) } else { length };
     let mut world = World {
         case,
         length,
         policy,
         rng: Rng::with_seed(seed),
         choices: Rng::with_seed(!seed),
-        free_at: [0; WORKERS],
-        born: [0; WORKERS],
+        free_at: vec![0; case.workers()],
+        born: vec![0; case.workers()],
         queue: BinaryHeap::new(),
         events: Vec::new(),
         free_events: Vec::new(),
@@ -142,7 +156,7 @@ pub fn simulate(case: Case, policy: &mut dyn Policy, seed: u64, length: u64) -> 
         attempts: 0,
         failures: 0,
     };
-    (0..WORKERS).for_each(|worker| world.policy.join(worker, 0));
+    (0..case.workers()).for_each(|worker| world.policy.join(worker, 0));
     for (at, worker, back) in case.restarts(length) {
         world.schedule(at, Event::Restart { worker, back });
     }
@@ -171,7 +185,8 @@ impl World<'_> {
             match self.events[slot].take().unwrap() {
                 Event::Arrival => {
                     self.send(now, now, 1);
-                    let next = now + self.exponential(SECOND as f64 / ARRIVALS_PER_SECOND);
+                    let arrivals = ARRIVALS_PER_SECOND * self.case.workers() as f64;
+                    let next = now + self.exponential(SECOND as f64 / arrivals);
                     if next < self.length {
                         self.schedule(next, Event::Arrival);
                     }

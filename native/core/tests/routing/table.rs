@@ -16,13 +16,14 @@ pub struct Row {
 impl Table {
     pub fn new(seeds: &[u64], length: u64) -> Self {
         let rows = |case| {
-            let policies: [fn() -> Box<dyn Policy>; 6] = [
+            let policies: [fn() -> Box<dyn Policy>; 7] = [
                 || Box::new(Random::default()),
                 || Box::new(RoundRobin::default()),
                 || Box::new(LeastInFlight::default()),
                 || Box::new(Greedy::default()),
                 || Box::new(Routed::of_two()),
-                || Box::new(Routed::default()),
+                || Box::new(Routed::by_four()),
+                || Box::new(Routed::by_one()),
             ];
             let rows = policies.iter().map(|policy| Row {
                 policy: policy().name(),

@@ -1,0 +1,248 @@
+//! What a thread remembers between its decisions.
+
+use std::sync::Arc;
+
+use fastrand::Rng;
+
+use super::command::{Command, Stripe};
+use super::pool::{Generation, Members, Pool};
+use crate::label;
+
+/// How many workers are remembered.
+const KEPT: usize = 3;
+/// How many are drawn for every decision.
+const DRAWN: usize = 2;
+
+/// What a thread remembers of its last decisions by a router: the workers and commands that there
+/// are, which of the workers were best, and which are to be looked at next.
+///
+/// Decisions are better the more of them share a memory. Any will do, an empty one too: what is
+/// remembered of another router or of an older list of workers is forgotten.
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub(crate) view: View,
+    pub(crate) looks: Looks,
+}
+
+impl Memory {
+    /// An empty one. Threads with different numbers count decisions in different cache lines.
+    pub fn new(rng: Rng, thread: usize) -> Self {
+        let mut memory = Self::default();
+        memory.looks.rng = rng;
+        memory.view.stripe = Stripe::of(thread);
+        memory
+    }
+
+    /// Makes sure that the list is the router's newest.
+    #[inline]
+    pub(crate) fn refresh(&mut self, pool: &Pool) {
+        if self.view.generation != pool.generation() {
+            self.replace(pool);
+        }
+    }
+
+    #[cold]
+    fn replace(&mut self, pool: &Pool) {
+        // In this order: a list that is newer than its number is loaded once more next time.
+        self.view.generation = pool.generation();
+        self.view.members = pool.members().clone();
+        self.view.commands = Default::default();
+        self.looks.kept = [NOBODY; KEPT];
+        self.looks.last_census = None;
+        self.looks.draw(&self.view.members, usize::MAX);
+    }
+}
+
+/// The workers and commands that there are.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    generation: Generation,
+    pub(crate) members: Arc<Members>,
+    pub(crate) stripe: Stripe,
+    commands: [Option<(Arc<str>, Arc<Command>)>; 32],
+}
+
+impl View {
+    /// A command by its name, which is added where there is room. Gives the list beside it.
+    #[inline]
+    pub(crate) fn command(
+        &mut self,
+        name: &[u8],
+        pool: &Pool,
+    ) -> (&Members, Option<&Arc<Command>>) {
+        let at = place(name) % self.commands.len();
+        let known = self.commands[at].as_ref();
+        if !known.is_some_and(|(known, _)| label::equal(known.as_bytes(), name)) {
+            self.fetch(name, pool, at);
+        }
+        let known = self.commands[at].as_ref();
+        (&self.members, known.map(|(_, command)| command))
+    }
+
+    #[cold]
+    fn fetch(&mut self, name: &[u8], pool: &Pool, at: usize) {
+        let normal = label::normalise(name);
+        let known = self.members.commands.get_key_value(&*normal);
+        self.commands[at] = match known {
+            Some((name, command)) => Some((Arc::clone(name), Arc::clone(command))),
+            None => pool.add_command(&normal).map(|command| (normal.as_ref().into(), command)),
+        };
+    }
+}
+
+/// Names that differ in length, in the first eight or in the last eight bytes are apart in general.
+#[inline]
+fn place(name: &[u8]) -> usize {
+    let (first, last) = match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+        _ => (name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0),
+    };
+    let word = first ^ last.rotate_left(23) ^ name.len() as u64;
+    (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize
+}
+
+const NOBODY: u32 = u32::MAX;
+
+/// Which workers to look at.
+#[derive(Debug)]
+pub(crate) struct Looks {
+    pub(crate) rng: Rng,
+    /// The best of the last decisions, by their place in the list.
+    kept: [u32; KEPT],
+    /// Drawn in advance, so that they are on their way from memory meanwhile.
+    drawn: [u32; DRAWN],
+    /// Out of 65,536, for whether to explore.
+    pub(crate) chance: u32,
+    /// How many to look at beside those remembered, as things are: many while looking on finds
+    /// somebody who is idle.
+    pub(crate) patience: usize,
+    /// Whether most workers were ejected when they were last counted.
+    pub(crate) last_census: Option<Census>,
+}
+
+/// Whether most workers are ejected.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Census {
+    /// How many ejections there had been.
+    pub(crate) epoch: u64,
+    pub(crate) until_ns: u64,
+    pub(crate) most_are_ejected: bool,
+}
+
+impl Default for Looks {
+    fn default() -> Self {
+        Self {
+            rng: Rng::with_seed(0),
+            kept: [NOBODY; KEPT],
+            drawn: [0; DRAWN],
+            chance: 0,
+            patience: usize::MAX,
+            last_census: None,
+        }
+    }
+}
+
+impl Looks {
+    /// Draws those that the next decision looks at, and asks for their numbers. Of a list that is
+    /// looked at in turn, neighbours.
+    #[inline]
+    pub(crate) fn draw(&mut self, members: &Members, in_turn_up_to: usize) {
+        let workers = &members.workers;
+        let count = workers.len();
+        if count == 0 {
+            return;
+        }
+        // One random number for all: 24 bits for each worker, 16 for the chance.
+        let bits = self.rng.u64(..);
+        let scaled = |bits: u64| ((bits & 0xFF_FFFF) * count as u64 >> 24) as u32;
+        self.chance = (bits & 0xFFFF) as u32;
+        let first = scaled(bits >> 16);
+        let second = if count <= in_turn_up_to { next(first, count) } else { scaled(bits >> 40) };
+        self.drawn = [first, second];
+        for at in self.drawn {
+            workers[at as usize].prefetch();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn drawn(&self) -> [u32; DRAWN] {
+        self.drawn
+    }
+
+    #[inline]
+    pub(crate) fn kept(&self) -> impl Iterator<Item = u32> + use<> {
+        self.kept.into_iter().take_while(|at| *at != NOBODY)
+    }
+
+    /// Remembers one before the others.
+    #[inline]
+    pub(crate) fn keep(&mut self, at: u32) {
+        let mut carried = at;
+        for kept in &mut self.kept {
+            std::mem::swap(kept, &mut carried);
+            if carried == at || carried == NOBODY {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn keep_all(&mut self, best: &Best) {
+        self.kept = best.places;
+    }
+}
+
+/// The one after another, in turn.
+#[inline]
+pub(crate) fn next(at: u32, count: usize) -> u32 {
+    if at as usize + 1 == count { 0 } else { at + 1 }
+}
+
+/// The best of those that were compared, by score.
+#[derive(Debug)]
+pub(crate) struct Best {
+    scores: [f32; KEPT],
+    places: [u32; KEPT],
+}
+
+impl Best {
+    pub(crate) const fn new() -> Self {
+        Self { scores: [f32::INFINITY; KEPT], places: [NOBODY; KEPT] }
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, place: u32, score: f32) {
+        if self.places.contains(&place) {
+            return;
+        }
+        let (mut place, mut score) = (place, score);
+        for at in 0..KEPT {
+            if score < self.scores[at] {
+                std::mem::swap(&mut self.places[at], &mut place);
+                std::mem::swap(&mut self.scores[at], &mut score);
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn second(&self) -> u32 {
+        self.places[1]
+    }
+
+    #[inline]
+    pub(crate) fn second_score(&self) -> f32 {
+        self.scores[1]
+    }
+
+    /// The best one gets a request, after which its score is another.
+    #[inline]
+    pub(crate) fn lower_first(&mut self, score: f32) {
+        self.scores[0] = score;
+        for at in 1..KEPT {
+            if self.scores[at] < self.scores[at - 1] {
+                self.scores.swap(at, at - 1);
+                self.places.swap(at, at - 1);
+            }
+        }
+    }
+}

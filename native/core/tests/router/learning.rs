@@ -22,7 +22,7 @@ fn the_fastest_gets_the_request_until_it_has_enough_to_do() {
 }
 
 #[test]
-fn of_more_workers_than_are_compared_each_can_be_chosen_and_slow_ones_rarely_are() {
+fn of_more_workers_than_are_compared_all_that_are_fast_are_chosen_and_slow_ones_rarely_are() {
     let workers = 200;
     let mut running = Running::start(workers, RouterSpec { choices: 4, ..spec() });
     // Last those who do most of the work, which is what is usual.
@@ -31,10 +31,10 @@ fn of_more_workers_than_are_compared_each_can_be_chosen_and_slow_ones_rarely_are
         running.ended(worker, "work", Outcome::Success, ms, 1);
     }
     let shares = running.shares("work", workers, 20_000);
-    // All four that are compared are slow with a probability of a sixteenth.
+    // All four that are drawn are slow with a probability of a sixteenth, and others are remembered.
     let slow: usize = shares[100..].iter().sum();
-    assert!((1_000..1_500).contains(&slow), "{slow}");
-    assert!(shares.iter().all(|share| *share > 0), "{shares:?}");
+    assert!(slow < 1_000, "{slow}");
+    assert!(shares[..100].iter().all(|share| *share > 0), "{shares:?}");
 }
 
 #[test]

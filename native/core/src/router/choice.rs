@@ -31,8 +31,6 @@ const GOOD_ENOUGH: f32 = 1.25;
 /// With so many requests in flight at each of those compared, one more or less at another makes little
 /// difference.
 const MUCH: f32 = 8.0;
-/// How many are looked at beside those remembered even if it helps little.
-const MIN_PATIENCE: usize = 2;
 
 impl Rules {
     pub(crate) fn new(spec: &RouterSpec) -> Self {
@@ -133,19 +131,55 @@ impl Chooser<'_> {
         (worker.load.in_flight(self.now) < 1.0 && is_well(worker)).then_some(worker)
     }
 
-    /// The best of a few workers: of the two that were drawn if that is good enough or there is much
-    /// to do everywhere, else of those that are remembered too, and then of more at random, or in turn
-    /// where there are no more than may be compared.
+    /// The best of those that may be compared.
     #[inline]
     fn best(
         &self,
         looks: &mut Looks,
         is_well: impl Fn(&Worker) -> bool,
     ) -> Option<(&Arc<Worker>, Score)> {
+        let (at, score) = if self.members.workers.len() <= self.rules.choices {
+            self.best_in_turn(looks, is_well)
+        } else {
+            self.best_of_some(looks, is_well)
+        }?;
+        Some((&self.members.workers[at as usize], score))
+    }
+
+    /// Of few workers: they are looked at in turn from anywhere on, until two have been compared and
+    /// that is enough.
+    #[inline]
+    fn best_in_turn(
+        &self,
+        looks: &Looks,
+        is_well: impl Fn(&Worker) -> bool,
+    ) -> Option<(u32, Score)> {
         let workers = &self.members.workers;
-        let count = workers.len();
+        let mut compared = Compared::new(self.usual() * GOOD_ENOUGH);
+        let [mut at, _] = looks.drawn();
+        for _ in 0..workers.len() {
+            let worker = workers.get(at as usize)?;
+            if is_well(worker) {
+                compared.add(at, self.score(worker));
+                if compared.is_enough() {
+                    break;
+                }
+            }
+            at = next(at, workers.len());
+        }
+        compared.best
+    }
+
+    /// Of many: the two that were drawn if that is enough, else those that are remembered too.
+    #[inline]
+    fn best_of_some(
+        &self,
+        looks: &mut Looks,
+        is_well: impl Fn(&Worker) -> bool,
+    ) -> Option<(u32, Score)> {
+        let workers = &self.members.workers;
         let good_enough = self.usual() * GOOD_ENOUGH;
-        let mut compared = Compared { best: None, count: 0, least_busy: f32::INFINITY };
+        let mut compared = Compared::new(good_enough);
         let mut order = Best::new();
         let mut look = |at: u32| {
             if let Some(worker) = workers.get(at as usize)
@@ -155,39 +189,23 @@ impl Chooser<'_> {
                 order.add(at, score.score);
                 compared.add(at, score);
             }
-            compared.is_enough(good_enough)
+            compared.is_enough()
         };
         let [first, second] = looks.drawn();
         look(first);
-        let mut enough = second != first && look(second);
-        if enough {
+        if second != first && look(second) {
             // The other is as good as one that is remembered, or there is no need to remember any.
             if order.second_score() <= good_enough {
                 looks.keep(order.second());
             }
         } else {
-            enough = looks.kept().any(&mut look);
-            let most = count.min(self.rules.choices);
-            let patience = looks.patience.clamp(MIN_PATIENCE, most.max(MIN_PATIENCE));
-            let (mut at, mut looked) = (second, 2);
-            if !enough && looked < patience {
-                while !enough && looked < patience.min(most) {
-                    at = if count <= self.rules.choices {
-                        next(at, count)
-                    } else {
-                        looks.rng.u32(..count as u32)
-                    };
-                    enough = look(at);
-                    looked += 1;
-                }
-            }
-            looks.patience = if enough { most } else { patience - patience / 4 };
+            looks.kept().any(&mut look);
             if let Some((_, score)) = compared.best {
                 order.lower_first(score.score * (score.in_flight + 2.0) / (score.in_flight + 1.0));
                 looks.keep_all(&order);
             }
         }
-        compared.best.map(|(at, score)| (&workers[at as usize], score))
+        compared.best
     }
 
     /// The best of all, where none of those that were compared is well.
@@ -233,9 +251,15 @@ struct Compared {
     best: Option<(u32, Score)>,
     count: u32,
     least_busy: f32,
+    good_enough: f32,
 }
 
 impl Compared {
+    #[inline]
+    fn new(good_enough: f32) -> Self {
+        Self { best: None, count: 0, least_busy: f32::INFINITY, good_enough }
+    }
+
     #[inline]
     fn add(&mut self, at: u32, score: Score) {
         self.count += 1;
@@ -245,10 +269,11 @@ impl Compared {
         }
     }
 
+    /// Whether there is no need to compare more.
     #[inline]
-    fn is_enough(&self, good_enough: f32) -> bool {
+    fn is_enough(&self) -> bool {
         self.count >= 2
             && (self.least_busy >= MUCH
-                || self.best.is_some_and(|(_, best)| best.score <= good_enough))
+                || self.best.is_some_and(|(_, best)| best.score <= self.good_enough))
     }
 }

@@ -113,9 +113,6 @@ pub(crate) struct Looks {
     drawn: [u32; DRAWN],
     /// Out of 65,536, for whether to explore.
     pub(crate) chance: u32,
-    /// How many to look at beside those remembered, as things are: many while looking on finds
-    /// somebody who is idle.
-    pub(crate) patience: usize,
     /// Whether most workers were ejected when they were last counted.
     pub(crate) last_census: Option<Census>,
 }
@@ -136,7 +133,6 @@ impl Default for Looks {
             kept: [NOBODY; KEPT],
             drawn: [0; DRAWN],
             chance: 0,
-            patience: usize::MAX,
             last_census: None,
         }
     }

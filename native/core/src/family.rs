@@ -207,6 +207,17 @@ pub struct Family {
     told_unix_ms: AtomicI64,
 }
 
+/// The family that has a histogram with this name, and the place of the histogram in it.
+pub(crate) fn place_of_histogram<'f>(
+    families: &'f [Arc<Family>],
+    histogram: &str,
+) -> Option<(&'f Arc<Family>, usize)> {
+    families.iter().find_map(|family| {
+        let metrics = family.layout().histograms();
+        Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
+    })
+}
+
 impl Family {
     /// An empty family.
     ///

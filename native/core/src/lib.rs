@@ -41,6 +41,7 @@ pub mod router;
 pub mod series;
 mod series_cache;
 pub mod signal;
+mod source;
 pub mod space_saving;
 pub mod spike;
 pub mod surroundings;

@@ -10,6 +10,7 @@ pub mod anomaly;
 mod baseline;
 pub mod bounds;
 pub mod cache;
+pub mod cluster;
 mod compile;
 pub mod encoding;
 pub mod error;

@@ -74,7 +74,7 @@ defmodule DSPexTelemetry.ClusterTest do
           {[:snakepit, :pool, :queue_time], %{wait_time_us: step * number},
            %{command: "c#{rem(step, 3)}"}},
           {[:snakepit, :worker, :spawned], %{startup_time: step * 1_000},
-           %{worker_id: "w#{number}-#{step}"}},
+           %{worker_id: "w#{number}-#{step}", python_version: "3.#{rem(step, 2)}"}},
           {[:dspex, :session, :created], %{}, %{session_id: "s#{number}-#{step}"}},
           {[:dspex, :session, :expired], %{lifetime_ms: step, total_operations: step},
            %{reason: "timeout"}},

@@ -11,7 +11,9 @@ defmodule DSPexTelemetry.TestCluster do
   @doc "Starts a node with the library running on it."
   def start_node! do
     peer = start_bare_node!(Enum.flat_map(:code.get_path(), &[~c"-pa", &1]))
-    {:ok, _started} = call(peer, :application, :ensure_all_started, [:elixir])
+    {:ok, _started} = call(peer, :application, :ensure_all_started, [:logger])
+    # Its lines would come out among the test's.
+    :ok = call(peer, Logger, :configure, [[level: :none]])
     {:ok, _started} = call(peer, :application, :ensure_all_started, [:dspex_telemetry])
     peer
   end
@@ -28,7 +30,9 @@ defmodule DSPexTelemetry.TestCluster do
         longnames: true,
         connection: :standard_io,
         wait_boot: 60_000,
-        args: [~c"-setcookie", @cookie, ~c"-kernel", ~c"dist_auto_connect", ~c"true"] ++ arguments
+        args:
+          [~c"-setcookie", @cookie, ~c"-kernel", ~c"prevent_overlapping_partitions", ~c"false"] ++
+            arguments
       })
 
     os_pid = :peer.call(pid, :os, :getpid, [])

@@ -426,6 +426,35 @@ mod tests {
         sum
     }
 
+    #[test]
+    fn only_a_whole_point_with_counters_that_exist_passes_the_check() {
+        let family = family();
+        let layout = family.layout();
+        let check = |numbers: &[u64]| {
+            let mut bytes = Vec::new();
+            numbers.iter().for_each(|number| put(&mut bytes, *number));
+            Point::check_encoded(&bytes, layout, |_, _| ()).ok()
+        };
+        // Cells; then for each histogram how many counters, and by how much each is behind the last.
+        assert_eq!(check(&[0, 1, 5, 7, 0]), Some(7));
+        assert_eq!(check(&[1, 0, 9, 2, 0, 1, 3, 2, 0]), Some(3));
+        let last_cell = layout.cell_count() as u64 - 1;
+        assert_eq!(check(&[1, last_cell, 9, 0, 0]), Some(0));
+
+        assert_eq!(check(&[1, last_cell + 1, 9, 0, 0]), None, "no such cell");
+        assert_eq!(check(&[2, 0, 1, u64::MAX, 1, 0, 0]), None, "beyond all cells");
+        let last = u64::from(Precision::Three.locate(MAX_VALUE).number());
+        assert_eq!(check(&[0, 1, last, 7, 0]), Some(7));
+        assert_eq!(check(&[0, 1, last + 1, 7, 0]), None, "no such counter");
+        assert_eq!(check(&[0, 1, u64::MAX, 7, 0]), None, "beyond all counters");
+        assert_eq!(check(&[0, 2, 5, 1, 0, 1, 0]), None, "a counter twice");
+        assert_eq!(check(&[0, 2, 0, 1, 0, 1, 0]), None, "the first counter twice");
+        assert_eq!(check(&[0, 1, 5, 0, 0]), None, "a counter of zero");
+        assert_eq!(check(&[0, 2, 5, u64::MAX, 1, 1, 0]), None, "more samples than a number holds");
+        assert_eq!(check(&[0, 1, 5]), None, "cut off");
+        assert_eq!(check(&[0, 0, 0, 0]), None, "something left");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
 

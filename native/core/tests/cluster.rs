@@ -424,6 +424,21 @@ fn a_snapshot_that_is_too_large_is_refused_where_it_is_made_and_where_it_comes()
 }
 
 #[test]
+fn more_events_than_there_can_be_are_refused() {
+    // No sum over nodes may overflow.
+    let node = Node::start(SHAPE);
+    node.wait("c", 1);
+    let payload = payload(&node.snapshot());
+    // The last family counts the same event once: one series with a point of one cell, of value 1.
+    assert!(payload.ends_with(&[1, 3, 1, 0, 1, 0]));
+    let cut = payload.len() - 6;
+    let claim = [&payload[..cut], &[1, 11, 1, 0], &[0xFF; 8], &[0x7F, 0]].concat();
+    let merged = merge(&[packed(&claim)]);
+    assert_eq!(states(&merged), [State::Corrupt]);
+    assert!(merged.nodes()[0].reason.as_ref().unwrap().contains("more events"));
+}
+
+#[test]
 fn a_report_of_no_nodes_is_empty() {
     let absent = |state| Answer::None(state, Some("reason".to_owned()));
     let answers =

@@ -116,6 +116,32 @@ defmodule DSPexTelemetry.Native do
   @spec router_report(instance()) :: map()
   def router_report(_instance), do: not_loaded()
 
+  @type cluster_limits :: {series :: pos_integer(), bytes :: pos_integer()}
+  @type cluster_answer ::
+          {node :: String.t(), :ok, binary()}
+          | {node :: String.t(), state :: atom(), reason :: String.t() | nil}
+
+  @spec cluster_snapshot(instance(), window(), moment(), cluster_limits()) ::
+          {:ok, binary()} | {:error, {state :: atom(), reason :: String.t()}}
+  def cluster_snapshot(_instance, _window, _now, _limits), do: not_loaded()
+
+  @spec cluster_report([cluster_answer()], cluster_limits(), moment()) :: {map(), [map()]}
+  def cluster_report(_answers, _limits, _now), do: not_loaded()
+
+  @spec cluster_report_json([cluster_answer()], cluster_limits(), moment()) :: String.t()
+  def cluster_report_json(_answers, _limits, _now), do: not_loaded()
+
+  @spec cluster_errors([cluster_answer()], cluster_limits(), moment()) ::
+          {{map(), [map()]}, [{String.t(), map()}], [{String.t(), map()}], [{String.t(), map()}]}
+  def cluster_errors(_answers, _limits, _now), do: not_loaded()
+
+  @spec cluster_usage([cluster_answer()], cluster_limits(), moment(), non_neg_integer()) ::
+          {map(), [map()]}
+  def cluster_usage(_answers, _limits, _now, _top), do: not_loaded()
+
+  @spec cluster_format() :: pos_integer()
+  def cluster_format, do: not_loaded()
+
   @spec histogram(instance(), String.t(), [String.t()]) ::
           {:ok, binary(), binary()} | {:error, :not_found}
   def histogram(_instance, _metric, _labels), do: not_loaded()

@@ -4,23 +4,10 @@
 mod common;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
 
 use telemetry_core::exposition::{Format, Scrape, render};
 
-use common::{Emitter, start};
-
-const ROUNDS: usize = 15;
-
-/// The shortest of several times: what it takes when nothing else runs.
-fn shortest(mut run: impl FnMut()) -> Duration {
-    let times = (0..ROUNDS).map(|_| {
-        let started = Instant::now();
-        run();
-        started.elapsed()
-    });
-    times.min().unwrap_or_default()
-}
+use common::{Emitter, shortest, start};
 
 fn main() {
     for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {

@@ -91,7 +91,7 @@ pub struct AnomalyOver {
 }
 
 /// Why an anomaly is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OverReason {
     /// A p95 was in the range again.

@@ -1,10 +1,11 @@
 //! The error report: errors in a window by kind and reason, spikes and anomalies.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::instance::Instance;
 use crate::report::{CountBy, View};
 use crate::signal::{DescribedAnomaly, DescribedSpike, DescribedSpikeOver};
+use crate::source::{Live, Source};
 use crate::window::{Interval, Moment, Window};
 
 const FAMILY: &str = "dspex.bridge.error";
@@ -28,17 +29,21 @@ pub struct Errors {
     pub anomalies: Vec<DescribedAnomaly>,
 }
 
-impl Errors {
-    /// Reads an instance while it goes on recording.
-    pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
-        let view = View { reader: instance.read(), window, now };
-        let by_reason = view.counts(FAMILY);
+/// What goes on now, or did lately, whatever the window.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ongoing {
+    /// Spikes that go on, the earliest first.
+    pub spikes: Vec<DescribedSpike>,
+    /// Spikes that are over, the latest first.
+    pub recent_spikes: Vec<DescribedSpikeOver>,
+    /// Unusual latencies that go on, the earliest first.
+    pub anomalies: Vec<DescribedAnomaly>,
+}
+
+impl Ongoing {
+    pub(crate) fn of(instance: &Instance, now: Moment) -> Self {
         let spikes = instance.spikes();
         Self {
-            interval: view.reader.interval(window, now),
-            errors: by_reason.values().sum(),
-            by_kind: view.counts_by_dimension(FAMILY),
-            by_reason,
             spikes: spikes
                 .current(now.ms)
                 .iter()
@@ -54,6 +59,30 @@ impl Errors {
                 .iter()
                 .map(|anomaly| DescribedAnomaly::current(anomaly, now))
                 .collect(),
+        }
+    }
+}
+
+impl Errors {
+    /// Reads an instance while it goes on recording.
+    pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
+        let reader = instance.read();
+        Self::of(&Live::new(&reader, window, now), Ongoing::of(instance, now))
+    }
+
+    /// What a source says, and what goes on.
+    pub(crate) fn of(source: &dyn Source, ongoing: Ongoing) -> Self {
+        let view = View(source);
+        let by_reason = view.counts(FAMILY);
+        let Ongoing { spikes, recent_spikes, anomalies } = ongoing;
+        Self {
+            interval: source.interval(),
+            errors: by_reason.values().sum(),
+            by_kind: view.counts_by_dimension(FAMILY),
+            by_reason,
+            spikes,
+            recent_spikes,
+            anomalies,
         }
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::DefinitionError;
 use crate::histogram::Precision;
@@ -23,7 +23,7 @@ use crate::usage::Kind;
 pub const OVERFLOW_LABEL: &str = "otel_metric_overflow";
 
 /// A family as a definition declares it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct FamilySpec {
     /// The event or span whose series these are, such as `dspex.bridge.call_method`.
     pub name: String,
@@ -43,7 +43,7 @@ pub struct FamilySpec {
 }
 
 /// How the uses of something are read from a family.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Usage {
     kind: Kind,
     counter: String,
@@ -207,6 +207,17 @@ pub struct Family {
     told_unix_ms: AtomicI64,
 }
 
+/// The family that has a histogram with this name, and the place of the histogram in it.
+pub(crate) fn place_of_histogram<'f>(
+    families: &'f [Arc<Family>],
+    histogram: &str,
+) -> Option<(&'f Arc<Family>, usize)> {
+    families.iter().find_map(|family| {
+        let metrics = family.layout().histograms();
+        Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
+    })
+}
+
 impl Family {
     /// An empty family.
     ///
@@ -238,6 +249,20 @@ impl Family {
             overflow_total: AtomicU64::new(0),
             told_unix_ms: AtomicI64::new(0),
         })
+    }
+
+    /// What it was made from, as far as numbers depend on it: without its limit, and without what only
+    /// an exposition needs.
+    pub(crate) fn configuration(&self) -> FamilySpec {
+        FamilySpec {
+            name: self.name.clone(),
+            labels: self.label_names.clone(),
+            counters: self.layout.counters.iter().map(Counter::configuration).collect(),
+            histograms: self.layout.histograms.iter().map(HistogramMetric::configuration).collect(),
+            digits: self.layout.precision.digits(),
+            series_limit: 0,
+            usage: self.usage.clone(),
+        }
     }
 
     /// Its identity.
@@ -328,15 +353,18 @@ impl Family {
         self.overflow_series()
     }
 
+    /// The labels of the overflow series.
+    pub(crate) fn overflow_labels(&self) -> LabelSet {
+        LabelSet::new(self.label_names.iter().map(|_| OVERFLOW_LABEL))
+    }
+
     fn overflow_series(&self) -> Arc<Series> {
         if let Some(series) = self.existing_overflow() {
             return series;
         }
         let mut overflow = self.overflow.write().unwrap_or_else(PoisonError::into_inner);
-        let series = overflow.get_or_insert_with(|| {
-            let labels = LabelSet::new(self.label_names.iter().map(|_| OVERFLOW_LABEL));
-            Arc::new(self.new_series(labels))
-        });
+        let series =
+            overflow.get_or_insert_with(|| Arc::new(self.new_series(self.overflow_labels())));
         Arc::clone(series)
     }
 

@@ -71,6 +71,12 @@ impl Precision {
         }
     }
 
+    /// Whether there is a counter at a place.
+    pub(crate) const fn has(self, location: Location) -> bool {
+        (location.offset as usize) < self.chunk_length()
+            && (location.chunk as usize) < self.chunk_count()
+    }
+
     /// The smallest value that is counted at a location: the inverse of [`Self::locate`].
     pub const fn lowest_value(self, location: Location) -> u64 {
         if location.chunk == 0 {

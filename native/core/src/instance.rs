@@ -9,7 +9,7 @@ use crate::alert::{AlertSpec, Alerts};
 use crate::anomaly::CurrentAnomaly;
 use crate::cache::{Cache, CacheSpec};
 use crate::error::DefinitionError;
-use crate::family::{Family, FamilySpec, OVERFLOW_LABEL};
+use crate::family::{self, Family, FamilySpec, OVERFLOW_LABEL};
 use crate::field::Reject;
 use crate::gauge::Gauge;
 use crate::id_set::IdSet;
@@ -381,10 +381,7 @@ impl Instance {
 
     /// The family that has a histogram with this name, and the place of the histogram in it.
     pub fn place_of_histogram(&self, histogram: &str) -> Option<(&Arc<Family>, usize)> {
-        self.families.iter().find_map(|family| {
-            let metrics = family.layout().histograms();
-            Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
-        })
+        family::place_of_histogram(&self.families, histogram)
     }
 
     /// The instance's own state.

@@ -2,14 +2,14 @@
 
 use std::sync::atomic::AtomicU64;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::bounds::Bounds;
 use crate::error::DefinitionError;
 use crate::histogram::Precision;
 
 /// The unit in which a histogram's samples are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
     /// Time, stored in nanoseconds and reported in microseconds.
@@ -33,7 +33,7 @@ impl Unit {
 }
 
 /// A small enumerated dimension that lives inside a series as one counter for each value.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Dimension {
     /// The label's name.
     pub name: String,
@@ -42,7 +42,7 @@ pub struct Dimension {
 }
 
 /// A counter as a definition declares it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct CounterSpec {
     /// The metric's name.
     pub name: String,
@@ -57,7 +57,7 @@ pub struct CounterSpec {
 }
 
 /// A histogram as a definition declares it.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct HistogramSpec {
     /// The metric's name.
     pub name: String,
@@ -87,6 +87,12 @@ impl Counter {
     pub(crate) fn new(spec: CounterSpec, first_cell: usize) -> Self {
         let CounterSpec { name, help, dimensions, dropped_labels } = spec;
         Self { name, help, dimensions, dropped_labels, first_cell }
+    }
+
+    /// What it was made from, but for its exposition.
+    pub(crate) fn configuration(&self) -> CounterSpec {
+        let (name, dimensions) = (self.name.clone(), self.dimensions.clone());
+        CounterSpec { name, help: String::new(), dimensions, dropped_labels: Vec::new() }
     }
 
     /// Whether it has the family's label at this place when it is exposed.
@@ -189,6 +195,12 @@ impl HistogramMetric {
         let bounds = Bounds::new(&spec.name, &spec.bounds, precision)?;
         let HistogramSpec { name, help, unit, .. } = spec;
         Ok(Self { name, help, unit, precision, bounds, index, first_scalar, first_covered: 0 })
+    }
+
+    /// What it was made from, but for its exposition.
+    pub(crate) fn configuration(&self) -> HistogramSpec {
+        let (name, bounds) = (self.name.clone(), self.bounds.as_slice().to_vec());
+        HistogramSpec { name, help: String::new(), unit: self.unit, bounds }
     }
 
     /// Says where the cells of its bounds are, which is behind the scalars of all histograms: what

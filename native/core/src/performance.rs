@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::instance::Instance;
-use crate::report::{Calls, NANOSECONDS_PER_MICROSECOND, View};
+use crate::report::{CALLS, Calls, NANOSECONDS_PER_MICROSECOND, View};
+use crate::source::Live;
 use crate::window::{Interval, Moment, Window};
-
-const FAMILY: &str = "dspex.bridge.call_method";
 
 /// Method calls in a window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -68,14 +67,15 @@ pub struct Change {
 impl Performance {
     /// Reads an instance while it goes on recording.
     pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
-        let view = View { reader: instance.read(), window, now };
-        let interval = view.reader.interval(window, now);
-        let calls = view.merged_calls(FAMILY, 2);
+        let reader = instance.read();
+        let calls_in = |window| View(&Live::new(&reader, window, now)).merged_calls(CALLS, 2);
+        let interval = reader.interval(window, now);
+        let calls = calls_in(window);
         let before = window.before();
-        let view = View { window: before.unwrap_or(window), ..view };
-        let previous = before.map(|window| view.reader.interval(window, now));
-        let previous = previous.filter(|interval| interval.duration_ms > 0);
-        let earlier = previous.map(|_| view.merged_calls(FAMILY, 2)).unwrap_or_default();
+        let previous = before.map(|window| (window, reader.interval(window, now)));
+        let previous = previous.filter(|(_, interval)| interval.duration_ms > 0);
+        let earlier = previous.map(|(window, _)| calls_in(window)).unwrap_or_default();
+        let previous = previous.map(|(_, interval)| interval);
         let rows = rows(calls, &interval);
         let earlier: BTreeMap<_, _> =
             previous.map(|interval| rows_by_key(earlier, &interval)).unwrap_or_default();

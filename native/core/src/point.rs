@@ -187,6 +187,49 @@ impl Point {
         }
     }
 
+    /// Checks bytes that came from elsewhere: that [`Self::add_encoded`] finds one whole point of this
+    /// layout in them, such as a series may have. Gives `visit` the cells that are not zero, and
+    /// returns how many samples there are in all histograms. Allocates nothing.
+    pub(crate) fn check_encoded(
+        bytes: &[u8],
+        layout: &Layout,
+        mut visit: impl FnMut(usize, u64),
+    ) -> Result<u64, Malformed> {
+        let mut bytes = Bytes(bytes);
+        let mut next = 0_u64;
+        for _ in 0..bytes.number()? {
+            let cell = next.checked_add(bytes.number()?).ok_or(Malformed)?;
+            let value = bytes.number()?;
+            if cell >= layout.cell_count() as u64 {
+                return Err(Malformed);
+            }
+            visit(cell as usize, value);
+            next = cell + 1;
+        }
+        let mut samples = 0_u64;
+        for metric in layout.histograms() {
+            let mut last = None;
+            for _ in 0..bytes.number()? {
+                let number = last.unwrap_or(0_u64).checked_add(bytes.number()?).ok_or(Malformed)?;
+                let location = u16::try_from(number).map_err(|_| Malformed)?;
+                let count = bytes.number()?;
+                let ascends = last.is_none_or(|last| last < number);
+                let known = metric.precision.has(Location::from_number(location));
+                if !ascends || !known || count == 0 {
+                    return Err(Malformed);
+                }
+                samples = samples.checked_add(count).ok_or(Malformed)?;
+                last = Some(number);
+            }
+        }
+        if bytes.0.is_empty() { Ok(samples) } else { Err(Malformed) }
+    }
+
+    /// Events that a series of the family counted.
+    pub(crate) fn event_count(&self, layout: &Layout) -> u64 {
+        self.sum(0..layout.event_cell_count())
+    }
+
     /// Adds another point of the same family. [`Self::merge_counts`] or [`Self::finish`] follows
     /// after the last one.
     pub(crate) fn add(&mut self, other: &Self, layout: &Layout) {
@@ -235,7 +278,38 @@ pub fn total(counts: &[(Location, u64)]) -> u64 {
     counts.iter().map(|(_, count)| count).sum()
 }
 
-fn put(bytes: &mut Vec<u8>, value: u64) {
+/// Bytes that are not what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// Bytes from elsewhere, taken from the front.
+pub(crate) struct Bytes<'b>(pub(crate) &'b [u8]);
+
+impl<'b> Bytes<'b> {
+    /// A number as [`put`] writes it.
+    pub(crate) fn number(&mut self) -> Result<u64, Malformed> {
+        let (value, length) = u64::decode_var(self.0).ok_or(Malformed)?;
+        self.0 = &self.0[length..];
+        Ok(value)
+    }
+
+    /// So many bytes as a number before them says.
+    pub(crate) fn counted(&mut self) -> Result<&'b [u8], Malformed> {
+        let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
+        let (head, tail) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = tail;
+        Ok(head)
+    }
+}
+
+/// Appends bytes with their number before them.
+pub(crate) fn put_counted(bytes: &mut Vec<u8>, counted: &[u8]) {
+    put(bytes, counted.len() as u64);
+    bytes.extend_from_slice(counted);
+}
+
+/// Appends a number with as many bytes as it needs.
+pub(crate) fn put(bytes: &mut Vec<u8>, value: u64) {
     // Most values are below 128.
     if value < 0x80 {
         bytes.push(value as u8);
@@ -350,6 +424,35 @@ mod tests {
         sum.ordered = counts.iter().map(BTreeMap::len).collect();
         sum.counts = counts.into_iter().map(|counts| counts.into_iter().collect()).collect();
         sum
+    }
+
+    #[test]
+    fn only_a_whole_point_with_counters_that_exist_passes_the_check() {
+        let family = family();
+        let layout = family.layout();
+        let check = |numbers: &[u64]| {
+            let mut bytes = Vec::new();
+            numbers.iter().for_each(|number| put(&mut bytes, *number));
+            Point::check_encoded(&bytes, layout, |_, _| ()).ok()
+        };
+        // Cells; then for each histogram how many counters, and by how much each is behind the last.
+        assert_eq!(check(&[0, 1, 5, 7, 0]), Some(7));
+        assert_eq!(check(&[1, 0, 9, 2, 0, 1, 3, 2, 0]), Some(3));
+        let last_cell = layout.cell_count() as u64 - 1;
+        assert_eq!(check(&[1, last_cell, 9, 0, 0]), Some(0));
+
+        assert_eq!(check(&[1, last_cell + 1, 9, 0, 0]), None, "no such cell");
+        assert_eq!(check(&[2, 0, 1, u64::MAX, 1, 0, 0]), None, "beyond all cells");
+        let last = u64::from(Precision::Three.locate(MAX_VALUE).number());
+        assert_eq!(check(&[0, 1, last, 7, 0]), Some(7));
+        assert_eq!(check(&[0, 1, last + 1, 7, 0]), None, "no such counter");
+        assert_eq!(check(&[0, 1, u64::MAX, 7, 0]), None, "beyond all counters");
+        assert_eq!(check(&[0, 2, 5, 1, 0, 1, 0]), None, "a counter twice");
+        assert_eq!(check(&[0, 2, 0, 1, 0, 1, 0]), None, "the first counter twice");
+        assert_eq!(check(&[0, 1, 5, 0, 0]), None, "a counter of zero");
+        assert_eq!(check(&[0, 2, 5, u64::MAX, 1, 1, 0]), None, "more samples than a number holds");
+        assert_eq!(check(&[0, 1, 5]), None, "cut off");
+        assert_eq!(check(&[0, 0, 0, 0]), None, "something left");
     }
 
     proptest! {

@@ -2,21 +2,25 @@
 //!
 //! Durations are in microseconds. A family that the definition lacks counts as empty.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::family::Family;
+use crate::family::{Family, place_of_histogram};
 use crate::instance::Instance;
 use crate::label::LabelSet;
 use crate::metric::HistogramMetric;
 use crate::point::Point;
 use crate::quantiles::{Distribution, Samples};
-use crate::reader::Reader;
+use crate::source::{Live, Source};
 use crate::window::{Interval, Moment, Window};
 
 pub(crate) const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
+
+/// The family of method calls.
+pub(crate) const CALLS: &str = "dspex.bridge.call_method";
 
 /// Counts by the value of a label.
 pub type CountBy = BTreeMap<String, u64>;
@@ -176,10 +180,16 @@ pub(crate) struct Calls {
 impl Report {
     /// Reads an instance while it goes on recording.
     pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
-        let view = View { reader: instance.read(), window, now };
+        let reader = instance.read();
+        Self::of(&Live::new(&reader, window, now))
+    }
+
+    /// What a source says.
+    pub(crate) fn of(source: &dyn Source) -> Self {
+        let view = View(source);
         Self {
-            interval: view.reader.interval(window, now),
-            operations: view.calls("dspex.bridge.call_method", 2, Operation::from_calls),
+            interval: source.interval(),
+            operations: view.calls(CALLS, 2, Operation::from_calls),
             instances: view.calls("dspex.bridge.create_instance", 1, InstanceRow::from_calls),
             tools: view.calls("dspex.tools.call", 1, Tool::from_calls),
             sessions: view.sessions(),
@@ -198,20 +208,16 @@ impl Report {
     }
 }
 
-/// An instance through a window.
-pub(crate) struct View<'a> {
-    pub(crate) reader: Reader<'a>,
-    pub(crate) window: Window,
-    pub(crate) now: Moment,
-}
+/// A source as reports look at it.
+pub(crate) struct View<'a>(pub(crate) &'a dyn Source);
 
 impl View<'_> {
     fn family(&self, name: &str) -> Option<&Arc<Family>> {
-        self.reader.instance().family(name)
+        self.0.families().iter().find(|family| family.name() == name)
     }
 
-    fn points(&self, family: &str) -> Vec<(LabelSet, Point)> {
-        self.reader.points(family, self.window, self.now)
+    fn points(&self, family: &str) -> Cow<'_, [(LabelSet, Point)]> {
+        self.0.points(family)
     }
 
     /// One row for each combination of the first `labels` labels of a family of calls, the most
@@ -235,8 +241,8 @@ impl View<'_> {
         else {
             return rows;
         };
-        for (set, point) in self.points(family) {
-            let (count, errors) = self.completions(family, &point);
+        for (set, point) in self.points(family).iter() {
+            let (count, errors) = self.completions(family, point);
             if count == 0 {
                 // Only started so far.
                 continue;
@@ -245,7 +251,7 @@ impl View<'_> {
             let calls = rows.entry(key).or_insert_with(|| Calls::new(metric));
             calls.count += count;
             calls.errors += errors;
-            calls.latency.add(&point, metric);
+            calls.latency.add(point, metric);
         }
         rows
     }
@@ -286,7 +292,7 @@ impl View<'_> {
     fn pool(&self) -> Pool {
         let queue = "snakepit_pool_queue_time";
         Pool {
-            size: self.reader.instance().workers().len() as u64,
+            size: self.0.workers(),
             spawned: self.total("snakepit.worker.spawned"),
             died: self.counts("snakepit.worker.died"),
             startup_us: self.distribution(
@@ -312,7 +318,7 @@ impl View<'_> {
         let Some(counter) = counters.and_then(<[_]>::first) else {
             return counts;
         };
-        for (labels, point) in self.points(family) {
+        for (labels, point) in self.points(family).iter() {
             let label = labels.values().next().unwrap_or_default();
             *counts.entry(label.to_owned()).or_default() += point.sum(counter.cells());
         }
@@ -341,14 +347,14 @@ impl View<'_> {
 
     /// Statistics of a histogram over the series with this first label, or over all.
     fn distribution(&self, histogram: &str, label: Option<&str>, divisor: f64) -> Distribution {
-        let Some((family, index)) = self.reader.instance().place_of_histogram(histogram) else {
+        let Some((family, index)) = place_of_histogram(self.0.families(), histogram) else {
             return Distribution::EMPTY;
         };
         let metric = &family.layout().histograms()[index];
         let mut samples = Samples::new(metric);
-        for (labels, point) in self.points(family.name()) {
+        for (labels, point) in self.points(family.name()).iter() {
             if label.is_none() || labels.values().next() == label {
-                samples.add(&point, metric);
+                samples.add(point, metric);
             }
         }
         samples.distribution(divisor)
@@ -361,13 +367,13 @@ impl View<'_> {
         else {
             return BTreeMap::new();
         };
-        let row = |(labels, point): (LabelSet, Point)| {
+        let row = |(labels, point): &(LabelSet, Point)| {
             let label = labels.values().next()?.to_owned();
             let mut samples = Samples::new(metric);
-            samples.add(&point, metric);
+            samples.add(point, metric);
             Some((label, samples.distribution(NANOSECONDS_PER_MICROSECOND)))
         };
-        self.points(family).into_iter().filter_map(row).collect()
+        self.points(family).iter().filter_map(row).collect()
     }
 }
 

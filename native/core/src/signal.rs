@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::anomaly::{Anomaly, AnomalyChange, CurrentAnomaly, Direction, OverReason};
 use crate::label::LabelSet;
@@ -51,7 +51,7 @@ pub enum Described {
 }
 
 /// A spike that has just started or goes on.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DescribedSpike {
     /// The method.
     pub method: String,
@@ -70,7 +70,7 @@ pub struct DescribedSpike {
 }
 
 /// A spike that is over.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DescribedSpikeOver {
     /// The method.
     pub method: String,
@@ -89,7 +89,7 @@ pub struct DescribedSpikeOver {
 }
 
 /// Whether an anomaly is on or over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AnomalyState {
     /// It began, and goes on as far as is known.
@@ -99,7 +99,7 @@ pub enum AnomalyState {
 }
 
 /// An unusual latency that begins, goes on or ends.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DescribedAnomaly {
     /// The method.
     pub method: String,

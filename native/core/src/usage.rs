@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::space_saving::{Entry, Kept, SpaceSaving};
 
 /// What a name is the name of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A Python class.

@@ -6,9 +6,7 @@ use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use crate::instance::Instance;
-use crate::label::LabelSet;
-use crate::point::Point;
-use crate::reader::Reader;
+use crate::source::{Live, Source};
 use crate::usage::{ByKind, Kind};
 use crate::window::{Interval, Moment, Window};
 
@@ -48,32 +46,29 @@ impl UsageInWindow {
     /// Reads an instance while it goes on recording. `top` is how many names there are of each kind.
     pub fn new(instance: &Instance, top: usize, window: Window, now: Moment) -> Self {
         let reader = instance.read();
-        let interval = reader.interval(window, now);
-        let kinds = ByKind::new(|kind| of_kind(&reader, kind, top, window, now));
-        Self { interval, total: kinds.iter().map(|kind| kind.total).sum(), kinds }
+        Self::of(&Live::new(&reader, window, now), top)
+    }
+
+    /// What a source says.
+    pub(crate) fn of(source: &dyn Source, top: usize) -> Self {
+        let kinds = ByKind::new(|kind| of_kind(source, kind, top));
+        let total = kinds.iter().map(|kind| kind.total).sum();
+        Self { interval: source.interval(), total, kinds }
     }
 }
 
-fn of_kind(
-    reader: &Reader<'_>,
-    kind: Kind,
-    top: usize,
-    window: Window,
-    now: Moment,
-) -> KindInWindow {
+fn of_kind(source: &dyn Source, kind: Kind, top: usize) -> KindInWindow {
     let mut counts: HashMap<String, u64, RandomState> = HashMap::default();
-    for family in reader.instance().families() {
+    for family in source.families() {
         let of_kind = family.usage_counter().filter(|(usage, _)| usage.kind() == kind);
         let Some((usage, counter)) = of_kind else {
             continue;
         };
-        let used = |(labels, point): (LabelSet, Point)| {
+        for (labels, point) in source.points(family.name()).iter() {
             let count = point.sum(counter.cells());
-            (count > 0).then(|| (usage.name(&labels), count))
-        };
-        for (name, count) in reader.points(family.name(), window, now).into_iter().filter_map(used)
-        {
-            *counts.entry(name).or_default() += count;
+            if count > 0 {
+                *counts.entry(usage.name(labels)).or_default() += count;
+            }
         }
     }
     let total = counts.values().sum();

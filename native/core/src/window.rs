@@ -84,7 +84,7 @@ impl Window {
 }
 
 /// The time that a report covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interval {
     /// Its start, in milliseconds since 1970, UTC.
     pub from_unix_ms: i64,

@@ -2,6 +2,7 @@
 
 mod cache;
 mod clock;
+mod cluster;
 mod decode;
 mod encode;
 mod exposition;

@@ -68,7 +68,7 @@ struct UsageReport {
 
 /// The report over a window.
 #[derive(Serialize)]
-struct WindowReport {
+pub struct WindowReport {
     interval: Interval,
     total: u64,
     classes: KindInWindow,
@@ -116,15 +116,20 @@ fn usage_in_window<'a>(
 ) -> NifResult<Term<'a>> {
     let (window, now) = (decode::window(window)?, decode::moment(now)?);
     let usage = UsageInWindow::new(&instance.instance, top, window, now);
-    let report = WindowReport {
-        interval: usage.interval,
-        total: usage.total,
-        classes: usage.kinds.classes,
-        methods: usage.kinds.methods,
-        tools: usage.kinds.tools,
-        variables: usage.kinds.variables,
-    };
-    encode::term(env, &report).map_err(raise)
+    encode::term(env, &WindowReport::from(usage)).map_err(raise)
+}
+
+impl From<UsageInWindow> for WindowReport {
+    fn from(usage: UsageInWindow) -> Self {
+        Self {
+            interval: usage.interval,
+            total: usage.total,
+            classes: usage.kinds.classes,
+            methods: usage.kinds.methods,
+            tools: usage.kinds.tools,
+            variables: usage.kinds.variables,
+        }
+    }
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

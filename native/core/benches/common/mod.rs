@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "no benchmark uses all of it")]
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use telemetry_core::instance::{Definition, Instance};
@@ -84,6 +85,18 @@ pub fn start(memory_limit: usize) -> (Instance, PlanId) {
     let instance = Instance::start(definition, Box::new(|| at(0))).unwrap();
     let plan = instance.plan_ids().next().unwrap();
     (instance, plan)
+}
+
+const ROUNDS: usize = 15;
+
+/// The shortest of several times: what it takes when nothing else runs.
+pub fn shortest(mut run: impl FnMut()) -> Duration {
+    let times = (0..ROUNDS).map(|_| {
+        let started = Instant::now();
+        run();
+        started.elapsed()
+    });
+    times.min().unwrap_or_default()
 }
 
 /// Numbers that look random and repeat from run to run.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Standard deviation of normally distributed values divided by their median absolute deviation.
 const DEVIATION_PER_MAD: f64 = 1.4826;
@@ -11,7 +11,7 @@ const DEVIATION_PER_MAD: f64 = 1.4826;
 const LEAST_DEVIATION: f64 = 0.1;
 
 /// A side of the range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// Slower than usual.

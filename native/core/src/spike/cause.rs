@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::mem::size_of;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::label::normalise;
 
@@ -20,7 +20,7 @@ const COUNTED_CAUSES: usize = 16;
 const OTHER_TEXT: &str = "other";
 
 /// How often errors had a cause.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cause {
     /// What was raised, such as `error` or `exit`.
     pub kind: String,

@@ -104,7 +104,7 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
             let left = exporter.take_left(index);
             Reading::Deltas { left, since_unix_ms: exporter.exported_unix_ms() }
         } else {
-            Reading::Points
+            Reading::Points { since_unix_ms: exporter.reset_unix_ms() }
         };
         let table = Table::read(&of_series, family, reading);
         memory_bytes.push(family.memory_bytes_beside_series() + table.series_memory_bytes());

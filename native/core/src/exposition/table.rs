@@ -68,8 +68,8 @@ struct Sample {
 pub(crate) enum Reading {
     /// All that they have counted, without the smallest and largest samples.
     Counts,
-    /// All that they have counted.
-    Points,
+    /// All that they have counted, since then if there is only one series.
+    Points { since_unix_ms: i64 },
     /// What they have counted since the last export, which was then. Series that have counted nothing
     /// are left out.
     Deltas { left: Left, since_unix_ms: i64 },
@@ -139,7 +139,12 @@ impl<'a, E: Encoder> Table<'a, E> {
                 series.read_cells(layout, point);
                 return self.add_row(values, created_unix_ms, point, From::Series(series));
             }
-            Reading::Points => series.read(layout, point),
+            Reading::Points { since_unix_ms } => {
+                series.read(layout, point);
+                if self.family.label_names().is_empty() {
+                    created_unix_ms = *since_unix_ms;
+                }
+            }
             Reading::Deltas { left, since_unix_ms } => {
                 let any = series.take_exported(layout, point);
                 if !any {

@@ -41,7 +41,7 @@ defmodule DSPexTelemetry.Push do
   require Logger
 
   alias DSPexTelemetry.{Instance, Options}
-  alias DSPexTelemetry.Push.{Address, Attempt, Backoff, Outcome}
+  alias DSPexTelemetry.Delivery.{Address, Attempt, Backoff, Outcome}
   alias DSPexTelemetry.Report.Table
 
   # What is known of an instance's pushes. It belongs to the instance, so that it outlives this process

@@ -3,7 +3,7 @@ defmodule DSPexTelemetry.Options.Type do
   # The types in the tables of options: their names and what they allow, in words, and the check.
 
   alias DSPexTelemetry.{Auth, Catalogue}
-  alias DSPexTelemetry.Push.{Address, Headers}
+  alias DSPexTelemetry.Delivery.{Address, Headers}
 
   @type t ::
           :auth

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Push.Headers do
+defmodule DSPexTelemetry.Delivery.Headers do
   @moduledoc false
   # Headers of a push, beside those that it sets itself.
 

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Push.Outcome do
+defmodule DSPexTelemetry.Delivery.Outcome do
   @moduledoc false
   # What became of a push: what httpc says, in words, and when to try again.
 

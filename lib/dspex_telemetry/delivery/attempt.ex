@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Push.Attempt do
+defmodule DSPexTelemetry.Delivery.Attempt do
   @moduledoc false
   # One push, in a process of its own: it renders the metrics at the moment they are sent, and waits for
   # the answer. So whoever started it is never busy, and its memory goes with it.
@@ -14,7 +14,7 @@ defmodule DSPexTelemetry.Push.Attempt do
   #     by the connection's process. So it is suspended before the body is sent, and looked into at the end.
 
   alias DSPexTelemetry.{Auth, Exposition, Gzip}
-  alias DSPexTelemetry.Push.{Address, Headers, Outcome, TLS}
+  alias DSPexTelemetry.Delivery.{Address, Headers, Outcome, TLS}
 
   @longest_answer_bytes 1_048_576
   @watch_interval_ms 10

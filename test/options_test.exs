@@ -50,6 +50,7 @@ defmodule DSPexTelemetry.OptionsTest do
     },
     http: nil,
     push: nil,
+    otlp: nil,
     cache: nil
   }
 

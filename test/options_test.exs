@@ -577,7 +577,7 @@ defmodule DSPexTelemetry.OptionsTest do
         ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
         ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
-        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :router, :http, :push, " <>
+        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :router, :http, :push, :otlp, " <>
         ":cache"
 
     assert_raise ArgumentError, message, fn -> Options.validate!(limit: 5) end

@@ -52,6 +52,22 @@ defmodule DSPexTelemetry.OTLPTest do
       end
     end
 
+    test "has an authorization of any scheme from its headers, which no log shows" do
+      server = start_server!()
+      headers = [{"Authorization", "Api-Token s3cret-t0ken"}]
+      name = start!(server.url, auth: {:bearer, "another"}, headers: headers)
+      watch_log(inspect(name))
+      export_now(name)
+      {connection, request} = await_push(server)
+      assert request.headers["authorization"] == "Api-Token s3cret-t0ken"
+      answer_protobuf(connection, 401, OTLPDecoder.status("s3cret-t0ken is no token"))
+      assert_receive {:logged, :warning, line}, 10_000
+      assert line =~ "[hidden] is no token"
+      states = for pid <- [exporter(name), pid(name)], do: :sys.get_state(pid)
+      shown = inspect({states, DSPexTelemetry.info(instance: name)}, limit: :infinity)
+      refute shown =~ "s3cret"
+    end
+
     test "says what the report says" do
       server = start_server!()
       name = start!(server.url)

@@ -62,6 +62,10 @@ defmodule DSPexTelemetry.Delivery do
   @callback request(Instance.name()) :: request()
 
   @callback content_type() :: String.t()
+
+  @doc "Headers that `:headers` may have, though `:auth` would set them."
+  @callback headers() :: [String.t()]
+
   @callback limits(options :: map()) :: limits()
   @callback words() :: words()
 

@@ -147,6 +147,9 @@ defmodule DSPexTelemetry.OTLP do
   def content_type, do: "application/x-protobuf"
 
   @impl Delivery
+  def headers, do: Options.OTLP.headers()
+
+  @impl Delivery
   def limits(otlp) do
     %{
       request_bytes: otlp.request_limit,

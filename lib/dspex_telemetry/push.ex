@@ -96,6 +96,9 @@ defmodule DSPexTelemetry.Push do
   def content_type, do: Exposition.content_type(:text)
 
   @impl Delivery
+  def headers, do: []
+
+  @impl Delivery
   # Whoever is told to come back in a month still looks in every five minutes.
   def limits(_options),
     do: %{request_bytes: :infinity, answer_bytes: 1_048_576, retry_after_ms: 300_000}

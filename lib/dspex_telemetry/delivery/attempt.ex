@@ -46,12 +46,14 @@ defmodule DSPexTelemetry.Delivery.Attempt do
 
   defp deliver(%{kind: kind, options: options, profile: profile} = job) do
     with {:ok, auth, secrets} <- auth(options.auth),
-         {:ok, headers} <- headers(options.headers),
+         {:ok, headers} <- headers(options.headers, kind.headers()),
          {:ok, tls} <- TLS.options(options.url, options.cacertfile),
          {:ok, manager} <- start_httpc(profile, options.url) do
       request = kind.request(job.instance)
-      secrets = secrets ++ for({_name, value} <- headers, secret?(value), do: value)
-      result = send_request(job, request, auth ++ headers, tls, manager)
+      # The scheme of an `authorization` is none.
+      values = for {_name, value} <- headers, part <- [value, last_word(value)], do: part
+      secrets = secrets ++ Enum.filter(values, &secret?/1)
+      result = send_request(job, request, with_auth(headers, auth), tls, manager)
       :inets.stop(:httpc, profile)
       kind.outcome(result, request, secrets, System.system_time(:second))
     end
@@ -101,14 +103,21 @@ defmodule DSPexTelemetry.Delivery.Attempt do
       else: Outcome.failure("the function given as :auth returns something else than is allowed")
   end
 
-  defp headers(given) do
+  defp headers(given, also) do
     headers = value(given)
 
-    if Headers.valid?(headers),
+    if Headers.valid?(headers, also),
       do: {:ok, headers},
       else:
         Outcome.failure("the function given as :headers returns something else than is allowed")
   end
+
+  defp with_auth(headers, auth) do
+    given? = Enum.any?(headers, fn {name, _value} -> String.downcase(name) == "authorization" end)
+    if given?, do: headers, else: auth ++ headers
+  end
+
+  defp last_word(value), do: value |> String.split(" ") |> List.last()
 
   # A header that is shorter is none, and may be part of anything that a server answers.
   defp secret?(value), do: byte_size(value) >= 8

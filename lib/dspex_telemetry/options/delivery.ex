@@ -2,9 +2,12 @@ defmodule DSPexTelemetry.Options.Delivery do
   @moduledoc false
   # What the tables of options `push` and `otlp` have in common.
 
-  @doc "Rows about a delivery that is called by a noun, such as `push`."
-  @spec table(String.t()) :: keyword()
-  def table(noun) do
+  @doc """
+  Rows about a delivery that is called by a noun, such as `push`. `also` are headers that may be given
+  beside the usual ones.
+  """
+  @spec table(String.t(), [String.t()]) :: keyword()
+  def table(noun, also \\ []) do
     [
       timeout: [
         type: {:integer, 10, 600_000},
@@ -20,7 +23,7 @@ defmodule DSPexTelemetry.Options.Delivery do
             "arguments that returns one of them is called for each #{noun}. Give it with `https` addresses."
       ],
       headers: [
-        type: :headers,
+        type: {:headers, also},
         default: [],
         secret: true,
         doc:

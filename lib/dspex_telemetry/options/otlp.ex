@@ -47,6 +47,9 @@ defmodule DSPexTelemetry.Options.OTLP do
     ]
   ]
 
+  # Some services have a scheme of their own, and OpenTelemetry's variables know headers only.
+  @headers ["authorization"]
+
   @limits [
     request_limit: [
       type: {:integer, 1_024, 1_073_741_824},
@@ -60,9 +63,15 @@ defmodule DSPexTelemetry.Options.OTLP do
     ]
   ]
 
+  @doc "Headers that may be given, though `:auth` would set them."
+  @spec headers() :: [String.t()]
+  def headers, do: @headers
+
   @spec table() :: keyword()
   def table do
-    {[timeout: timeout], rest} = "export" |> Delivery.table() |> Keyword.split([:timeout])
+    {[timeout: timeout], rest} = "export" |> Delivery.table(@headers) |> Keyword.split([:timeout])
+    headers = rest[:headers][:doc] <> " An `authorization` takes the place of `:auth`."
+    rest = put_in(rest, [:headers, :doc], headers)
     interval = Delivery.interval("export", 60_000)
     @url ++ interval ++ [timeout: timeout] ++ @metrics ++ rest ++ @limits
   end

@@ -11,7 +11,7 @@ defmodule DSPexTelemetry.Options.Type do
           | :boolean
           | :buckets
           | :cacheable
-          | :headers
+          | {:headers, also :: [String.t()]}
           | :ip
           | :name
           | :otlp_url
@@ -30,7 +30,7 @@ defmodule DSPexTelemetry.Options.Type do
   def name(:boolean), do: "boolean"
   def name(:buckets), do: "map"
   def name(:cacheable), do: "list"
-  def name(:headers), do: "list or function"
+  def name({:headers, _also}), do: "list or function"
   def name(:ip), do: "tuple"
   def name(:name), do: "atom"
   def name(:otlp_url), do: "string or atom"
@@ -47,7 +47,7 @@ defmodule DSPexTelemetry.Options.Type do
   def allowed(:auth), do: Auth.allowed()
   def allowed(:url), do: Address.allowed()
   def allowed(:otlp_url), do: Address.allowed() <> ", or :env"
-  def allowed(:headers), do: Headers.allowed()
+  def allowed({:headers, also}), do: Headers.allowed(also)
 
   def allowed(:attributes),
     do:
@@ -115,7 +115,7 @@ defmodule DSPexTelemetry.Options.Type do
   end
 
   defp valid?(:auth, value), do: Auth.valid?(value)
-  defp valid?(:headers, value), do: Headers.valid?(value)
+  defp valid?({:headers, also}, value), do: Headers.valid?(value, also)
   defp valid?(:name, value), do: is_atom(value) and value not in [nil, true, false]
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?(:path, nil), do: true

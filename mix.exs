@@ -22,6 +22,7 @@ defmodule DSPexTelemetry.MixProject do
           "CHANGELOG.md",
           "docs/architecture.md",
           "docs/caching.md",
+          "docs/otlp.md",
           "docs/reference.md",
           "docs/routing.md",
           "docs/dashboard.md",

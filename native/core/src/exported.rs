@@ -98,3 +98,68 @@ fn surplus(
     let locations = bounds.locations().iter().enumerate();
     locations.map(move |(bound, at)| (bound, covered(bound).saturating_sub(inside(at))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::{Family, FamilySpec};
+    use crate::label::LabelSet;
+    use crate::lane::Writer;
+    use crate::metric::{HistogramSpec, Unit};
+    use crate::series::Series;
+
+    /// An export comes after a sample was added to the sum and is known to be within its bound, and before
+    /// it is counted.
+    #[test]
+    fn what_is_ahead_of_its_count_is_told_with_it() {
+        let spec = FamilySpec {
+            name: "family".into(),
+            labels: vec![],
+            counters: vec![],
+            histograms: vec![HistogramSpec {
+                name: "h".into(),
+                help: String::new(),
+                unit: Unit::One,
+                bounds: vec![5],
+            }],
+            digits: 2,
+            series_limit: 1,
+            usage: None,
+        };
+        let family = Family::new(spec).expect("valid");
+        let layout = family.layout();
+        let metric = &layout.histograms()[0];
+        for another in [None, Some(1_000)] {
+            let series = Series::new(LabelSet::new([]), layout, 0);
+            let shared = series.lanes().shared();
+            let cells = shared.cells();
+            let count = |value| shared.count(shared.find(0, metric.precision.locate(value)));
+            let finish = || shared.finish(&cells[layout.events_cell()]);
+            let [sum, ..] = metric.scalars(cells);
+            shared.add_saturating(sum, 5);
+            shared.add(&cells[metric.covered_cell(0)], 1);
+            // Another event makes the export read the series at all.
+            if let Some(value) = another {
+                shared.add_saturating(sum, value);
+                count(value);
+            }
+            finish();
+            let told = || {
+                let mut point = Point::new(layout);
+                assert!(series.take_exported(layout, &mut point));
+                let covered = |bound| point.cell(metric.covered_cell(bound));
+                let buckets = metric.bounds.buckets(point.counts(0), covered);
+                // Without a sample nothing of a histogram is told.
+                let is_told = point.sample_count(0) > 0;
+                (buckets, if is_told { point.cell(metric.sum_cell()) } else { 0 })
+            };
+            let (first, first_sum) = told();
+            assert_eq!(first, [0, u64::from(another.is_some())]);
+            count(5);
+            finish();
+            let (second, second_sum) = told();
+            assert_eq!(second, [1, 0]);
+            assert_eq!(first_sum + second_sum, 5 + another.unwrap_or(0));
+        }
+    }
+}

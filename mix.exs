@@ -23,6 +23,7 @@ defmodule DSPexTelemetry.MixProject do
           "docs/architecture.md",
           "docs/caching.md",
           "docs/cluster.md",
+          "docs/otlp.md",
           "docs/reference.md",
           "docs/routing.md",
           "docs/dashboard.md",

@@ -50,6 +50,7 @@ defmodule DSPexTelemetry.OptionsTest do
     },
     http: nil,
     push: nil,
+    otlp: nil,
     cache: nil
   }
 
@@ -430,6 +431,82 @@ defmodule DSPexTelemetry.OptionsTest do
     end
   end
 
+  describe "the option :otlp" do
+    @endpoint "http://localhost:4318/v1/metrics"
+
+    test "needs an address, and has defaults for all else" do
+      assert Options.validate!(otlp: [url: @endpoint]).otlp == %{
+               url: @endpoint,
+               interval: 60_000,
+               timeout: 10_000,
+               temporality: :cumulative,
+               histogram: :exponential,
+               max_buckets: 160,
+               resource: %{},
+               auth: nil,
+               headers: [],
+               gzip: true,
+               cacertfile: nil,
+               retry_floor: 500,
+               retry_ceiling: 30_000,
+               stop_timeout: 5_000,
+               request_limit: 67_108_864,
+               answer_limit: 4_194_304
+             }
+
+      message = ~r/^option :otlp, key :url is missing, it must be an http.*, or :env/
+      assert_raise ArgumentError, message, fn -> Options.validate!(otlp: [interval: 1_000]) end
+    end
+
+    for {key, taken, refused, allowed} <- [
+          {:temporality, [:cumulative, :delta, :low_memory], [nil, "delta"],
+           "one of :cumulative, :delta, :low_memory"},
+          {:histogram, [:exponential, :explicit], [nil], "one of :exponential, :explicit"},
+          {:max_buckets, [2, 2_048], [nil, 1, 2_049], "an integer from 2 to 2048"},
+          {:resource, [%{}, %{"a" => "b", "c" => 1, "d" => 0.5, "e" => false, "f" => -(2 ** 63)}],
+           [
+             nil,
+             [],
+             %{"" => "a"},
+             %{1 => "a"},
+             %{"a" => :b},
+             %{"a" => 2 ** 63},
+             %{"a" => <<255>>}
+           ],
+           "a map of at most 128 attributes from non-empty strings or atoms to strings, booleans, " <>
+             "floats, and integers of 64 bits"},
+          {:request_limit, [1_024, 1_073_741_824], [nil, 1_023],
+           "an integer from 1024 to 1073741824"},
+          {:answer_limit, [1_024, 67_108_864], [nil, 1_023, 67_108_865],
+           "an integer from 1024 to 67108864"}
+        ] do
+      test "takes and refuses as #{inspect(key)} what it says" do
+        for value <- unquote(Macro.escape(taken)) do
+          options = [{:url, @endpoint}, {unquote(key), value}]
+          assert Map.fetch!(Options.validate!(otlp: options).otlp, unquote(key)) == value
+        end
+
+        for value <- unquote(Macro.escape(refused)) do
+          message =
+            "option :otlp, key #{inspect(unquote(key))} must be #{unquote(allowed)}, got: #{inspect(value)}"
+
+          assert_raise ArgumentError, message, fn ->
+            Options.validate!(otlp: [{:url, @endpoint}, {unquote(key), value}])
+          end
+        end
+      end
+    end
+
+    test "refuses a ceiling that is below the floor" do
+      message =
+        "option :otlp, key :retry_ceiling must be at least key :retry_floor, which is 100, got: 99"
+
+      assert_raise ArgumentError, message, fn ->
+        Options.validate!(otlp: [url: @endpoint, retry_floor: 100, retry_ceiling: 99])
+      end
+    end
+  end
+
   describe "the option :push" do
     @url "http://localhost:9091/metrics/job/my_app"
 
@@ -576,7 +653,7 @@ defmodule DSPexTelemetry.OptionsTest do
         ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
         ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
-        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :router, :http, :push, " <>
+        ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :router, :http, :push, :otlp, " <>
         ":cache"
 
     assert_raise ArgumentError, message, fn -> Options.validate!(limit: 5) end

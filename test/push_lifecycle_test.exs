@@ -6,7 +6,7 @@ defmodule DSPexTelemetry.PushLifecycleTest do
   import DSPexTelemetry.TestCalls, only: [call: 1]
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{Push, PushServer, PushTesting}
+  alias DSPexTelemetry.{Delivery, Push, PushServer, PushTesting}
 
   @long PushTesting.long()
 
@@ -161,7 +161,7 @@ defmodule DSPexTelemetry.PushLifecycleTest do
 
       await("the end to begin", fn ->
         {:current_stacktrace, stack} = Process.info(pusher, :current_stacktrace)
-        Enum.any?(stack, &match?({Push, :terminate, 2, _}, &1))
+        Enum.any?(stack, &match?({Delivery, :terminate, 2, _}, &1))
       end)
 
       call(method)

@@ -5,7 +5,7 @@ defmodule DSPexTelemetry.PushServersTest do
   import DSPexTelemetry.TestCalls, only: [call: 1]
   import DSPexTelemetry.TestInstance, except: [start!: 0, start!: 1]
 
-  alias DSPexTelemetry.{Push, PushServer, PushTesting, StrictJSON}
+  alias DSPexTelemetry.{Push, PushServer, PushTesting, ServerProgram, StrictJSON}
 
   @moduletag :servers
   @patience_ms 60_000
@@ -14,51 +14,6 @@ defmodule DSPexTelemetry.PushServersTest do
 
   # Values that text formats tend to get wrong.
   @class ~S(C "quoted" \ back) <> "\nline é 😀"
-
-  defp start_server!(executable, arguments, ready_url) do
-    path = System.find_executable(executable) || flunk("#{executable} is not installed")
-
-    port =
-      Port.open({:spawn_executable, path}, [
-        :binary,
-        :exit_status,
-        :stderr_to_stdout,
-        args: arguments
-      ])
-
-    {:os_pid, pid} = Port.info(port, :os_pid)
-    on_exit(fn -> System.cmd("kill", [to_string(pid)], stderr_to_stdout: true) end)
-    deadline = System.monotonic_time(:millisecond) + @patience_ms
-    await_ready(port, ready_url, deadline)
-    pid
-  end
-
-  defp await_ready(port, url, deadline) do
-    receive do
-      {^port, {:exit_status, status}} -> flunk("the server ended with status #{status}")
-    after
-      50 ->
-        cond do
-          match?({:ok, {{_, 200, _}, _, _}}, :httpc.request(url)) -> :ok
-          System.monotonic_time(:millisecond) > deadline -> flunk("#{url} does not answer")
-          true -> await_ready(port, url, deadline)
-        end
-    end
-  end
-
-  defp get!(url) do
-    {:ok, {{_version, 200, _phrase}, _headers, body}} =
-      :httpc.request(:get, {String.to_charlist(url), []}, [], body_format: :binary)
-
-    body
-  end
-
-  defp temporary_folder do
-    folder = Path.join(System.tmp_dir!(), "push_servers_#{System.unique_integer([:positive])}")
-    File.mkdir_p!(folder)
-    on_exit(fn -> File.rm_rf!(folder) end)
-    folder
-  end
 
   # An instance that has all kinds of metrics and sees no more events.
   defp start_pushing!(url, options) do
@@ -130,8 +85,8 @@ defmodule DSPexTelemetry.PushServersTest do
       port = PushServer.closed_port()
       url = "http://127.0.0.1:#{port}"
 
-      start_server!(
-        "prometheus-pushgateway",
+      ServerProgram.start!(
+        ServerProgram.installed!("prometheus-pushgateway"),
         ["--web.listen-address=127.0.0.1:#{port}"],
         "#{url}/-/ready"
       )
@@ -149,7 +104,7 @@ defmodule DSPexTelemetry.PushServersTest do
         group = %{"job" => "bridge", "instance" => "host-1"}
 
         read =
-          for {{metric, labels}, value} <- samples(get!(url <> "/metrics")),
+          for {{metric, labels}, value} <- samples(ServerProgram.get!(url <> "/metrics")),
               Map.take(labels, ["job", "instance"]) == group,
               not String.starts_with?(metric, "push_"),
               into: %{},
@@ -166,11 +121,11 @@ defmodule DSPexTelemetry.PushServersTest do
     test "no longer has what is gone here, as PUT replaces the group", %{url: url} do
       name = start_pushing!(url <> "/metrics/job/bridge", [])
       push!(name)
-      assert get!(url <> "/metrics") =~ ~s(method="method-1")
+      assert ServerProgram.get!(url <> "/metrics") =~ ~s(method="method-1")
       :ok = DSPexTelemetry.reset(instance: name)
       push!(name)
-      refute get!(url <> "/metrics") =~ ~s(method="method-1")
-      assert get!(url <> "/metrics") =~ ~s(dspex_telemetry_build_info{)
+      refute ServerProgram.get!(url <> "/metrics") =~ ~s(method="method-1")
+      assert ServerProgram.get!(url <> "/metrics") =~ ~s(dspex_telemetry_build_info{)
     end
 
     test "that refuses a group says why, in the log", %{url: url} do
@@ -187,11 +142,11 @@ defmodule DSPexTelemetry.PushServersTest do
       port = PushServer.closed_port()
       url = "http://127.0.0.1:#{port}"
 
-      start_server!(
-        "victoria-metrics",
+      ServerProgram.start!(
+        ServerProgram.installed!("victoria-metrics"),
         [
           "-httpListenAddr=127.0.0.1:#{port}",
-          "-storageDataPath=#{temporary_folder()}",
+          "-storageDataPath=#{ServerProgram.temporary_folder()}",
           "-retentionPeriod=100y",
           # What was imported is found at once.
           "-search.latencyOffset=0s",
@@ -249,9 +204,9 @@ defmodule DSPexTelemetry.PushServersTest do
 
   # The last value of every series.
   defp exported(url) do
-    get!(url <> "/internal/force_flush")
+    ServerProgram.get!(url <> "/internal/force_flush")
 
-    for line <- String.split(get!(url <> @export), "\n", trim: true),
+    for line <- String.split(ServerProgram.get!(url <> @export), "\n", trim: true),
         %{"metric" => metric, "values" => values} = StrictJSON.decode!(line),
         {name, labels} = Map.pop!(metric, "__name__"),
         name not in ["dspex_telemetry_push_total", "dspex_telemetry_memory_bytes"],

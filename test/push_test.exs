@@ -236,7 +236,7 @@ defmodule DSPexTelemetry.PushTest do
 
       for _ <- 1..5, do: PushTesting.push_now(name)
       # The process answers while it pushes.
-      assert %{phase: {:pushing, _pid, _timer}, again: true} = :sys.get_state(pusher)
+      assert %{phase: {:delivering, _pid, _timer}, again: true} = :sys.get_state(pusher)
       assert opened(server) == 1
 
       for _ <- 1..7, do: call(method)

@@ -55,8 +55,8 @@ defmodule DSPexTelemetry.ReferenceTest do
 
   test "the metrics of the library itself are those of a scrape" do
     # Nobody listens there.
-    push = [url: "http://127.0.0.1:1/metrics", stop_timeout: 0]
-    instance = start!(push: push)
+    delivery = [url: "http://127.0.0.1:1/metrics", stop_timeout: 0]
+    instance = start!(push: delivery, otlp: delivery)
     :telemetry.execute([:dspex, :bridge, :call_method, :stop], %{}, %{})
     DSPexTelemetry.PerformanceRouter.put_workers(["w"], instance: instance)
 

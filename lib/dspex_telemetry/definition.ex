@@ -21,10 +21,14 @@ defmodule DSPexTelemetry.Definition do
         memory_limit: options.window_memory_limit
       },
       alerts: alerts(options),
+      exports_deltas: exports_deltas?(options),
       usage_capacity: options.usage_capacity,
       cache: cache(options)
     }
   end
+
+  defp exports_deltas?(%{otlp: %{temporality: temporality}}), do: temporality != :cumulative
+  defp exports_deltas?(_without), do: false
 
   defp cache(%{cache: nil}), do: nil
 

@@ -15,7 +15,7 @@ defmodule DSPexTelemetry.Exposition do
   `dspex_telemetry_`.
   """
 
-  alias DSPexTelemetry.{Instance, Native, Push}
+  alias DSPexTelemetry.{Instance, Native, OTLP, Push}
 
   @content_types %{
     text: "text/plain; version=0.0.4; charset=utf-8",
@@ -56,8 +56,12 @@ defmodule DSPexTelemetry.Exposition do
     })
   end
 
+  @doc false
   # What Rust does not know.
-  defp scalars(handle) do
+  @spec scalars(Instance.handle()) :: [map()]
+  def scalars(handle) do
+    otlp = OTLP.status(handle)
+
     attached? = Instance.attached?(handle.options.name)
 
     [
@@ -90,14 +94,26 @@ defmodule DSPexTelemetry.Exposition do
         :counter,
         :dspex_telemetry_push_total,
         "Pushes by their result, retries included.",
-        pushes(Push.status(handle))
+        results(Push.status(handle))
+      ),
+      scalar(
+        :counter,
+        :dspex_telemetry_otlp_total,
+        "Exports over OTLP by their result, retries included.",
+        results(otlp)
+      ),
+      scalar(
+        :counter,
+        :dspex_telemetry_otlp_lost_points_total,
+        "Data points that the receiver of OTLP has refused for good.",
+        if(otlp, do: [sample(otlp.lost)], else: [])
       )
     ]
   end
 
-  defp pushes(nil), do: []
+  defp results(nil), do: []
 
-  defp pushes(status) do
+  defp results(status) do
     for result <- [:success, :failure],
         do: sample(Map.fetch!(status, result), result: Atom.to_string(result))
   end

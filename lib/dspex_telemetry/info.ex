@@ -20,11 +20,13 @@ defmodule DSPexTelemetry.Info do
     * `:panics` - recordings of the whole VM that ended in a panic in Rust: a bug, so always 0
     * `:push` - with option `:push`: how many pushes were a `:success` or a `:failure`, `:last_success_unix_ms`
       and, while they fail, `:outage_since_unix_ms`; see `DSPexTelemetry.Push`. `nil` without.
+    * `:otlp` - with option `:otlp`, the same of exports, and how many data points are `:lost`; see
+      `DSPexTelemetry.OTLP`
     * `:memory_bytes` - of the instance: what its series and slices have allocated, added up, and what references
       and worker ids take by their number and length. The caches of schedulers are not in it.
   """
 
-  alias DSPexTelemetry.{Instance, Native, Push}
+  alias DSPexTelemetry.{Delivery, Instance, Native, OTLP, Push}
 
   defstruct [
     :instance,
@@ -40,6 +42,7 @@ defmodule DSPexTelemetry.Info do
     :spikes_untracked,
     :panics,
     :push,
+    :otlp,
     :memory_bytes
   ]
 
@@ -73,6 +76,7 @@ defmodule DSPexTelemetry.Info do
           spikes_untracked: non_neg_integer(),
           panics: non_neg_integer(),
           push: Push.status() | nil,
+          otlp: Delivery.status() | nil,
           memory_bytes: non_neg_integer()
         }
 
@@ -95,6 +99,7 @@ defmodule DSPexTelemetry.Info do
       spikes_untracked: info.spikes_untracked,
       panics: Native.panics(),
       push: Push.status(handle),
+      otlp: OTLP.status(handle),
       memory_bytes: info.memory_bytes
     )
   end

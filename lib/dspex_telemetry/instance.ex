@@ -11,11 +11,12 @@ defmodule DSPexTelemetry.Instance do
     AdaptiveCache,
     Catalogue,
     Definition,
+    Delivery,
     Handler,
     HandlerJanitor,
     Native,
     Options,
-    Push
+    OTLP
   }
 
   @registry DSPexTelemetry.Registry
@@ -28,7 +29,8 @@ defmodule DSPexTelemetry.Instance do
           started_at_ms: integer(),
           started_at_unix_ms: integer(),
           summarised_until_ms: :atomics.atomics_ref(),
-          push: :atomics.atomics_ref() | nil
+          push: :atomics.atomics_ref() | nil,
+          otlp: OTLP.state() | nil
         }
 
   @doc "The registry in which instances are found by name."
@@ -123,7 +125,8 @@ defmodule DSPexTelemetry.Instance do
           started_at_ms: started_at_ms,
           started_at_unix_ms: started_at_unix_ms,
           summarised_until_ms: summarised_until_ms,
-          push: Push.new_status(options)
+          push: Delivery.new_status(options.push),
+          otlp: OTLP.new_state(options)
         }
 
         AdaptiveCache.publish(options.name, Native.cache_open(native))

@@ -10,6 +10,7 @@ defmodule DSPexTelemetry.InstanceSupervisor do
     Endpoint,
     Instance,
     Options,
+    OTLP,
     PerformanceMonitor,
     Push,
     UsageAnalytics
@@ -26,6 +27,7 @@ defmodule DSPexTelemetry.InstanceSupervisor do
     children =
       [{Instance, options}] ++
         push(options) ++
+        otlp(options) ++
         [{Dispatcher, options}, {PerformanceMonitor, options}, {UsageAnalytics, options}]
 
     Supervisor.init(children ++ endpoint(options), strategy: :rest_for_one)
@@ -38,7 +40,11 @@ defmodule DSPexTelemetry.InstanceSupervisor do
     [{Endpoint.Supervisor, %{options: options, started: Endpoint.Server.new_started()}}]
   end
 
-  # Before the others, as its last push may take a while: if one of them starts again, it goes on.
+  # Both before the others, as their last push or export may take a while: if one of those starts again, they
+  # go on.
   defp push(%{push: nil}), do: []
   defp push(options), do: [{Push, options}]
+
+  defp otlp(%{otlp: nil}), do: []
+  defp otlp(options), do: [{OTLP, options}]
 end

@@ -82,6 +82,20 @@ defmodule DSPexTelemetry.Native do
   @spec scrape(instance(), map()) :: binary()
   def scrape(_instance, _scrape), do: not_loaded()
 
+  @spec otlp_export(instance(), map(), moment()) ::
+          {request :: binary(), data_points :: non_neg_integer()}
+  def otlp_export(_instance, _export, _now), do: not_loaded()
+
+  @spec otlp_settle(instance()) :: :ok
+  def otlp_settle(_instance), do: not_loaded()
+
+  @spec otlp_accepted(binary()) ::
+          {:ok, {rejected_data_points :: non_neg_integer(), String.t()}} | {:error, :error}
+  def otlp_accepted(_body), do: not_loaded()
+
+  @spec otlp_refused(binary()) :: {:ok, String.t()} | {:error, :error}
+  def otlp_refused(_body), do: not_loaded()
+
   @spec keep_exemplar(plan(), [term()], [binary()]) :: :ok
   def keep_exemplar(_plan, _fields, _labels), do: not_loaded()
 

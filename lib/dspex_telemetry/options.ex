@@ -1,5 +1,5 @@
 defmodule DSPexTelemetry.Options do
-  alias DSPexTelemetry.Auth
+  alias DSPexTelemetry.{Auth, Options}
   alias DSPexTelemetry.Options.Type
 
   # The tables are the documentation, the defaults and the check at once. Keys of an option that is a
@@ -31,75 +31,8 @@ defmodule DSPexTelemetry.Options do
 
   @cache DSPexTelemetry.Options.Cache.table()
 
-  @push [
-    url: [
-      type: :url,
-      doc:
-        "Where to: a Pushgateway with the job and what else groups its metrics, such as " <>
-          "`http://gateway:9091/metrics/job/my_app/instance/host-1`, or what imports Prometheus' text " <>
-          "format, such as `http://victoria:8428/api/v1/import/prometheus?extra_label=job=my_app`."
-    ],
-    interval: [
-      type: {:integer, 10, 86_400_000},
-      default: 15_000,
-      doc: "Milliseconds from one push to the next."
-    ],
-    timeout: [
-      type: {:integer, 10, 600_000},
-      default: 10_000,
-      doc: "Milliseconds that a push may take, from rendering to the answer."
-    ],
-    method: [
-      type: {:in, [:auto, :put, :post]},
-      default: :auto,
-      doc:
-        "HTTP method. `:auto` is `PUT` where the address has `/metrics/job/` in it, as a Pushgateway then " <>
-          "replaces all that it had of the group, and `POST` elsewhere."
-    ],
-    auth: [
-      type: :auth,
-      default: nil,
-      secret: true,
-      doc:
-        "`{:bearer, token}` or `{:basic, user, password}`, sent as `Authorization`. A function without " <>
-          "arguments that returns one of them is called for each push. Give it with `https` addresses."
-    ],
-    headers: [
-      type: :headers,
-      default: [],
-      secret: true,
-      doc:
-        "More headers, such as `[{\"x-scope-orgid\", \"tenant\"}]`, or a function without arguments " <>
-          "that returns them and is called for each push."
-    ],
-    gzip: [
-      type: :boolean,
-      default: true,
-      doc: "Whether the text is compressed. A Pushgateway before 1.5 does not understand that."
-    ],
-    cacertfile: [
-      type: :path,
-      default: nil,
-      doc:
-        "PEM file with the CA certificates that verify an `https` server; `nil` takes the system's."
-    ],
-    retry_floor: [
-      type: {:integer, 1, 3_600_000},
-      default: 500,
-      doc: "Milliseconds that a push that failed is at least retried after."
-    ],
-    retry_ceiling: [
-      type: {:integer, 1, 3_600_000},
-      default: 30_000,
-      doc: "Milliseconds that it is at most retried after; see `DSPexTelemetry.Push`."
-    ],
-    stop_timeout: [
-      type: {:integer, 0, 60_000},
-      default: 5_000,
-      doc:
-        "Milliseconds that the last push, when the instance stops in order, may take; 0 makes none."
-    ]
-  ]
+  @otlp DSPexTelemetry.Options.OTLP.table()
+  @push DSPexTelemetry.Options.Push.table()
 
   @router DSPexTelemetry.Options.Router.table()
 
@@ -272,6 +205,13 @@ defmodule DSPexTelemetry.Options do
         "Where metrics are pushed to, if nobody can come and scrape them; `nil` pushes nowhere. See " <>
           "`DSPexTelemetry.Push`."
     ],
+    otlp: [
+      type: {:group, @otlp},
+      default: nil,
+      doc:
+        "Where metrics are exported to over OTLP/HTTP, as to an OpenTelemetry Collector; `nil` exports " <>
+          "nowhere. See `DSPexTelemetry.OTLP`."
+    ],
     cache: [
       type: {:group, @cache},
       default: nil,
@@ -343,6 +283,7 @@ defmodule DSPexTelemetry.Options do
             %{port: :inet.port_number(), ip: :inet.ip_address(), auth: DSPexTelemetry.Auth.t()}
             | nil,
           push: push() | nil,
+          otlp: otlp() | nil,
           cache: map() | nil
         }
 
@@ -356,6 +297,26 @@ defmodule DSPexTelemetry.Options do
           headers: [{String.t(), String.t()}] | (() -> [{String.t(), String.t()}]),
           gzip: boolean(),
           cacertfile: String.t() | nil,
+          retry_floor: pos_integer(),
+          retry_ceiling: pos_integer(),
+          stop_timeout: non_neg_integer()
+        }
+
+  @typedoc "What `:otlp` has."
+  @type otlp :: %{
+          url: String.t(),
+          interval: pos_integer(),
+          timeout: pos_integer(),
+          temporality: :cumulative | :delta | :low_memory,
+          histogram: :exponential | :explicit,
+          max_buckets: pos_integer(),
+          resource: %{optional(String.t()) => String.t() | boolean() | number()},
+          auth: DSPexTelemetry.Auth.t(),
+          headers: [{String.t(), String.t()}] | (() -> [{String.t(), String.t()}]),
+          gzip: boolean(),
+          cacertfile: String.t() | nil,
+          request_limit: pos_integer(),
+          answer_limit: pos_integer(),
           retry_floor: pos_integer(),
           retry_ceiling: pos_integer(),
           stop_timeout: non_neg_integer()
@@ -378,7 +339,7 @@ defmodule DSPexTelemetry.Options do
       raise ArgumentError, "options must be a keyword list, got: #{inspect(conceal(options))}"
     end
 
-    options |> check_all!(@table, []) |> check_together!()
+    options |> Options.OTLP.from_environment() |> check_all!(@table, []) |> check_together!()
   end
 
   # `path` leads to the table: the option that holds it, or nothing for the options themselves.
@@ -457,12 +418,14 @@ defmodule DSPexTelemetry.Options do
     options
   end
 
-  defp check_together!(%{push: %{retry_floor: floor, retry_ceiling: ceiling}})
-       when ceiling < floor do
-    refuse!([:push, :retry_ceiling], ceiling, "at least key :retry_floor, which is #{floor}")
-  end
+  defp check_together!(%{push: push, otlp: otlp} = options) do
+    for {name, %{retry_floor: floor, retry_ceiling: ceiling}} <- [push: push, otlp: otlp],
+        ceiling < floor,
+        do:
+          refuse!([name, :retry_ceiling], ceiling, "at least key :retry_floor, which is #{floor}")
 
-  defp check_together!(options), do: options
+    options
+  end
 
   @typedoc "An option as data."
   @type row :: %{

@@ -3,16 +3,18 @@ defmodule DSPexTelemetry.Options.Type do
   # The types in the tables of options: their names and what they allow, in words, and the check.
 
   alias DSPexTelemetry.{Auth, Catalogue}
-  alias DSPexTelemetry.Push.{Address, Headers}
+  alias DSPexTelemetry.Delivery.{Address, Headers}
 
   @type t ::
-          :auth
+          :attributes
+          | :auth
           | :boolean
           | :buckets
           | :cacheable
-          | :headers
+          | {:headers, also :: [String.t()]}
           | :ip
           | :name
+          | :otlp_url
           | :path
           | :url
           | {:group, keyword()}
@@ -23,13 +25,15 @@ defmodule DSPexTelemetry.Options.Type do
 
   @doc "The kind of term."
   @spec name(t()) :: String.t()
+  def name(:attributes), do: "map"
   def name(:auth), do: "tuple, atom or function"
   def name(:boolean), do: "boolean"
   def name(:buckets), do: "map"
   def name(:cacheable), do: "list"
-  def name(:headers), do: "list or function"
+  def name({:headers, _also}), do: "list or function"
   def name(:ip), do: "tuple"
   def name(:name), do: "atom"
+  def name(:otlp_url), do: "string or atom"
   def name(:path), do: "string"
   def name(:url), do: "string"
   def name({:group, _table}), do: "keyword list"
@@ -42,7 +46,14 @@ defmodule DSPexTelemetry.Options.Type do
   @spec allowed(t()) :: String.t()
   def allowed(:auth), do: Auth.allowed()
   def allowed(:url), do: Address.allowed()
-  def allowed(:headers), do: Headers.allowed()
+  def allowed(:otlp_url), do: Address.allowed() <> ", or :env"
+  def allowed({:headers, also}), do: Headers.allowed(also)
+
+  def allowed(:attributes),
+    do:
+      "a map of at most 128 attributes from non-empty strings or atoms to strings, booleans, floats, " <>
+        "and integers of 64 bits"
+
   def allowed(:name), do: "an atom such as MyApp.Telemetry"
   def allowed(:boolean), do: "true or false"
   def allowed(:path), do: "a path as a string without zero bytes, or nil"
@@ -87,10 +98,16 @@ defmodule DSPexTelemetry.Options.Type do
     end)
   end
 
-  def cast(:url, value) do
+  def cast(type, value) when type in [:url, :otlp_url] do
     if Address.valid?(value),
       do: {:ok, value},
-      else: {:error, allowed(:url), Address.redact(value)}
+      else: {:error, allowed(type), Address.redact(value)}
+  end
+
+  def cast(:attributes, value) do
+    if attributes?(value),
+      do: {:ok, Map.new(value, fn {name, value} -> {to_string(name), value} end)},
+      else: {:error, allowed(:attributes)}
   end
 
   def cast(type, value) do
@@ -98,7 +115,7 @@ defmodule DSPexTelemetry.Options.Type do
   end
 
   defp valid?(:auth, value), do: Auth.valid?(value)
-  defp valid?(:headers, value), do: Headers.valid?(value)
+  defp valid?({:headers, also}, value), do: Headers.valid?(value, also)
   defp valid?(:name, value), do: is_atom(value) and value not in [nil, true, false]
   defp valid?(:boolean, value), do: is_boolean(value)
   defp valid?(:path, nil), do: true
@@ -118,6 +135,15 @@ defmodule DSPexTelemetry.Options.Type do
   defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high
   defp valid?({:or_infinity, _low, _high}, :infinity), do: true
   defp valid?({:or_infinity, low, high}, value), do: valid?({:integer, low, high}, value)
+
+  defp attributes?(value),
+    do: is_map(value) and map_size(value) <= 128 and Enum.all?(value, &attribute?/1)
+
+  defp attribute?({name, value}), do: name?(name) and attribute_value?(value)
+
+  defp attribute_value?(value) when is_binary(value), do: String.valid?(value)
+  defp attribute_value?(value) when is_integer(value), do: value in -(2 ** 63)..(2 ** 63 - 1)
+  defp attribute_value?(value), do: is_boolean(value) or is_float(value)
 
   defp cacheable?({class, method}), do: name?(class) and name?(method)
   defp cacheable?(function) when is_function(function), do: is_function(function, 1)

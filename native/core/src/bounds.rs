@@ -138,6 +138,11 @@ impl Bounds {
         &self.bounds
     }
 
+    /// Where each bound would be counted as a value.
+    pub(crate) fn locations(&self) -> &[Location] {
+        &self.locations
+    }
+
     /// How many bounds there are.
     pub fn count(&self) -> usize {
         self.bounds.len()

@@ -9,6 +9,7 @@ mod encoder;
 pub mod message;
 mod native;
 mod number;
+pub mod otlp;
 mod own;
 mod protobuf;
 mod router;
@@ -21,10 +22,11 @@ use serde::Deserialize;
 pub use scalar::{Kind, Sample, Scalar};
 
 use crate::cache::report;
+use crate::info::Info;
 use crate::instance::Instance;
 use encoder::Encoder;
 use protobuf::Protobuf;
-use table::Table;
+use table::{Reading, Table};
 use text::Text;
 
 /// A format of Prometheus.
@@ -66,17 +68,20 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
     let reader = instance.read();
     let mut memory_bytes = Vec::with_capacity(instance.families().len());
     for family in instance.families() {
-        let table = Table::read(encoder, family);
+        let table = Table::read(encoder, family, Reading::Counts);
         memory_bytes.push(family.memory_bytes_beside_series() + table.series_memory_bytes());
         table.write(scrape.created, out);
     }
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
+    scalars(instance, &info).for_each(|scalar| scalar.write(encoder, out));
+    scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));
+    encoder.end(out);
+}
+
+/// The metrics of an instance that belong to no series.
+fn scalars(instance: &Instance, info: &Info) -> impl Iterator<Item = Scalar> {
     let gauges = instance.gauges().iter().map(|gauge| Scalar::gauge(gauge, instance));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
     let routing = router::scalars(instance.router(), instance.router_now());
-    for scalar in gauges.chain(cache).chain(routing).chain(own::scalars(&info)) {
-        scalar.write(encoder, out);
-    }
-    scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));
-    encoder.end(out);
+    gauges.chain(cache).chain(routing).chain(own::scalars(info))
 }

@@ -1,6 +1,6 @@
 //! An instance: the families and plans of one definition, from start to stop.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
 
 use crossbeam_channel::Receiver;
 use serde::Deserialize;
@@ -9,6 +9,7 @@ use crate::alert::{AlertSpec, Alerts};
 use crate::anomaly::CurrentAnomaly;
 use crate::cache::{Cache, CacheSpec};
 use crate::error::DefinitionError;
+use crate::exporter::Exporter;
 use crate::family::{self, Family, FamilySpec, OVERFLOW_LABEL};
 use crate::field::Reject;
 use crate::gauge::Gauge;
@@ -50,6 +51,10 @@ pub struct Definition {
     pub windows: WindowSpec,
     /// What is signalled.
     pub alerts: AlertSpec,
+    /// Whether what it counts is exported as deltas, so that what a series has counted since the last
+    /// export has to be kept when the series goes.
+    #[serde(default)]
+    pub exports_deltas: bool,
     /// How many names of each kind of thing that is used are counted one by one.
     pub usage_capacity: usize,
     /// How results of method calls are cached, if they are.
@@ -65,6 +70,7 @@ pub struct Instance {
     surroundings: Arc<Surroundings>,
     alerts: Alerts,
     router_number: OnceLock<u64>,
+    exporter: Mutex<Exporter>,
     state: RwLock<State>,
 }
 
@@ -119,6 +125,8 @@ impl Instance {
         plans.iter().for_each(local::publish);
         let state = RwLock::new(State { stopped: false, windows });
         let gauges = definition.gauges;
+        let limits = families.iter().map(|family| family.series_limit());
+        let exporter = Exporter::new(definition.exports_deltas, limits, now.unix_ms);
         Ok(Self {
             families,
             gauges,
@@ -126,6 +134,7 @@ impl Instance {
             surroundings,
             alerts,
             router_number: OnceLock::new(),
+            exporter: Mutex::new(exporter),
             state,
         })
     }
@@ -183,6 +192,7 @@ impl Instance {
         }
         self.count_uses(now);
         state.windows.clear(now.ms);
+        self.exporter().reset(now.unix_ms);
         self.alerts.clear();
         self.surroundings.spikes.clear();
         self.router().reset();
@@ -206,6 +216,7 @@ impl Instance {
         }
         let mut retired = 0;
         let mut collector = state.windows.collector();
+        let mut exporter = self.exporter();
         for (index, family) in self.families.iter().enumerate() {
             family.tell_time(now.unix_ms);
             let removed = |series: &Series| self.count_uses_of(family, series, now);
@@ -213,6 +224,7 @@ impl Instance {
                 if series.take_delta(family.layout(), delta) {
                     collector.push(index, series.labels(), delta);
                 }
+                exporter.take_leave(index, series, family.layout(), delta);
             });
         }
         retired
@@ -335,6 +347,11 @@ impl Instance {
     pub fn read(&self) -> Reader<'_> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         Reader::new(self, state)
+    }
+
+    /// What is known of exports. Not to be asked for before the state.
+    pub(crate) fn exporter(&self) -> MutexGuard<'_, Exporter> {
+        self.exporter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {

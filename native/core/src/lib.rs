@@ -17,6 +17,8 @@ pub mod error;
 pub mod errors;
 pub mod exclusive;
 pub mod exemplar;
+mod exported;
+mod exporter;
 pub mod exposition;
 pub mod family;
 pub mod field;

@@ -97,6 +97,30 @@ impl Point {
         }
     }
 
+    /// What was counted since an earlier point of the same series.
+    pub(crate) fn since(&self, before: &Self, layout: &Layout) -> Self {
+        let mut delta = self.clone();
+        for (cell, value) in delta.cells.iter_mut().enumerate() {
+            if !layout.is_raising(cell) {
+                *value = value.saturating_sub(before.cells[cell]);
+            }
+        }
+        for (counts, before) in delta.counts.iter_mut().zip(&before.counts) {
+            let mut before = before.iter().peekable();
+            for (location, count) in &mut *counts {
+                while before.next_if(|(at, _)| at < location).is_some() {}
+                if let Some((_, earlier)) = before.next_if(|(at, _)| at == location) {
+                    *count = count.saturating_sub(*earlier);
+                }
+            }
+            counts.retain(|(_, count)| *count > 0);
+        }
+        delta.ordered = delta.counts.iter().map(Vec::len).collect();
+        // The extremes of all time, within the buckets that have samples.
+        delta.settle(layout);
+        delta
+    }
+
     pub(crate) fn cells_mut(&mut self) -> &mut [u64] {
         &mut self.cells
     }

@@ -9,6 +9,7 @@ use hdrhistogram::Histogram as Snapshot;
 use crate::baseline::Baseline;
 use crate::bounds::BucketReader;
 use crate::exemplar::{Exemplar, Exemplars, Place};
+use crate::exported::Exported;
 use crate::family::Layout;
 use crate::histogram::{add_counts, empty_snapshot};
 use crate::label::LabelSet;
@@ -31,6 +32,7 @@ pub struct Series {
     /// A time in milliseconds since 1970 at which it had counted nothing.
     created_unix_ms: AtomicI64,
     exemplars: Exemplars,
+    exported: Exported,
 }
 
 impl Series {
@@ -44,6 +46,7 @@ impl Series {
             active_at_ms: AtomicU64::new(0),
             created_unix_ms: AtomicI64::new(created_unix_ms),
             exemplars: Exemplars::default(),
+            exported: Exported::default(),
         }
     }
 
@@ -127,6 +130,17 @@ impl Series {
         let mut point = Point::new(layout);
         point.read(&self.lanes, layout);
         point
+    }
+
+    /// Replaces a point by all that it has counted.
+    pub(crate) fn read(&self, layout: &Layout, point: &mut Point) {
+        point.read(&self.lanes, layout);
+    }
+
+    /// Replaces a point by what it has counted since the last call. `false` says that there was
+    /// nothing, and `point` is not to be used.
+    pub(crate) fn take_exported(&self, layout: &Layout, point: &mut Point) -> bool {
+        self.exported.take(&self.lanes, layout, point)
     }
 
     /// Replaces the cells of a point by all that it has counted, without largest and smallest samples.
@@ -255,6 +269,7 @@ impl Series {
         self.uses_told.fetch_add(other.uses_told.load(Relaxed), Relaxed);
         self.created_unix_ms.fetch_min(other.created_unix_ms(), Relaxed);
         self.exemplars.absorb(&other.exemplars);
+        self.exported.absorb(&other.exported, layout);
         let mut point = other.point(layout);
         for (ever, slice) in layout.raising_cells() {
             shared.raise(&cells[slice], &cells[ever], other.lanes.max(slice));
@@ -289,6 +304,7 @@ impl Series {
             + self.lanes.memory_bytes()
             + self.baseline().memory_bytes()
             + self.exemplars.memory_bytes()
+            + self.exported.memory_bytes()
             + table_entry
     }
 }

@@ -179,7 +179,10 @@ pub fn value(term: Term<'_>) -> Result<Value, String> {
         TermType::Atom if atoms::false_() == term => Ok(Value::Bool(false)),
         TermType::Atom => term.atom_to_string().map(Value::String).map_err(|_| refused()),
         TermType::Binary => term.decode().map(Value::String).map_err(|_| refused()),
-        TermType::Integer => term.decode::<u64>().map(Value::from).map_err(|_| refused()),
+        TermType::Integer => {
+            let positive = term.decode::<u64>().map(Value::from);
+            positive.or_else(|_| term.decode::<i64>().map(Value::from)).map_err(|_| refused())
+        }
         TermType::Float => term.decode::<f64>().map(Value::from).map_err(|_| refused()),
         TermType::List => {
             let items: Vec<Term> = term.decode().map_err(|_| refused())?;

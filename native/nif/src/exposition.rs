@@ -1,12 +1,17 @@
-//! What Prometheus scrapes.
+//! What Prometheus scrapes, and what OpenTelemetry gets.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rustler::{Binary, Env, NifResult, Resource, ResourceArc, Term};
+use rustler::{Atom, Binary, Env, NifResult, Resource, ResourceArc, Term};
+use telemetry_core::exposition::otlp::{self, Accepted, Export, Temporality};
 use telemetry_core::exposition::{Scrape, render};
 
 use crate::decode;
 use crate::instance::{InstanceResource, raise};
+
+mod atoms {
+    rustler::atoms! { ok, error }
+}
 
 /// The memory of the last scrape, for the next one: what is scraped is megabytes long, and to get as
 /// much from the system anew takes as long as to write it.
@@ -32,7 +37,7 @@ impl Spare {
 }
 
 /// A scrape that a binary refers to.
-struct Rendered {
+pub struct Rendered {
     bytes: Vec<u8>,
     spare: Arc<Spare>,
 }
@@ -60,4 +65,53 @@ fn scrape<'a>(
     render(&instance.instance, &wanted, &mut bytes);
     let rendered = ResourceArc::new(Rendered { bytes, spare: Arc::clone(&instance.spare) });
     Ok(rendered.make_binary(env, |rendered| &rendered.bytes))
+}
+
+/// A request of deltas that has not been settled, and how many data points it has. Its numbers are told
+/// nowhere else, so it is kept as it is until it has been delivered or refused.
+pub type Unsettled = Mutex<Option<(ResourceArc<Rendered>, u64)>>;
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn otlp_export<'a>(
+    env: Env<'a>,
+    instance: &InstanceResource,
+    wanted: Term<'a>,
+    now: Term<'a>,
+) -> NifResult<(Binary<'a>, u64)> {
+    let now = decode::moment(now)?;
+    let wanted = decode::value(wanted).map_err(raise)?;
+    let wanted: Export = serde_json::from_value(wanted).map_err(raise)?;
+    let mut unsettled = instance.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+    let (rendered, points) = match &*unsettled {
+        Some((rendered, points)) => (rendered.clone(), *points),
+        None => {
+            let mut bytes = instance.spare.take();
+            let points = otlp::export(&instance.instance, &wanted, now, &mut bytes);
+            let spare = Arc::clone(&instance.spare);
+            let rendered = ResourceArc::new(Rendered { bytes, spare });
+            if wanted.temporality != Temporality::Cumulative {
+                *unsettled = Some((rendered.clone(), points));
+            }
+            (rendered, points)
+        }
+    };
+    Ok((rendered.make_binary(env, |rendered| &rendered.bytes), points))
+}
+
+#[rustler::nif]
+fn otlp_settle(instance: &InstanceResource) -> Atom {
+    *instance.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    atoms::ok()
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn otlp_accepted(body: Binary) -> Result<(u64, String), Atom> {
+    let Accepted { rejected_data_points, message } =
+        otlp::accepted(&body).map_err(|_| atoms::error())?;
+    Ok((rejected_data_points, message))
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn otlp_refused(body: Binary) -> Result<String, Atom> {
+    otlp::refused(&body).map_err(|_| atoms::error())
 }

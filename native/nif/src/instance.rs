@@ -15,7 +15,7 @@ use telemetry_core::thread_number;
 use telemetry_core::window::{Moment, Window};
 
 use crate::cache::CacheResource;
-use crate::exposition::Spare;
+use crate::exposition::{Spare, Unsettled};
 use crate::forwarder::Forwarder;
 use crate::usage::File;
 use crate::{clock, decode, encode};
@@ -30,6 +30,7 @@ pub struct InstanceResource {
     pub file: Mutex<File>,
     pub cache: Option<ResourceArc<CacheResource>>,
     pub spare: Arc<Spare>,
+    pub unsettled: Unsettled,
     forwarder: Forwarder,
 }
 
@@ -67,7 +68,8 @@ fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
             let cache = instance.cache().map(CacheResource::open);
             let forwarder = Forwarder::default();
             let spare = Arc::default();
-            let resource = InstanceResource { instance, file, cache, spare, forwarder };
+            let unsettled = Unsettled::default();
+            let resource = InstanceResource { instance, file, cache, spare, unsettled, forwarder };
             let resource = ResourceArc::new(resource);
             (atoms::ok(), resource, plans).encode(env)
         }

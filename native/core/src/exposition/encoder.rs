@@ -2,7 +2,7 @@
 
 use crate::exemplar::Exemplar;
 use crate::histogram::Location;
-use crate::metric::HistogramMetric;
+use crate::metric::{HistogramMetric, Unit};
 
 use super::scalar::Kind;
 
@@ -11,6 +11,8 @@ pub(crate) struct Header<'a> {
     pub(crate) name: &'a str,
     pub(crate) help: &'a str,
     pub(crate) kind: MetricKind,
+    /// The unit in which a histogram's samples are stored.
+    pub(crate) stored_unit: Option<Unit>,
 }
 
 impl Header<'_> {
@@ -36,6 +38,8 @@ pub(crate) struct HistogramSample<'a> {
     pub(crate) buckets: &'a [u64],
     /// In stored units.
     pub(crate) sum: u64,
+    /// The smallest and the largest sample, in stored units, where they have been read.
+    pub(crate) extremes: Option<(u64, u64)>,
     /// By bucket; the last ones may be missing.
     pub(crate) exemplars: &'a [Option<Exemplar>],
     /// Milliseconds since 1970 at which it had no samples.

@@ -39,20 +39,8 @@ pub(crate) struct Buckets {
 impl Buckets {
     /// The buckets for HDR counts in order of value, in the unit in which they are exposed.
     pub(crate) fn new(counts: &[(Location, u64)], precision: Precision, unit: Unit) -> Self {
-        let mut buckets = Self::default();
-        let mut filled: Vec<(i32, u64)> = Vec::new();
-        let indices = indices(precision, unit);
-        for &(location, count) in counts {
-            if location.number() == 0 {
-                buckets.zero_count += count;
-                continue;
-            }
-            let index = i32::from(indices[place(location, precision)]);
-            match filled.last_mut() {
-                Some((last, sum)) if *last == index => *sum += count,
-                _ => filled.push((index, count)),
-            }
-        }
+        let (zero_count, filled) = filled(counts, precision, unit);
+        let mut buckets = Self { zero_count, ..Self::default() };
         let (mut next, mut before) = (0, 0);
         for (index, count) in filled {
             let gap = index - next;
@@ -71,6 +59,29 @@ impl Buckets {
         }
         buckets
     }
+}
+
+/// How many samples are zero, and how many are in each bucket of [`schema`] that has any, in order.
+pub(crate) fn filled(
+    counts: &[(Location, u64)],
+    precision: Precision,
+    unit: Unit,
+) -> (u64, Vec<(i32, u64)>) {
+    let mut zero_count = 0;
+    let mut filled: Vec<(i32, u64)> = Vec::new();
+    let indices = indices(precision, unit);
+    for &(location, count) in counts {
+        if location.number() == 0 {
+            zero_count += count;
+            continue;
+        }
+        let index = i32::from(indices[place(location, precision)]);
+        match filled.last_mut() {
+            Some((last, sum)) if *last == index => *sum += count,
+            _ => filled.push((index, count)),
+        }
+    }
+    (zero_count, filled)
 }
 
 /// The place of a location among all.

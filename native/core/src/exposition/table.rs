@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::encoder::{Encoder, Header, HistogramSample, MetricKind, Value};
 use super::scalar::Kind;
 use crate::exemplar::Exemplar;
+use crate::exporter::Left;
 use crate::family::{Family, OVERFLOW_LABEL};
-use crate::histogram::Counts;
+use crate::histogram::{Counts, Location};
 use crate::label::LabelSet;
 use crate::metric::{Counter, HistogramMetric};
 use crate::point::{Point, total};
@@ -59,12 +60,24 @@ struct Sample {
     sum: u64,
     /// Where its counts end.
     counts_end: usize,
+    extremes: Option<(u64, u64)>,
     exemplars: Vec<Option<Exemplar>>,
+}
+
+/// What is read of series.
+pub(crate) enum Reading {
+    /// All that they have counted, without the smallest and largest samples.
+    Counts,
+    /// All that they have counted, since then if there is only one series.
+    Points { since_unix_ms: i64 },
+    /// What they have counted since the last export, which was then. Series that have counted nothing
+    /// are left out.
+    Deltas { left: Left, since_unix_ms: i64 },
 }
 
 impl<'a, E: Encoder> Table<'a, E> {
     /// Reads a family. Series are in the order of their labels, the overflow series last.
-    pub(crate) fn read(encoder: &'a E, family: &'a Family) -> Self {
+    pub(crate) fn read(encoder: &'a E, family: &'a Family, mut reading: Reading) -> Self {
         let histogram = |metric| HistogramTable {
             metric,
             samples: Vec::new(),
@@ -91,19 +104,20 @@ impl<'a, E: Encoder> Table<'a, E> {
             }
             Series::read_all_ahead(batch, family.layout());
             for series in batch {
-                table.add(series, Some(series.labels()), &mut point);
+                table.add(series, Some(series.labels()), &mut reading, &mut point);
                 table.series_memory_bytes += series.memory_bytes();
             }
         }
         if family.label_names().is_empty() && series.is_empty() {
             // There is only one that it can ever have, and nothing is as good as zero.
             let series = family.new_series(LabelSet::new([]));
-            table.add(&series, Some(series.labels()), &mut point);
+            table.add(&series, Some(series.labels()), &mut reading, &mut point);
         }
         if let Some(overflow) = family.existing_overflow() {
-            table.add(&overflow, None, &mut point);
+            table.add(&overflow, None, &mut reading, &mut point);
             table.series_memory_bytes += overflow.memory_bytes();
         }
+        table.add_left(reading);
         table
     }
 
@@ -111,9 +125,69 @@ impl<'a, E: Encoder> Table<'a, E> {
         self.series_memory_bytes
     }
 
-    fn add(&mut self, series: &Series, values: Option<&LabelSet>, point: &mut Point) {
+    fn add(
+        &mut self,
+        series: &Series,
+        values: Option<&LabelSet>,
+        reading: &mut Reading,
+        point: &mut Point,
+    ) {
         let layout = self.family.layout();
-        series.read_cells(layout, point);
+        let mut created_unix_ms = series.created_unix_ms();
+        match reading {
+            Reading::Counts => {
+                series.read_cells(layout, point);
+                return self.add_row(values, created_unix_ms, point, From::Series(series));
+            }
+            Reading::Points { since_unix_ms } => {
+                series.read(layout, point);
+                if self.family.label_names().is_empty() {
+                    created_unix_ms = *since_unix_ms;
+                }
+            }
+            Reading::Deltas { left, since_unix_ms } => {
+                let any = series.take_exported(layout, point);
+                if !any {
+                    *point = Point::new(layout);
+                }
+                let any_left = match values {
+                    Some(labels) => left.add_to(labels, point, layout),
+                    None => left.add_rest_to(point, layout),
+                };
+                if any_left {
+                    created_unix_ms = *since_unix_ms;
+                } else if !any {
+                    return;
+                }
+                created_unix_ms = created_unix_ms.max(*since_unix_ms);
+            }
+        }
+        self.add_row(values, created_unix_ms, point, From::Point(Some(series)));
+    }
+
+    /// Adds what is left of series that are gone.
+    fn add_left(&mut self, reading: Reading) {
+        let Reading::Deltas { mut left, since_unix_ms } = reading else {
+            return;
+        };
+        let layout = self.family.layout();
+        let mut point = Point::new(layout);
+        if left.add_rest_to(&mut point, layout) {
+            self.add_row(None, since_unix_ms, &point, From::Point(None));
+        }
+        for (labels, point) in left.into_series(layout) {
+            self.add_row(Some(&labels), since_unix_ms, &point, From::Point(None));
+        }
+    }
+
+    fn add_row(
+        &mut self,
+        values: Option<&LabelSet>,
+        created_unix_ms: i64,
+        point: &Point,
+        from: From<'_>,
+    ) {
+        let layout = self.family.layout();
         let first_label = self.labels.len();
         let mut labels = std::mem::take(&mut self.scratch);
         labels.clear();
@@ -124,12 +198,12 @@ impl<'a, E: Encoder> Table<'a, E> {
             self.counters.extend(counter.cells().map(|cell| point.cell(cell)));
         }
         for table in &mut self.histograms {
-            table.add::<E>(self.rows.len(), series, point);
+            table.add::<E>(self.rows.len(), created_unix_ms, point, &from);
         }
         self.rows.push(Row {
             values: values.cloned(),
             labels: first_label..self.labels.len(),
-            created_unix_ms: series.created_unix_ms(),
+            created_unix_ms,
         });
     }
 
@@ -170,7 +244,7 @@ impl<'a, E: Encoder> Table<'a, E> {
         out: &mut Vec<u8>,
     ) {
         let kind = MetricKind::Scalar(Kind::Counter);
-        let header = Header { name: &counter.name, help: &counter.help, kind };
+        let header = Header { name: &counter.name, help: &counter.help, kind, stored_unit: None };
         let dimensions: Vec<Vec<u8>> = (0..counter.cell_count())
             .map(|offset| {
                 let mut labels = Vec::new();
@@ -234,7 +308,8 @@ impl<'a, E: Encoder> Table<'a, E> {
         let metric = table.metric;
         let unit = metric.unit;
         let kind = MetricKind::Histogram;
-        let header = Header { name: &metric.name, help: &metric.help, kind };
+        let header =
+            Header { name: &metric.name, help: &metric.help, kind, stored_unit: Some(unit) };
         let bounds = metric.bounds.as_slice().iter().map(|bound| *bound as f64 / unit.divisor());
         let bounds: Vec<_> = bounds.chain([f64::INFINITY]).collect();
         self.encoder.metric(header, &bounds, out, |encoded, out| {
@@ -252,6 +327,7 @@ impl<'a, E: Encoder> Table<'a, E> {
                     counts,
                     buckets,
                     sum: sample.sum,
+                    extremes: sample.extremes,
                     exemplars: &sample.exemplars,
                     created_unix_ms: created.then_some(row.created_unix_ms),
                 };
@@ -261,36 +337,71 @@ impl<'a, E: Encoder> Table<'a, E> {
     }
 }
 
+/// Where the histograms of a row are read from.
+enum From<'a> {
+    /// The series, whose cells stand in the point.
+    Series(&'a Series),
+    /// The point, and exemplars from the series, if it still exists.
+    Point(Option<&'a Series>),
+}
+
 struct Sum {
     values: Vec<u64>,
     created_unix_ms: i64,
 }
 
 impl HistogramTable<'_> {
-    /// Adds the samples of a series whose cells were read.
-    fn add<E: Encoder>(&mut self, row: usize, series: &Series, point: &Point) {
-        let Self { metric, samples, buckets, counts } = self;
-        let cell = |cell| point.cell(cell);
-        let first_bucket = buckets.len();
-        let count = if E::HAS_COUNTS {
-            let mut of_series = series.lanes().counts(metric.index());
-            let covered = |bound| cell(metric.covered_cell(bound));
-            buckets.append(&mut metric.bounds.buckets(&of_series, covered));
-            let count = total(&of_series);
-            counts.append(&mut of_series);
-            count
-        } else {
-            series.read_buckets(metric, cell, buckets)
+    /// Adds the samples of a row, whose cells stand in `point`.
+    fn add<E: Encoder>(
+        &mut self,
+        row: usize,
+        created_unix_ms: i64,
+        point: &Point,
+        from: &From<'_>,
+    ) {
+        let first_bucket = self.buckets.len();
+        let index = self.metric.index();
+        let (count, series, extremes) = match from {
+            From::Series(series) => (self.add_counts_of::<E>(series, point), Some(*series), None),
+            From::Point(series) => {
+                let extremes = point.min(self.metric).zip(point.max(self.metric));
+                (self.add_counts(point.counts(index), point), *series, extremes)
+            }
         };
         if count == 0 {
-            buckets.truncate(first_bucket);
+            self.buckets.truncate(first_bucket);
             return;
         }
-        samples.push(Sample {
+        let mut exemplars = series.map_or_else(Vec::new, |series| series.exemplars(index));
+        if let From::Point(_) = from {
+            for exemplar in &mut exemplars {
+                // Others have been told, with the samples that they stand for.
+                exemplar.take_if(|exemplar| exemplar.unix_ms < created_unix_ms);
+            }
+        }
+        self.samples.push(Sample {
             row,
-            sum: cell(metric.sum_cell()),
-            counts_end: counts.len(),
-            exemplars: series.exemplars(metric.index()),
+            sum: point.cell(self.metric.sum_cell()),
+            counts_end: self.counts.len(),
+            extremes,
+            exemplars,
         });
+    }
+
+    /// Adds counts and buckets, the former if the encoder makes use of them. Returns how many samples
+    /// there are.
+    fn add_counts_of<E: Encoder>(&mut self, series: &Series, point: &Point) -> u64 {
+        if E::HAS_COUNTS {
+            self.add_counts(&series.lanes().counts(self.metric.index()), point)
+        } else {
+            series.read_buckets(self.metric, |cell| point.cell(cell), &mut self.buckets)
+        }
+    }
+
+    fn add_counts(&mut self, counts: &[(Location, u64)], point: &Point) -> u64 {
+        let covered = |bound| point.cell(self.metric.covered_cell(bound));
+        self.buckets.append(&mut self.metric.bounds.buckets(counts, covered));
+        self.counts.extend_from_slice(counts);
+        total(counts)
     }
 }

@@ -243,7 +243,8 @@ mod tests {
     fn quotes_in_a_help_text_are_escaped_in_openmetrics_only() {
         let announcement = |text: Text| {
             let kind = MetricKind::Scalar(Kind::Counter);
-            let header = Header { name: "a_total", help: "x=\"y\" \\\n", kind };
+            let help = "x=\"y\" \\\n";
+            let header = Header { name: "a_total", help, kind, stored_unit: None };
             let mut out = Vec::new();
             text.announce(&header, &mut out);
             String::from_utf8(out).expect("UTF-8")

@@ -6,7 +6,7 @@ use super::record::Counts;
 use super::stamped::Tick;
 
 /// What the workers that have no metrics of their own are called.
-const OTHERS: &str = "other";
+pub(crate) const OTHERS: &str = "other";
 
 /// The numbers of all workers.
 #[derive(Clone, Debug, Default)]

@@ -1,15 +1,24 @@
-defmodule DSPexTelemetry.Push.Outcome do
+defmodule DSPexTelemetry.Delivery.Outcome do
   @moduledoc false
-  # What became of a push: what httpc says, in words, and when to try again.
+  # What became of a delivery: what httpc says, in words, and when to try again.
 
   @shown_characters 200
 
   @typedoc """
   `retry` says whether trying again may help before the metrics have changed; `after_ms` how long the
-  server wants to be left alone.
+  server wants to be left alone. `lost` is how many data points it has refused for good.
   """
-  @type failure :: %{reason: String.t(), retry: boolean(), after_ms: non_neg_integer()}
-  @type t :: :ok | {:error, failure()}
+  @type failure :: %{
+          :reason => String.t(),
+          :retry => boolean(),
+          :after_ms => non_neg_integer(),
+          optional(:lost) => non_neg_integer()
+        }
+
+  @typedoc "What a server says of a request that it has taken."
+  @type remark :: %{reason: String.t(), lost: non_neg_integer()}
+
+  @type t :: :ok | {:ok, remark()} | {:error, failure()}
 
   @doc "A failure that is tried again."
   @spec failure(String.t()) :: {:error, failure()}
@@ -26,7 +35,7 @@ defmodule DSPexTelemetry.Push.Outcome do
   def of({{_version, status, _phrase}, headers, body}, secrets, now) do
     {:error,
      %{
-       reason: "the server answers #{status}#{excerpt(body, secrets)}",
+       reason: refusal(status, body, secrets),
        retry: status in [408, 429] or status >= 500,
        after_ms: if(status in [429, 503], do: retry_after_ms(headers, now), else: 0)
      }}
@@ -34,12 +43,22 @@ defmodule DSPexTelemetry.Push.Outcome do
 
   def of({:error, reason}, _secrets, _now), do: failure(words(reason))
 
-  # The first line, which is where servers say what is wrong.
-  defp excerpt(body, secrets) do
+  @doc "Why a server has refused, in its own words."
+  @spec refusal(100..599, binary(), [String.t()]) :: String.t()
+  def refusal(status, body, secrets) do
+    case excerpt(body, secrets) do
+      "" -> "the server answers #{status}"
+      excerpt -> "the server answers #{status}: #{excerpt}"
+    end
+  end
+
+  @doc "The first line of what a server says, which is where it says what is wrong."
+  @spec excerpt(binary(), [String.t()]) :: String.t()
+  def excerpt(body, secrets) do
     if String.valid?(body) do
       line = body |> hide(secrets) |> String.trim() |> String.split(["\r", "\n"]) |> hd()
       line = String.replace(line, ~r/[^[:print:]]/u, " ")
-      if line == "", do: "", else: ": " <> String.slice(line, 0, @shown_characters)
+      String.slice(line, 0, @shown_characters)
     else
       ""
     end
@@ -47,8 +66,9 @@ defmodule DSPexTelemetry.Push.Outcome do
 
   defp hide(text, secrets), do: Enum.reduce(secrets, text, &String.replace(&2, &1, "[hidden]"))
 
-  # Seconds, or a date.
-  defp retry_after_ms(headers, now) do
+  @doc "How long a server wants to be left alone, by its `Retry-After` in seconds or as a date."
+  @spec retry_after_ms([{charlist(), charlist()}], integer()) :: non_neg_integer()
+  def retry_after_ms(headers, now) do
     with {_name, value} <- List.keyfind(headers, 'retry-after', 0),
          seconds when is_integer(seconds) <- seconds(value, now) do
       max(seconds, 0) * 1_000
@@ -94,13 +114,17 @@ defmodule DSPexTelemetry.Push.Outcome do
   defp words({:options, {:cacertfile, _path, _error}}), do: unreadable()
   defp words({:could_not_parse_as_http, _data}), do: "the answer is no HTTP"
   defp words(:socket_closed_remotely), do: "the server closed the connection"
-  defp words(:answer_too_long), do: "the answer is longer than 1 MiB"
+  defp words({:answer_too_long, bytes}), do: "the answer is longer than #{size(bytes)}"
+  defp words({:request_too_long, bytes}), do: "the request is longer than #{size(bytes)}"
   defp words(:nxdomain), do: "no address of that name"
   defp words(:timeout), do: "timeout"
   defp words(reason) when is_atom(reason), do: reason |> :inet.format_error() |> to_string()
   defp words({:shutdown, reason}), do: words(reason)
   defp words({reason, _details}) when is_atom(reason), do: spaced(reason)
   defp words(_other), do: "httpc failed"
+
+  defp size(bytes) when rem(bytes, 1_048_576) == 0, do: "#{div(bytes, 1_048_576)} MiB"
+  defp size(bytes), do: "#{bytes} bytes"
 
   defp unreadable, do: "the :cacertfile cannot be read"
 

@@ -1,12 +1,9 @@
-defmodule DSPexTelemetry.Push.Backoff do
+defmodule DSPexTelemetry.Delivery.Backoff do
   @moduledoc false
   # How long to wait before the next try: exponential, with full jitter, so that many clients of a
   # server that was away do not come back in step.
 
   import Bitwise
-
-  # Whoever is told to come back in a month still looks in every five minutes.
-  @longest_retry_after_ms 300_000
 
   # More doublings than any two bounds are apart, so that a long outage makes no huge number.
   @most_doublings 32
@@ -20,13 +17,14 @@ defmodule DSPexTelemetry.Push.Backoff do
   @doc """
   Milliseconds to wait after so many failures in a row, at least one: evenly spread from `retry_floor` to
   `retry_floor` doubled as often, at most `retry_ceiling`. `random` is at least 0 and less than 1. What the
-  server has asked for comes on top, up to five minutes.
+  server has asked for comes on top, up to `longest_ms`.
   """
-  @spec delay_ms(pos_integer(), bounds(), float(), non_neg_integer()) :: pos_integer()
-  def delay_ms(failures, bounds, random, retry_after_ms \\ 0) do
+  @spec delay_ms(pos_integer(), bounds(), float(), non_neg_integer(), pos_integer()) ::
+          pos_integer()
+  def delay_ms(failures, bounds, random, retry_after_ms \\ 0, longest_ms \\ 300_000) do
     %{retry_floor: floor, retry_ceiling: ceiling} = bounds
     highest = min(floor <<< min(failures, @most_doublings), ceiling)
     spread = trunc(random * (highest - floor + 1))
-    floor + spread + min(retry_after_ms, @longest_retry_after_ms)
+    floor + spread + min(retry_after_ms, longest_ms)
   end
 end

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Push.Address do
+defmodule DSPexTelemetry.Delivery.Address do
   @moduledoc false
   # The address that is pushed to.
 

@@ -1,6 +1,6 @@
-defmodule DSPexTelemetry.Push.Attempt do
+defmodule DSPexTelemetry.Delivery.Attempt do
   @moduledoc false
-  # One push, in a process of its own: it renders the metrics at the moment they are sent, and waits for
+  # One delivery, in a process of its own: it renders the metrics at the moment they are sent, and waits for
   # the answer. So whoever started it is never busy, and its memory goes with it.
   #
   # The request is made by `httpc`, which has a process for the connection too. Of some things that httpc
@@ -13,30 +13,30 @@ defmodule DSPexTelemetry.Push.Attempt do
   #     that time, and tells nobody. Its manager, of which every attempt has its own, is told about that
   #     by the connection's process. So it is suspended before the body is sent, and looked into at the end.
 
-  alias DSPexTelemetry.{Auth, Exposition, Gzip}
-  alias DSPexTelemetry.Push.{Address, Headers, Outcome, TLS}
+  alias DSPexTelemetry.{Auth, Gzip}
+  alias DSPexTelemetry.Delivery.{Address, Headers, Outcome, TLS}
 
-  @longest_answer_bytes 1_048_576
   @watch_interval_ms 10
   @longest_end_ms 1_000
 
   @type job :: %{
-          render: (() -> iodata()),
+          kind: module(),
+          instance: atom(),
           profile: atom(),
           options: map()
         }
 
   @doc """
-  Starts an attempt, linked to the caller, who gets an exit signal of reason `{:shutdown, {:pushed, outcome}}`
+  Starts an attempt, linked to the caller, who gets an exit signal of reason `{:shutdown, {:delivered, outcome}}`
   at the end. If it is killed, its connection is closed too.
   """
   @spec start_link(job()) :: pid()
-  def start_link(job), do: spawn_link(fn -> exit({:shutdown, {:pushed, run(job)}}) end)
+  def start_link(job), do: spawn_link(fn -> exit({:shutdown, {:delivered, run(job)}}) end)
 
   # Whatever is raised or thrown on the way ends here and in words, as errors of httpc show the
   # request with its secrets.
   defp run(job) do
-    push(job)
+    deliver(job)
   rescue
     exception -> Outcome.failure("#{inspect(exception.__struct__)} was raised")
   catch
@@ -44,17 +44,38 @@ defmodule DSPexTelemetry.Push.Attempt do
     _kind, _reason -> Outcome.failure("the HTTP client failed")
   end
 
-  defp push(%{options: options, profile: profile} = job) do
+  defp deliver(%{kind: kind, options: options, profile: profile} = job) do
     with {:ok, auth, secrets} <- auth(options.auth),
-         {:ok, headers} <- headers(options.headers),
+         {:ok, headers} <- headers(options.headers, kind.headers()),
          {:ok, tls} <- TLS.options(options.url, options.cacertfile),
          {:ok, manager} <- start_httpc(profile, options.url) do
-      {encoding, body} = encode(job.render.(), options.gzip)
-      secrets = secrets ++ for({_name, value} <- headers, secret?(value), do: value)
-      {:ok, request} = send_request(job, encoding ++ auth ++ headers, body, tls)
-      result = await_connection(request, manager)
+      request = kind.request(job.instance)
+      # The scheme of an `authorization` is none.
+      values = for {_name, value} <- headers, part <- [value, last_word(value)], do: part
+      secrets = secrets ++ Enum.filter(values, &secret?/1)
+      result = send_request(job, request, with_auth(headers, auth), tls, manager)
       :inets.stop(:httpc, profile)
-      Outcome.of(result, secrets, System.system_time(:second))
+      kind.outcome(result, request, secrets, System.system_time(:second))
+    end
+  end
+
+  defp send_request(%{kind: kind, options: options} = job, request, headers, tls, manager) do
+    %{request_bytes: request_bytes, answer_bytes: answer_bytes} = kind.limits(options)
+
+    if IO.iodata_length(request.body) > request_bytes do
+      {:error, {:request_too_long, request_bytes}}
+    else
+      {encoding, body} = encode(request.body, options.gzip)
+      {:ok, reference} = start_request(job, encoding ++ headers, body, tls)
+
+      case await_connection(reference, manager, answer_bytes) do
+        # It may have come whole before anybody has looked.
+        {_status, _headers, body} when byte_size(body) > answer_bytes ->
+          {:error, {:answer_too_long, answer_bytes}}
+
+        result ->
+          result
+      end
     end
   end
 
@@ -82,14 +103,21 @@ defmodule DSPexTelemetry.Push.Attempt do
       else: Outcome.failure("the function given as :auth returns something else than is allowed")
   end
 
-  defp headers(given) do
+  defp headers(given, also) do
     headers = value(given)
 
-    if Headers.valid?(headers),
+    if Headers.valid?(headers, also),
       do: {:ok, headers},
       else:
         Outcome.failure("the function given as :headers returns something else than is allowed")
   end
+
+  defp with_auth(headers, auth) do
+    given? = Enum.any?(headers, fn {name, _value} -> String.downcase(name) == "authorization" end)
+    if given?, do: headers, else: auth ++ headers
+  end
+
+  defp last_word(value), do: value |> String.split(" ") |> List.last()
 
   # A header that is shorter is none, and may be part of anything that a server answers.
   defp secret?(value), do: byte_size(value) >= 8
@@ -108,21 +136,21 @@ defmodule DSPexTelemetry.Push.Attempt do
     end
   end
 
-  defp encode(text, true), do: {[{"content-encoding", "gzip"}], Gzip.compress(text)}
-  defp encode(text, false), do: {[], IO.iodata_to_binary(text)}
+  defp encode(body, true), do: {[{"content-encoding", "gzip"}], Gzip.compress(body)}
+  defp encode(body, false), do: {[], IO.iodata_to_binary(body)}
 
-  defp send_request(%{options: options, profile: profile}, headers, body, tls) do
+  defp start_request(%{kind: kind, options: options, profile: profile}, headers, body, tls) do
     headers =
       [
         {"content-length", Integer.to_string(byte_size(body))},
-        # Pushes are far apart: a connection that is kept would be found closed as often as not.
+        # Deliveries are far apart: a connection that is kept would be found closed as often as not.
         {"connection", "close"},
         {"user-agent", "dspex_telemetry"} | headers
       ]
       |> Enum.map(fn {name, value} -> {to_charlist(name), to_charlist(value)} end)
 
     url = to_charlist(options.url)
-    type = to_charlist(Exposition.content_type(:text))
+    type = to_charlist(kind.content_type())
 
     :httpc.request(
       Address.method(options.url, options.method),
@@ -162,7 +190,7 @@ defmodule DSPexTelemetry.Push.Attempt do
     end
   end
 
-  defp await_connection(request, manager) do
+  defp await_connection(request, manager, answer_bytes) do
     receive do
       {:http, {^request, result}} ->
         result
@@ -172,7 +200,7 @@ defmodule DSPexTelemetry.Push.Attempt do
         monitor = Process.monitor(connection)
         :ok = :sys.suspend(manager)
         send(connection, {:go_on, self()})
-        await_answer(request, manager, connection, monitor)
+        await_answer(request, manager, connection, monitor, answer_bytes)
     end
   end
 
@@ -191,7 +219,7 @@ defmodule DSPexTelemetry.Push.Attempt do
     end)
   end
 
-  defp await_answer(request, manager, connection, monitor) do
+  defp await_answer(request, manager, connection, monitor, answer_bytes) do
     receive do
       {:http, {^request, result}} ->
         await_end(monitor)
@@ -201,9 +229,9 @@ defmodule DSPexTelemetry.Push.Attempt do
         kept_from_us(manager)
     after
       @watch_interval_ms ->
-        if received_bytes(connection) > @longest_answer_bytes,
-          do: {:error, :answer_too_long},
-          else: await_answer(request, manager, connection, monitor)
+        if received_bytes(connection) > answer_bytes,
+          do: {:error, {:answer_too_long, answer_bytes}},
+          else: await_answer(request, manager, connection, monitor, answer_bytes)
     end
   end
 

@@ -1,0 +1,165 @@
+//! What a series had counted when it was exported last, from which the next delta counts.
+//!
+//! A delta is a difference of counts that only grow, and what is remembered is what was told: so the
+//! deltas of a series add up to all that it has counted, whatever is recorded meanwhile.
+
+use std::mem::size_of;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use once_cell::race::OnceBox;
+
+use crate::bounds::Bounds;
+use crate::family::Layout;
+use crate::histogram::Location;
+use crate::lane::Lanes;
+use crate::point::Point;
+
+/// Kept encoded, and by series that were ever exported as deltas only.
+#[derive(Default)]
+pub(crate) struct Exported(OnceBox<Mutex<Box<[u8]>>>);
+
+impl Exported {
+    /// Replaces `point` by what came in since the last call. `false` says that there was nothing, and
+    /// `point` is not to be used. The largest and the smallest sample are exact if they are the ones
+    /// of all time, or else told within their histogram bucket.
+    pub(crate) fn take(&self, lanes: &Lanes, layout: &Layout, point: &mut Point) -> bool {
+        let mut told = lock(self.0.get_or_init(Box::default));
+        let before = decode(&told, layout);
+        let events = 0..layout.event_cell_count();
+        if point.read_event_cells(lanes, layout).iter().zip(events).all(|(now, cell)| {
+            // Every event increments one of these cells, as its last write.
+            *now == before.cell(cell)
+        }) {
+            return false;
+        }
+        point.read(lanes, layout);
+        let delta = point.since(&before, layout);
+        for metric in layout.histograms() {
+            if delta.counts(metric.index()).is_empty() {
+                // Of samples that are being recorded. It is told with their counts.
+                point.cells_mut()[metric.sum_cell()] -= delta.cell(metric.sum_cell());
+            }
+            for (bound, surplus) in surplus(&metric.bounds, delta.counts(metric.index()), |bound| {
+                delta.cell(metric.covered_cell(bound))
+            }) {
+                point.cells_mut()[metric.covered_cell(bound)] -= surplus;
+            }
+        }
+        let mut bytes = Vec::with_capacity(told.len());
+        point.encode(&mut bytes);
+        *told = bytes.into();
+        *point = delta;
+        true
+    }
+
+    /// Adds what a series had told whose counts this one's series takes over.
+    pub(crate) fn absorb(&self, other: &Self, layout: &Layout) {
+        let Some(other) = other.0.get() else {
+            return;
+        };
+        let mut told = lock(self.0.get_or_init(Box::default));
+        let mut sum = decode(&told, layout);
+        sum.add_encoded(&lock(other), layout);
+        sum.merge_counts();
+        let mut bytes = Vec::new();
+        sum.encode(&mut bytes);
+        *told = bytes.into();
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.0.get().map_or(0, |told| size_of::<Mutex<Box<[u8]>>>() + lock(told).len())
+    }
+}
+
+fn lock(told: &Mutex<Box<[u8]>>) -> MutexGuard<'_, Box<[u8]>> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn decode(bytes: &[u8], layout: &Layout) -> Point {
+    let mut point = Point::new(layout);
+    if !bytes.is_empty() {
+        point.add_encoded(bytes, layout);
+        point.merge_counts();
+    }
+    point
+}
+
+/// For each bound how many samples are covered by it and not yet counted, being recorded: they are told
+/// with the next delta, which has their counts.
+fn surplus(
+    bounds: &Bounds,
+    counts: &[(Location, u64)],
+    covered: impl Fn(usize) -> u64,
+) -> impl Iterator<Item = (usize, u64)> {
+    let inside = move |at: &Location| match counts.binary_search_by_key(at, |(at, _)| *at) {
+        Ok(found) => counts[found].1,
+        Err(_) => 0,
+    };
+    let locations = bounds.locations().iter().enumerate();
+    locations.map(move |(bound, at)| (bound, covered(bound).saturating_sub(inside(at))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::{Family, FamilySpec};
+    use crate::label::LabelSet;
+    use crate::lane::Writer;
+    use crate::metric::{HistogramSpec, Unit};
+    use crate::series::Series;
+
+    /// An export comes after a sample was added to the sum and is known to be within its bound, and before
+    /// it is counted.
+    #[test]
+    fn what_is_ahead_of_its_count_is_told_with_it() {
+        let spec = FamilySpec {
+            name: "family".into(),
+            labels: vec![],
+            counters: vec![],
+            histograms: vec![HistogramSpec {
+                name: "h".into(),
+                help: String::new(),
+                unit: Unit::One,
+                bounds: vec![5],
+            }],
+            digits: 2,
+            series_limit: 1,
+            usage: None,
+        };
+        let family = Family::new(spec).expect("valid");
+        let layout = family.layout();
+        let metric = &layout.histograms()[0];
+        for another in [None, Some(1_000)] {
+            let series = Series::new(LabelSet::new([]), layout, 0);
+            let shared = series.lanes().shared();
+            let cells = shared.cells();
+            let count = |value| shared.count(shared.find(0, metric.precision.locate(value)));
+            let finish = || shared.finish(&cells[layout.events_cell()]);
+            let [sum, ..] = metric.scalars(cells);
+            shared.add_saturating(sum, 5);
+            shared.add(&cells[metric.covered_cell(0)], 1);
+            // Another event makes the export read the series at all.
+            if let Some(value) = another {
+                shared.add_saturating(sum, value);
+                count(value);
+            }
+            finish();
+            let told = || {
+                let mut point = Point::new(layout);
+                assert!(series.take_exported(layout, &mut point));
+                let covered = |bound| point.cell(metric.covered_cell(bound));
+                let buckets = metric.bounds.buckets(point.counts(0), covered);
+                // Without a sample nothing of a histogram is told.
+                let is_told = point.sample_count(0) > 0;
+                (buckets, if is_told { point.cell(metric.sum_cell()) } else { 0 })
+            };
+            let (first, first_sum) = told();
+            assert_eq!(first, [0, u64::from(another.is_some())]);
+            count(5);
+            finish();
+            let (second, second_sum) = told();
+            assert_eq!(second, [1, 0]);
+            assert_eq!(first_sum + second_sum, 5 + another.unwrap_or(0));
+        }
+    }
+}

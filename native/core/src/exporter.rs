@@ -1,0 +1,196 @@
+//! What an instance knows of its exports to OpenTelemetry: since when it counts, and, where deltas are
+//! exported, what has been told and what is left of series that are gone.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::exposition::{Sample, Scalar};
+use crate::family::Layout;
+use crate::label::LabelSet;
+use crate::point::Point;
+use crate::router;
+use crate::series::Series;
+
+type Labels = Vec<[String; 2]>;
+
+/// The state of exports.
+pub(crate) struct Exporter {
+    deltas: bool,
+    start_unix_ms: i64,
+    reset_unix_ms: i64,
+    /// When the last export was made: deltas begin there.
+    exported_unix_ms: i64,
+    /// By family.
+    left: Vec<Left>,
+    /// By metric what each sample of a counter was that belongs to no series.
+    scalars: HashMap<String, HashMap<Labels, f64>>,
+}
+
+/// What series of a family that are gone had counted since the last export.
+#[derive(Default)]
+pub(crate) struct Left {
+    limit: usize,
+    /// By labels, encoded.
+    series: BTreeMap<LabelSet, Vec<u8>>,
+    /// Of those for which there was no room. Counts as that of the overflow series.
+    rest: Vec<u8>,
+}
+
+impl Exporter {
+    pub(crate) fn new(deltas: bool, limits: impl Iterator<Item = usize>, now_unix_ms: i64) -> Self {
+        Self {
+            deltas,
+            start_unix_ms: now_unix_ms,
+            reset_unix_ms: now_unix_ms,
+            exported_unix_ms: now_unix_ms,
+            left: limits.map(|limit| Left { limit, ..Left::default() }).collect(),
+            scalars: HashMap::new(),
+        }
+    }
+
+    /// Whether deltas may be exported.
+    pub(crate) fn has_deltas(&self) -> bool {
+        self.deltas
+    }
+
+    /// Since when what a reset does not touch has been counted, in milliseconds since 1970.
+    pub(crate) fn start_unix_ms(&self) -> i64 {
+        self.start_unix_ms
+    }
+
+    /// Since when all else has been counted.
+    pub(crate) fn reset_unix_ms(&self) -> i64 {
+        self.reset_unix_ms
+    }
+
+    /// When the last export was made, or the start.
+    pub(crate) fn exported_unix_ms(&self) -> i64 {
+        self.exported_unix_ms
+    }
+
+    /// Says that an export has been made.
+    pub(crate) fn exported(&mut self, now_unix_ms: i64) {
+        self.exported_unix_ms = now_unix_ms;
+    }
+
+    /// What is left of a family's series that are gone. It has been told then.
+    pub(crate) fn take_left(&mut self, family: usize) -> Left {
+        let limit = self.left[family].limit;
+        std::mem::replace(&mut self.left[family], Left { limit, ..Left::default() })
+    }
+
+    /// Forgets what has been counted, as the instance does.
+    pub(crate) fn reset(&mut self, now_unix_ms: i64) {
+        self.reset_unix_ms = now_unix_ms;
+        for left in &mut self.left {
+            *left = Left { limit: left.limit, ..Left::default() };
+        }
+        self.scalars.retain(|metric, _| !is_reset(metric));
+    }
+
+    /// Keeps what a series has counted since the last export, before it goes.
+    pub(crate) fn take_leave(
+        &mut self,
+        family: usize,
+        series: &Series,
+        layout: &Layout,
+        point: &mut Point,
+    ) {
+        if self.deltas && series.take_exported(layout, point) {
+            self.left[family].keep(series.labels(), point, layout);
+        }
+    }
+
+    /// What the samples of a counter were counted up by since the last export.
+    ///
+    /// The counts of a worker that leaves move to the sample of all others. That is no event, so they
+    /// are taken off there.
+    pub(crate) fn delta(&mut self, scalar: &Scalar) -> Scalar {
+        let mut before = self.scalars.remove(&scalar.name).unwrap_or_default();
+        let mut now = HashMap::new();
+        let mut delta = scalar.clone();
+        for sample in &mut delta.samples {
+            let total = sample.value;
+            if let Some(told) = before.get(&sample.labels).filter(|told| **told <= total) {
+                sample.value -= told;
+                before.remove(&sample.labels);
+            }
+            now.insert(sample.labels.clone(), total);
+        }
+        for (labels, told) in before {
+            let others = others(&labels);
+            let is_others = |sample: &&mut Sample| sample.labels == others && others != labels;
+            if let Some(sample) = delta.samples.iter_mut().find(is_others) {
+                sample.value = (sample.value - told).max(0.0);
+            }
+        }
+        self.scalars.insert(scalar.name.clone(), now);
+        delta
+    }
+}
+
+/// Whether a counter that belongs to no series starts again with a reset.
+pub(crate) fn is_reset(metric: &str) -> bool {
+    !matches!(
+        metric,
+        "dspex_telemetry_signals_dropped_total"
+            | "dspex_telemetry_spikes_untracked_total"
+            | "dspex_telemetry_workers_overflow_total"
+    )
+}
+
+fn others(labels: &Labels) -> Labels {
+    let mut others = labels.clone();
+    for [name, value] in &mut others {
+        if name == "worker_id" {
+            router::OTHERS.clone_into(value);
+        }
+    }
+    others
+}
+
+impl Left {
+    fn keep(&mut self, labels: &LabelSet, point: &Point, layout: &Layout) {
+        let has_room = self.series.len() < self.limit || self.series.contains_key(labels);
+        let kept =
+            if has_room { self.series.entry(labels.clone()).or_default() } else { &mut self.rest };
+        let mut sum = Point::new(layout);
+        add(&mut sum, kept, layout);
+        sum.add(point, layout);
+        sum.finish(layout);
+        kept.clear();
+        sum.encode(kept);
+    }
+
+    /// Adds what is left of a series that has come back.
+    pub(crate) fn add_to(&mut self, labels: &LabelSet, point: &mut Point, layout: &Layout) -> bool {
+        let left = self.series.remove(labels);
+        left.is_some_and(|left| Self::merge(&left, point, layout))
+    }
+
+    /// Adds what is left of those for which there was no room.
+    pub(crate) fn add_rest_to(&mut self, point: &mut Point, layout: &Layout) -> bool {
+        Self::merge(&std::mem::take(&mut self.rest), point, layout)
+    }
+
+    /// Adds an encoded point, and says whether there is any.
+    fn merge(left: &[u8], point: &mut Point, layout: &Layout) -> bool {
+        add(point, left, layout);
+        point.finish(layout);
+        !left.is_empty()
+    }
+
+    /// The series that have not come back.
+    pub(crate) fn into_series(self, layout: &Layout) -> impl Iterator<Item = (LabelSet, Point)> {
+        self.series.into_iter().map(|(labels, left)| {
+            let mut point = Point::new(layout);
+            Self::merge(&left, &mut point, layout);
+            (labels, point)
+        })
+    }
+}
+
+fn add(sum: &mut Point, encoded: &[u8], layout: &Layout) {
+    if !encoded.is_empty() {
+        sum.add_encoded(encoded, layout);
+    }
+}

@@ -74,7 +74,8 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
     let gauges = instance.gauges().iter().map(|gauge| Scalar::gauge(gauge, instance));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
     let routing = router::scalars(instance.router(), instance.router_now());
-    for scalar in gauges.chain(cache).chain(routing).chain(own::scalars(&info)) {
+    let levels = instance.levels().scalars();
+    for scalar in gauges.chain(levels).chain(cache).chain(routing).chain(own::scalars(&info)) {
         scalar.write(encoder, out);
     }
     scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));

@@ -100,7 +100,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
                 in: :metadata,
                 type: :flag,
                 flags: [ok: true, error: false],
-                doc: "`:ok` or `:error`."
+                doc: "How it ended."
               },
               %Field{
                 reason.("What went wrong, if something did.")
@@ -108,7 +108,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
               },
               unused.(:measurements, :duration_ms, "The duration once more, in milliseconds."),
               unused.(:measurements, :executions, "Always 1."),
-              unused.(:measurements, :errors, "1, if something went wrong.")
+              unused.(:measurements, :errors, "How many errors: 1 or none.")
               | found_by
             ],
             [

@@ -110,14 +110,14 @@ defmodule DSPexTelemetry.SnakepitTest do
       # The circuit breaker is closed in the end, which is 0.
       assert scraped(instance, levels) == [
                ~S(snakepit_sessions{table="snakepit_sessions"} 9000),
-               ~S(snakepit_gpu_memory_used_bytes{device="cuda:0"} 1073741824),
-               ~S(snakepit_gpu_memory_free_bytes{device="cuda:0"} 3221225472),
-               ~S(snakepit_gpu_memory_size_bytes{device="cuda:0"} 4294967296),
+               ~S(snakepit_gpu_memory_used_bytes{device="cuda:0"} 1.073741824e+09),
+               ~S(snakepit_gpu_memory_free_bytes{device="cuda:0"} 3.221225472e+09),
+               ~S(snakepit_gpu_memory_size_bytes{device="cuda:0"} 4.294967296e+09),
                ~S(snakepit_gpu_utilization_ratio{device="cuda:0"} 0.455),
                ~S(snakepit_gpu_temperature_celsius{device="cuda:0"} 61.5),
                ~S(snakepit_gpu_power_watts{device="cuda:0"} 120.25),
-               ~S(snakepit_python_memory_rss_bytes{worker_id="pool_worker_12"} 200000000),
-               ~S(snakepit_python_memory_vms_bytes{worker_id="pool_worker_12"} 900000000),
+               ~S(snakepit_python_memory_rss_bytes{worker_id="pool_worker_12"} 2e+08),
+               ~S(snakepit_python_memory_vms_bytes{worker_id="pool_worker_12"} 9e+08),
                ~S(snakepit_python_cpu_ratio{worker_id="pool_worker_12"} 0.875)
              ]
     end

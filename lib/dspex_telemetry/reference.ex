@@ -290,6 +290,8 @@ defmodule DSPexTelemetry.Reference do
   defp type(%Field{type: :term}), do: "any"
   defp type(%Field{type: :integer, unit: unit}), do: "integer, #{unit_name(unit)}"
 
+  defp type(%Field{flags: [true: false, false: true]}), do: "flag, negated"
+
   defp type(%Field{flags: [_ | _] = flags}) do
     "one of #{Enum.map_join(flags, ", ", fn {term, flag} -> "`#{inspect(term)}` (`#{flag}`)" end)}"
   end

@@ -187,7 +187,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
             default: true
         },
         %Field{
-          yes_or_no.(:served, "`true` where its client had gone before it was executed.")
+          yes_or_no.(:served, "Set where its client had gone before it was executed.")
           | from: :aborted,
             flags: [true: false, false: true],
             default: true

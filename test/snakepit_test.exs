@@ -375,6 +375,28 @@ defmodule DSPexTelemetry.SnakepitTest do
            |> Enum.sort() == ["invalid_metadata", "missing_metadata", "negative_measurement"]
   end
 
+  describe "docs/snakepit.md" do
+    test "has the table of what events feed" do
+      document = File.read!("docs/snakepit.md")
+      [_before, rest] = String.split(document, ~r/<!-- mapping: .*-->\n/)
+      [table, _after] = String.split(rest, "<!-- end of mapping -->")
+      assert String.trim(table) == String.trim(DSPexTelemetry.Reference.snakepit())
+    end
+
+    test "names no event as not mapped that is" do
+      [_before, rest] = String.split(File.read!("docs/snakepit.md"), "## Not mapped")
+      [not_mapped | _sections] = String.split(rest, "\n## ")
+
+      names = for [_all, name] <- Regex.scan(~r/`([a-z_]+(?:\.[a-z_]+)+)`/, not_mapped), do: name
+
+      mapped =
+        for event <- Catalogue.events([:snakepit]), do: event.name |> tl() |> Enum.join(".")
+
+      assert length(names) > 15
+      assert Enum.filter(names, &(&1 in mapped)) == ["python.gc.completed"]
+    end
+  end
+
   @tag :servers
   test "promtool finds nothing to say of a scrape" do
     instance = start!()

@@ -159,7 +159,8 @@ defmodule DSPexTelemetry.Reference do
     is `other`.
   - Reasons go through `DSPexTelemetry.Reason.class/1` first: an atom stays as it is, an exception
     becomes its module's name, `{:exit_status, _}` and `{:shutdown, _}` become their tag, a pair of
-    reason and stacktrace becomes the class of the reason, and everything else is `other`.
+    reason and stacktrace becomes the class of the reason, a struct with a `category` becomes that, and everything else is
+    `other`.
 
   """
 
@@ -225,6 +226,49 @@ defmodule DSPexTelemetry.Reference do
       options: Options.table()
     })
   end
+
+  @doc "The table in `docs/snakepit.md`: what each event of Snakepit feeds."
+  @spec snakepit() :: String.t()
+  def snakepit do
+    rows =
+      for event <- Catalogue.events([:snakepit]) do
+        {claimed, own} = Enum.split_with(event.steps, &claimed?/1)
+        name = event.name |> tl() |> Enum.join(".")
+        [code(name), metrics_of(own), metrics_of(claimed)]
+      end
+
+    heads = ["event `[:snakepit, …]`", "feeds", "and, if it has the claim"]
+    [heads, Enum.map(heads, fn _head -> "---" end) | rows] |> Enum.map_join(&line/1)
+  end
+
+  defp line(cells), do: "| #{Enum.join(cells, " | ")} |\n"
+
+  defp claimed?({:claimed, _group, _step}), do: true
+  defp claimed?({:unless, _flag, step}), do: claimed?(step)
+  defp claimed?(_step), do: false
+
+  defp metrics_of(steps) do
+    steps
+    |> Enum.flat_map(&metrics_of_step/1)
+    |> Enum.uniq()
+    |> Enum.map_join(", ", &code/1)
+  end
+
+  defp metrics_of_step({:feed, _family, _labels, counts, observes}),
+    do: Keyword.keys(counts ++ observes)
+
+  defp metrics_of_step({:failure, family, _labels, _kind, _reason}),
+    do: Enum.map(Catalogue.family!(family).counters, & &1.name)
+
+  defp metrics_of_step({condition, _of, step}) when condition in [:unless, :claimed],
+    do: metrics_of_step(step)
+
+  defp metrics_of_step({:set, level, _labels, _value}), do: [level]
+
+  defp metrics_of_step({worker_step, _id}) when worker_step in [:worker_up, :worker_down],
+    do: [:snakepit_worker_pool_size]
+
+  defp metrics_of_step(_feeds_no_metric), do: []
 
   @doc "The reference of any tables."
   @spec render(tables()) :: String.t()

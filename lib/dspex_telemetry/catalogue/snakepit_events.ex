@@ -549,7 +549,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
         [
           measurement.(:duration_ms, :number, :fine_millisecond, "How long it took."),
           optional.(measurement.(:bytes, :integer, :byte, "Its size.")),
-          name.(:kind, "`:dlpack` or `:arrow`."),
+          name.(:kind, "What was shared: `:dlpack` or `:arrow`."),
           unused.(:metadata, :device, "The device."),
           unused.(:metadata, :dtype, "Type of the elements."),
           unused.(:metadata, :shape, "The shape.")

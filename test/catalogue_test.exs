@@ -95,7 +95,11 @@ defmodule DSPexTelemetry.CatalogueTest do
         metric
       end
 
+    set =
+      for event <- Catalogue.events(), {:set, level, _, _} <- Catalogue.steps(event), do: level
+
     gauges = Enum.map(Catalogue.gauges(), & &1.name)
+    assert Enum.sort(Enum.uniq(set)) == Enum.sort(Enum.map(Catalogue.levels(), & &1.name))
     assert Enum.sort(Enum.uniq(fed)) == Enum.sort(Map.keys(declared_metrics()) -- gauges)
   end
 
@@ -162,6 +166,7 @@ defmodule DSPexTelemetry.CatalogueTest do
   end
 
   defp keys({:failure, _family, labels, kind, reason}), do: keys_of(labels ++ [kind, reason])
+  defp keys({:set, _level, labels, value}), do: keys_of(labels ++ [value])
   defp keys({:wait, wait, worker, command}), do: [wait, worker, command]
 
   defp keys({:completion, command, worker, duration, success}),

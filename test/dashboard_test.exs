@@ -49,6 +49,8 @@ defmodule DSPexTelemetry.DashboardTest do
     dspex_bridge_create_instance_start_total
     dspex_bridge_call_method_start_total
     dspex_tools_call_exception_total
+    snakepit_grpc_execute_exception_total
+    snakepit_grpc_execute_start_total
   )
 
   @target_labels ~w(job instance)
@@ -79,12 +81,19 @@ defmodule DSPexTelemetry.DashboardTest do
         {name, labels} <-
           Enum.map(family.counters, &{to_string(&1.name), counter_labels(&1, labels)}) ++
             Enum.flat_map(family.histograms, &histogram_series(&1, labels)),
-        into: Map.merge(gauges(), cache_metrics()) do
+        into: gauges() |> Map.merge(levels()) |> Map.merge(cache_metrics()) do
       {name, labels}
     end
   end
 
   defp gauges, do: Map.new(Catalogue.gauges(), &{to_string(&1.name), []})
+
+  defp levels,
+    do:
+      Map.new(
+        Catalogue.levels(),
+        &{to_string(&1.name), Enum.map(&1.labels, fn l -> to_string(l) end)}
+      )
 
   defp cache_metrics,
     do: Map.new(Catalogue.cache_metrics(), &{to_string(&1.name), ~w(method python_class)})
@@ -153,7 +162,7 @@ defmodule DSPexTelemetry.DashboardTest do
             counter <- family.counters,
             do: to_string(counter.name)
 
-      others = Map.keys(gauges()) ++ Map.keys(cache_metrics())
+      others = Map.keys(gauges()) ++ Map.keys(levels()) ++ Map.keys(cache_metrics())
       assert Enum.reject(histograms ++ counters ++ others, &(&1 in drawn)) == @not_drawn
     end
 
@@ -240,6 +249,35 @@ defmodule DSPexTelemetry.DashboardTest do
                "Size of the cache",
                "Kept results",
                "Results that were not kept",
+               "Executions by gRPC",
+               "Execution p95 by command",
+               "Failed executions",
+               "Request p95 by command",
+               "Requests by outcome",
+               "Requests that had to wait",
+               "Refused requests",
+               "Circuit breakers",
+               "Changes of circuit breakers",
+               "Retries",
+               "Startup of pools and delays of retries (p95)",
+               "Sessions in the store",
+               "Sessions removed at once (p95)",
+               "Heartbeat latency (p95)",
+               "Heartbeats",
+               "Missed heartbeats",
+               "Incidents of workers",
+               "Memory of recycled workers (p95)",
+               "Errors in Python",
+               "Timed in Python",
+               "Timed in Python (p95)",
+               "Sizes in Python (p95)",
+               "Zero copy",
+               "Processors of Python",
+               "Memory of Python",
+               "Memory of GPUs",
+               "Use of GPUs",
+               "Temperature of GPUs",
+               "Power of GPUs",
                "Alerts",
                "Rejected events",
                "Pushes",
@@ -338,7 +376,7 @@ defmodule DSPexTelemetry.DashboardTest do
         histogram =~ ~r/_(duration|time)$/ -> "µs"
         histogram =~ ~r/_seconds$/ -> "s"
         histogram =~ ~r/_bytes$/ -> "bytes"
-        histogram == "dspex_session_operations" -> "short"
+        histogram in ["dspex_session_operations", "snakepit_session_pruned"] -> "short"
       end
     end
 

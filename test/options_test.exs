@@ -12,6 +12,7 @@ defmodule DSPexTelemetry.OptionsTest do
   @defaults %{
     name: DSPexTelemetry,
     attach: true,
+    presets: [:dspex, :snakepit],
     duration_unit: :native,
     series_limit: 2_000,
     significant_digits: 2,
@@ -60,11 +61,17 @@ defmodule DSPexTelemetry.OptionsTest do
     dspex_session_lifetime_seconds dspex_session_operations dspex_session_variable_size_bytes
     dspex_tools_call_duration snakepit_worker_startup_time snakepit_worker_lifetime_seconds
     snakepit_pool_queue_time
+    snakepit_grpc_execute_duration snakepit_request_duration snakepit_pool_init_seconds
+    snakepit_heartbeat_latency_seconds snakepit_worker_recycled_memory_bytes
+    snakepit_retry_delay_seconds snakepit_session_pruned snakepit_zero_copy_duration
+    snakepit_zero_copy_bytes snakepit_python_call_duration snakepit_python_tool_duration
+    snakepit_python_tool_result_size_bytes
   )
 
   @accepted [
     name: [MyApp.Telemetry, :lower, :"with space"],
     attach: [true, false],
+    presets: [[:dspex], [:snakepit], [:dspex, :snakepit], [:snakepit, :dspex]],
     duration_unit: [:native, :nanosecond, :microsecond, :millisecond, :second],
     series_limit: [1, 1_000_000],
     significant_digits: [1, 2, 3],
@@ -92,6 +99,9 @@ defmodule DSPexTelemetry.OptionsTest do
     name:
       {[nil, true, false, "name", 1, {:via, Registry, :x}], "an atom such as MyApp.Telemetry"},
     attach: {[nil, :yes, "true", 1], "true or false"},
+    presets:
+      {[nil, [], :dspex, [:dspy], [:dspex, :dspex], [:dspex | :snakepit], ["dspex"]],
+       "a list of one or more of :dspex, :snakepit, each once"},
     duration_unit:
       {[nil, :microseconds, :minute, 1_000, "native"],
        "one of :native, :nanosecond, :microsecond, :millisecond, :second"},
@@ -649,7 +659,7 @@ defmodule DSPexTelemetry.OptionsTest do
   test "an unknown option is named together with all known ones" do
     message =
       "unknown option :limit, allowed are " <>
-        ":name, :attach, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
+        ":name, :attach, :presets, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
         ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
         ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>

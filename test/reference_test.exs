@@ -15,13 +15,15 @@ defmodule DSPexTelemetry.ReferenceTest do
       events: Catalogue.events(),
       families: Catalogue.families(),
       gauges: Catalogue.gauges(),
+      levels: Catalogue.levels(),
       cache_metrics: Catalogue.cache_metrics(),
       options: Options.table()
     }
   end
 
   defp metrics do
-    Enum.flat_map(Catalogue.families(), &(&1.counters ++ &1.histograms)) ++ Catalogue.gauges()
+    Enum.flat_map(Catalogue.families(), &(&1.counters ++ &1.histograms)) ++
+      Catalogue.gauges() ++ Catalogue.levels()
   end
 
   # The part of the reference under a heading.
@@ -79,7 +81,8 @@ defmodule DSPexTelemetry.ReferenceTest do
       section = section("`#{inspect(event.name)}`")
 
       for field <- event.fields do
-        assert section =~ "| `#{field.key}` |", "#{inspect(event.name)} lacks #{field.key}"
+        assert section =~ "| `#{hd(Catalogue.Field.sources(field))}`",
+               "#{inspect(event.name)} lacks #{field.key}"
       end
 
       for {:feed, _family, _labels, counts, observes} <- Catalogue.steps(event),
@@ -91,7 +94,7 @@ defmodule DSPexTelemetry.ReferenceTest do
 
   test "every metric has a section that says which events feed it" do
     for %{name: name} <- metrics() do
-      assert section(name) =~ ~r/^- (Fed|Changed) by: \[`\[:/m, "#{name} is fed by nothing"
+      assert section(name) =~ ~r/^- (Fed|Changed|Set) by: \[`\[:/m, "#{name} is fed by nothing"
     end
   end
 

@@ -9,15 +9,28 @@ defmodule DSPexTelemetry.Catalogue do
   """
 
   alias DSPexTelemetry.Catalogue.{CacheMetrics, Event, Events, Field, Metrics}
+  alias DSPexTelemetry.Catalogue.{SnakepitEvents, SnakepitMetrics}
+
+  @presets [:dspex, :snakepit]
+  @events Events.all() ++ SnakepitEvents.all()
+  @families Metrics.families() ++ SnakepitMetrics.families()
 
   @doc "All events, in the order of the reference."
   @spec events() :: [Event.t()]
-  def events, do: Events.all()
+  def events, do: @events
+
+  @doc "The emitters that the catalogue knows the events of."
+  @spec presets() :: [atom()]
+  def presets, do: @presets
+
+  @doc "The events of these emitters, in the order of the reference."
+  @spec events([atom()]) :: [Event.t()]
+  def events(presets), do: Enum.filter(@events, &(&1.preset in presets))
 
   @doc "The event with this name, or `:error`."
   @spec fetch([atom()]) :: {:ok, Event.t()} | :error
   def fetch(name) do
-    case Enum.find(Events.all(), &(&1.name == name)) do
+    case Enum.find(@events, &(&1.name == name)) do
       nil -> :error
       event -> {:ok, event}
     end
@@ -30,11 +43,30 @@ defmodule DSPexTelemetry.Catalogue do
   of the family that it has not.
   """
   @spec families() :: [map()]
-  def families, do: Metrics.families()
+  def families, do: @families
 
   @doc "Gauges that belong to no family."
   @spec gauges() :: [map()]
   def gauges, do: Metrics.gauges()
+
+  @doc "Gauges that events set, with the label that is the worker they go with, if there is one."
+  @spec levels() :: [map()]
+  def levels, do: SnakepitMetrics.levels()
+
+  @doc """
+  The claim of a preset on a group, among these presets: its number and whether it takes the group from the other. `nil`
+  if there is no other.
+
+  The bridge knows more of calls and tools than the pool below it, and so does what it tells of workers' requests:
+  once it has told of one, it counts them. Of workers both know the same, so who came first does.
+  """
+  @spec claim(atom(), atom(), [atom()]) :: {pos_integer(), boolean()} | nil
+  def claim(_group, _preset, [_only]), do: nil
+
+  def claim(group, preset, _presets) do
+    number = Enum.find_index(@presets, &(&1 == preset)) + 1
+    {number, preset == :dspex and group != :workers}
+  end
 
   @doc "Metrics of the adaptive cache, with a sample for each method whose calls go through it."
   @spec cache_metrics() :: [map()]
@@ -83,14 +115,14 @@ defmodule DSPexTelemetry.Catalogue do
     end
   end
 
-  @doc "The steps of an event, those that a flag may keep from being taken included."
+  @doc "The steps of an event, without the conditions under which they are taken."
   @spec steps(Event.t()) :: [Event.step()]
   def steps(%Event{steps: steps}) do
-    Enum.map(steps, fn
-      {:unless, _flag, step} -> step
-      step -> step
-    end)
+    Enum.map(steps, &bare/1)
   end
+
+  defp bare({condition, _of, step}) when condition in [:unless, :claimed], do: bare(step)
+  defp bare(step), do: step
 
   @doc "The family of completed method calls."
   @spec calls_family() :: String.t()
@@ -100,6 +132,8 @@ defmodule DSPexTelemetry.Catalogue do
   @spec stored_unit(atom()) :: {atom(), pos_integer()}
   def stored_unit(:microsecond), do: {:nanosecond, 1_000}
   def stored_unit(:second), do: {:millisecond, 1_000}
+  def stored_unit(:ratio), do: {:one, 1_000_000_000}
+  def stored_unit(unit) when unit in [:celsius, :watt], do: {:one, 1_000}
   def stored_unit(unit), do: {unit, 1}
 
   @doc """
@@ -111,6 +145,7 @@ defmodule DSPexTelemetry.Catalogue do
   """
   @spec help(map()) :: String.t()
   def help(%{unit: :one, doc: doc}), do: doc
+  def help(%{unit: unit, doc: doc}) when unit in [:celsius, :ratio, :state], do: doc
   def help(%{unit: unit, doc: doc}), do: String.trim_trailing(doc, ".") <> ", in #{unit}s."
   def help(%{doc: doc}), do: doc
 
@@ -127,5 +162,5 @@ defmodule DSPexTelemetry.Catalogue do
   @doc "The family with this name."
   @spec family!(String.t()) :: map()
   def family!(name),
-    do: Enum.find(Metrics.families(), &(&1.name == name)) || raise(KeyError, key: name)
+    do: Enum.find(@families, &(&1.name == name)) || raise(KeyError, key: name)
 end

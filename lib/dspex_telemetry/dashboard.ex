@@ -176,6 +176,7 @@ defmodule DSPexTelemetry.Dashboard do
         Rows.Saturation.row(),
         Rows.Sessions.row(),
         Rows.RoutingAndCaching.row(),
+        Rows.Snakepit.row(),
         Rows.Usage.row(),
         Rows.Errors.row(),
         Rows.OwnHealth.row()

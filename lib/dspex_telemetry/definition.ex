@@ -10,8 +10,10 @@ defmodule DSPexTelemetry.Definition do
   def new(options) do
     %{
       families: Enum.map(Catalogue.families(), &family(&1, options)),
-      plans: Enum.map(Catalogue.events(), &plan(&1, options)),
+      plans: Enum.map(Catalogue.events(options.presets), &plan(&1, options)),
       gauges: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of}),
+      levels: Enum.map(Catalogue.levels(), &level/1),
+      level_limit: options.series_limit,
       ref_limit: options.ref_limit,
       worker_limit: options.worker_limit,
       router: router(options),
@@ -139,6 +141,18 @@ defmodule DSPexTelemetry.Definition do
     }
   end
 
+  defp level(level) do
+    {_unit, divisor} = Catalogue.stored_unit(level.unit)
+
+    %{
+      name: level.name,
+      help: Catalogue.help(level),
+      labels: level.labels,
+      divisor: divisor / 1,
+      worker: Enum.find_index(level.labels, &(&1 == level.worker))
+    }
+  end
+
   defp usage(%{usage: {kind, counter, labels}} = family),
     do: %{kind: kind, counter: counter, labels: places(labels, family)}
 
@@ -181,7 +195,12 @@ defmodule DSPexTelemetry.Definition do
     %{
       event: Enum.map_join(event.name, ".", &to_string/1),
       fields: Enum.map(fields, &field(&1, options)),
-      steps: for(step <- event.steps, applies?(step, options), do: step(step, index, options)),
+      steps:
+        for(
+          step <- event.steps,
+          applies?(step, options),
+          do: step |> claim(event, options) |> step(index, options)
+        ),
       exemplar: exemplar(event, index)
     }
   end
@@ -196,23 +215,43 @@ defmodule DSPexTelemetry.Definition do
   defp applies?({:wait, _wait, _worker, _command}, options),
     do: options.queue_wait_threshold != :infinity
 
+  defp applies?({condition, _of, step}, options) when condition in [:unless, :claimed],
+    do: applies?(step, options)
+
   defp applies?(_step, _options), do: true
 
-  defp field(%Field{type: :integer} = field, options) do
+  # What is claimed, with the claim in place of the group's name.
+  defp claim({:claimed, group, step}, event, options) do
+    case Catalogue.claim(group, event.preset, options.presets) do
+      nil ->
+        claim(step, event, options)
+
+      {source, takes} ->
+        {:claimed, %{group: group, source: source, takes: takes}, claim(step, event, options)}
+    end
+  end
+
+  defp claim({:unless, flag, step}, event, options),
+    do: {:unless, flag, claim(step, event, options)}
+
+  defp claim(step, _event, _options), do: step
+
+  defp field(%Field{type: type} = field, options) when type in [:integer, :number] do
     {numerator, denominator} = scale(field.unit, options.duration_unit)
 
     {:measurement,
      %{
        scale: %{numerator: numerator, denominator: denominator},
        required: field.required,
-       metadata: field.in == :metadata
+       metadata: field.in == :metadata,
+       float: type == :number
      }}
   end
 
   defp field(%Field{type: :flag} = field, _options), do: {:flag, %{default: field.default}}
   defp field(%Field{type: {:choice, words}}, _options), do: {:choice, %{values: words}}
 
-  defp field(%Field{type: type} = field, _options) when type in [:text, :reason],
+  defp field(%Field{type: type} = field, _options) when type in [:text, :name, :reason],
     do: {:text, %{required: field.required}}
 
   defp scale(:duration, unit) do
@@ -221,12 +260,41 @@ defmodule DSPexTelemetry.Definition do
     {div(1_000_000_000, divisor), div(per_second, divisor)}
   end
 
+  defp scale(:native, _unit), do: scale(:duration, :native)
+  # Lifetimes are stored in milliseconds.
+  defp scale(:native_as_milliseconds, _unit) do
+    {numerator, denominator} = scale(:duration, :native)
+    divisor = Integer.gcd(numerator, denominator * 1_000_000)
+    {div(numerator, divisor), div(denominator * 1_000_000, divisor)}
+  end
+
   defp scale(:microsecond, _unit), do: {1_000, 1}
+  defp scale(:fine_millisecond, _unit), do: {1_000_000, 1}
+  defp scale(:mebibyte, _unit), do: {1_048_576, 1}
+  defp scale(:percent, _unit), do: {10_000_000, 1}
+  defp scale(unit, _unit) when unit in [:celsius, :watt], do: {1_000, 1}
   defp scale(_stored_as_it_comes, _unit), do: {1, 1}
 
   defp step({:unless, flag, step}, index, options) do
     {kind, step} = step(step, index, options)
-    {kind, Map.put(step, :unless, Map.fetch!(index, flag))}
+    # The second of two.
+    key = if is_map_key(step, :unless), do: :or_unless, else: :unless
+    {kind, Map.put(step, key, Map.fetch!(index, flag))}
+  end
+
+  defp step({:claimed, claim, step}, index, options) do
+    {kind, step} = step(step, index, options)
+    {kind, Map.put(step, :claim, claim)}
+  end
+
+  defp step({:set, level, labels, value}, index, _options) do
+    value =
+      case value do
+        {:constant, value} -> {:constant, value}
+        key -> {:field, Map.fetch!(index, key)}
+      end
+
+    {:set, %{level: level, labels: Enum.map(labels, &label(&1, index)), value: value}}
   end
 
   defp step({:failure, spikes, labels, kind, reason}, index, _options) do

@@ -132,7 +132,7 @@ defmodule DSPexTelemetry.Emit do
     [:dspex, :tools, :call]
   ]
 
-  for %{name: name} = event <- Catalogue.events(), Enum.drop(name, -1) not in spans do
+  for %{name: name} = event <- Catalogue.events([:dspex]), Enum.drop(name, -1) not in spans do
     function =
       case Enum.take(name, -2) do
         [:pool, :queue_time] -> :queue_time

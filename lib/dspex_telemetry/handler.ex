@@ -10,19 +10,31 @@ defmodule DSPexTelemetry.Handler do
   everything: there is one for each choice of those that are rarely given. Any other takes the last.
   """
 
-  alias DSPexTelemetry.{Catalogue, Exemplar, Native, Reason}
+  alias DSPexTelemetry.{Catalogue, Exemplar, Name, Native, Reason}
+  alias DSPexTelemetry.Catalogue.Field
 
   measurements = Macro.var(:measurements, nil)
   metadata = Macro.var(:metadata, nil)
   variable = fn field -> Macro.var(field.key, nil) end
 
   pattern = fn fields, place ->
-    {:%{}, [], for(field <- fields, field.in == place, do: {field.key, variable.(field)})}
+    {:%{}, [],
+     for(field <- fields, field.in == place, do: {hd(Field.sources(field)), variable.(field)})}
   end
 
   pass = fn
     %{type: :reason}, value -> quote(do: Reason.class(unquote(value)))
+    %{type: :name}, value -> quote(do: Name.of(unquote(value)))
+    %{flags: [_ | _] = flags}, value -> quote(do: flag(unquote(value), unquote(flags)))
     _field, value -> value
+  end
+
+  # Whether one pattern can fetch it: it has one key, which no other field before it has.
+  fetched_by_pattern? = fn field, fields ->
+    sources = Field.sources(field)
+
+    match?([_key], sources) and
+      Enum.find(fields, &(&1.in == field.in and Field.sources(&1) == sources)) == field
   end
 
   # A recording, and what follows if the event is exemplary.
@@ -50,40 +62,52 @@ defmodule DSPexTelemetry.Handler do
   for event <- Catalogue.events() do
     name = Catalogue.function_name(event)
     fields = Catalogue.used_fields(event)
-    rare = Enum.reject(fields, & &1.usual)
+    {in_pattern, others} = Enum.split_with(fields, &fetched_by_pattern?.(&1, fields))
+    rare = Enum.reject(in_pattern, & &1.usual)
+
+    fetched = fn field ->
+      place = Macro.var(field.in, nil)
+      pass.(field, quote(do: fetch(unquote(place), unquote(Field.sources(field)))))
+    end
 
     for absent <- subsets.(rare) do
-      matched = fields -- absent
+      matched = in_pattern -- absent
 
       arguments =
-        for field <- fields, do: if(field in matched, do: pass.(field, variable.(field)))
+        for field <- fields do
+          cond do
+            field in matched -> pass.(field, variable.(field))
+            field in others -> fetched.(field)
+            true -> nil
+          end
+        end
 
       guard =
         for field <- absent, reduce: true do
           guard ->
             quote do
-              unquote(guard) and not is_map_key(unquote(metadata), unquote(field.key))
+              unquote(guard) and
+                not is_map_key(
+                  unquote(Macro.var(field.in, nil)),
+                  unquote(hd(Field.sources(field)))
+                )
             end
         end
 
       @doc false
       def unquote(name)(
             _event,
-            unquote(pattern.(matched, :measurements)),
+            unquote(pattern.(matched, :measurements)) = unquote(measurements),
             unquote(pattern.(matched, :metadata)) = unquote(metadata),
             plan
           )
           when unquote(guard) do
-        _ = unquote(metadata)
+        _ = {unquote(measurements), unquote(metadata)}
         unquote(record.(event, arguments))
       end
     end
 
-    arguments =
-      for field <- fields do
-        place = Macro.var(field.in, nil)
-        pass.(field, quote(do: fetch(unquote(place), unquote(field.key))))
-      end
+    arguments = Enum.map(fields, fetched)
 
     def unquote(name)(_event, unquote(measurements), unquote(metadata), plan) do
       _ = {unquote(measurements), unquote(metadata)}
@@ -91,10 +115,19 @@ defmodule DSPexTelemetry.Handler do
     end
   end
 
-  defp fetch(map, key) do
+  defp fetch(map, [key | keys]) do
     case map do
-      %{^key => value} -> value
-      _lacks_it_or_is_no_map -> nil
+      %{^key => value} when value != nil or keys == [] -> value
+      _lacks_it_or_is_no_map when keys == [] -> nil
+      _lacks_it_or_is_no_map -> fetch(map, keys)
+    end
+  end
+
+  # What a flag says: what is none of the terms stays what it is.
+  defp flag(term, flags) do
+    case List.keyfind(flags, term, 0) do
+      {_term, flag} -> flag
+      nil -> term
     end
   end
 end

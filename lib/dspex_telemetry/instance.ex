@@ -120,7 +120,7 @@ defmodule DSPexTelemetry.Instance do
 
         handle = %{
           native: native,
-          plans: Map.new(Enum.zip(Enum.map(Catalogue.events(), & &1.name), plans)),
+          plans: Map.new(Enum.zip(Enum.map(events(options), & &1.name), plans)),
           options: options,
           started_at_ms: started_at_ms,
           started_at_unix_ms: started_at_unix_ms,
@@ -206,7 +206,7 @@ defmodule DSPexTelemetry.Instance do
   defp attach_handlers(handle) do
     attached = for handler <- attached_handlers(handle), do: handler.event_name
 
-    for event <- Catalogue.events(), event.name not in attached do
+    for event <- events(handle.options), event.name not in attached do
       function = Function.capture(Handler, Catalogue.function_name(event), 4)
       plan = Map.fetch!(handle.plans, event.name)
 
@@ -218,6 +218,8 @@ defmodule DSPexTelemetry.Instance do
 
     :ok
   end
+
+  defp events(options), do: Catalogue.events(options.presets)
 
   defp attached_handlers(handle) do
     plans = Map.values(handle.plans)

@@ -47,11 +47,18 @@ defmodule DSPexTelemetry.Options do
       default: true,
       doc: "Whether the handlers are attached at start."
     ],
+    presets: [
+      type: {:some_of, [:dspex, :snakepit]},
+      default: [:dspex, :snakepit],
+      doc:
+        "Whose events are handled: those of a bridge, and those that Snakepit itself emits; " <>
+          "`docs/snakepit.md` has both together. What both tell of counts once."
+    ],
     duration_unit: [
       type: {:in, [:native, :nanosecond, :microsecond, :millisecond, :second]},
       default: :native,
       doc:
-        "Unit of the measurements `duration` and `startup_time`. `:telemetry.span/3` emits " <>
+        "Unit of the measurements `duration` and `startup_time` of preset `:dspex`. `:telemetry.span/3` emits " <>
           "native time; give `:microsecond` for emitters that send microseconds."
     ],
     series_limit: [
@@ -256,6 +263,7 @@ defmodule DSPexTelemetry.Options do
   @type t :: %{
           name: atom(),
           attach: boolean(),
+          presets: [:dspex | :snakepit],
           duration_unit: System.time_unit(),
           series_limit: pos_integer(),
           significant_digits: 1..3,

@@ -5,7 +5,8 @@ defmodule DSPexTelemetry.Reason do
 
   @doc """
   The class of a reason: an atom as it is, an exception's module, the tag of `{:exit_status, _}` and
-  `{:shutdown, _}`, the class of the reason in a pair of reason and stacktrace, else `:other`.
+  `{:shutdown, _}`, the class of the reason in a pair of reason and stacktrace, the category of a struct that has one, as
+  Snakepit's errors do, else `:other`.
 
       iex> DSPexTelemetry.Reason.class(:timeout)
       :timeout
@@ -28,5 +29,10 @@ defmodule DSPexTelemetry.Reason do
 
   def class({tag, _detail}) when tag in [:exit_status, :shutdown], do: tag
   def class({reason, [frame | _]}) when is_tuple(frame), do: class(reason)
+
+  def class(%{__struct__: _module, category: category})
+      when is_atom(category) and category != nil,
+      do: category
+
   def class(_reason), do: :other
 end

@@ -14,6 +14,7 @@ defmodule DSPexTelemetry.Reference do
           events: [Event.t()],
           families: [map()],
           gauges: [map()],
+          levels: [map()],
           cache_metrics: [map()],
           options: [map()]
         }
@@ -36,12 +37,17 @@ defmodule DSPexTelemetry.Reference do
 
   | type | what it takes |
   | --- | --- |
-  | integer (all measurements) | 0 to 2^63 - 1; a duration once it is in nanoseconds |
+  | integer (all measurements but those of type number) | 0 to 2^63 - 1; a duration once it is in nanoseconds |
+  | number | the same, or a float that is not below zero; fractions count as far as the metric's unit keeps them |
   | text | a binary, an atom or an integer of 64 bits; see [label values](#label-values) |
   | flag | `true` or `false` |
   | one of | one of the words, as a binary or atom; any other binary, atom or integer is the last word |
+  | name | any term, reduced to text; see [label values](#label-values) |
   | reason | any term but `nil`, reduced to a word; see [label values](#label-values) |
   | any | any term; nothing is made of it, it is listed because emitters send it |
+
+  Events of Snakepit come with preset `:snakepit` of option `presets`, all others with `:dspex`; [Snakepit](snakepit.md)
+  says what comes from which, and what counts where both tell of the same.
 
   The unit `duration` is that of the instance's option `duration_unit`, native time units by
   default. The other units are fixed. Under an event stand the metrics that it feeds, each with what
@@ -153,9 +159,12 @@ defmodule DSPexTelemetry.Reference do
     U+FFFD, within the 256 bytes. The same holds for references and worker ids.
   - An optional text that is absent is `unknown`.
   - Text is copied: no atom is made from it, and no reference to a large binary is kept.
+  - Names go through `DSPexTelemetry.Name.of/1`: text is as above, `{:cuda, 0}` becomes `cuda:0`, and everything else
+    is `other`.
   - Reasons go through `DSPexTelemetry.Reason.class/1` first: an atom stays as it is, an exception
     becomes its module's name, `{:exit_status, _}` and `{:shutdown, _}` become their tag, a pair of
-    reason and stacktrace becomes the class of the reason, and everything else is `other`.
+    reason and stacktrace becomes the class of the reason, a struct with a `category` becomes that, and everything else is
+    `other`.
 
   """
 
@@ -216,10 +225,54 @@ defmodule DSPexTelemetry.Reference do
       events: Catalogue.events(),
       families: Catalogue.families(),
       gauges: Catalogue.gauges(),
+      levels: Catalogue.levels(),
       cache_metrics: Catalogue.cache_metrics(),
       options: Options.table()
     })
   end
+
+  @doc "The table in `docs/snakepit.md`: what each event of Snakepit feeds."
+  @spec snakepit() :: String.t()
+  def snakepit do
+    rows =
+      for event <- Catalogue.events([:snakepit]) do
+        {claimed, own} = Enum.split_with(event.steps, &claimed?/1)
+        name = event.name |> tl() |> Enum.join(".")
+        [code(name), metrics_of(own), metrics_of(claimed)]
+      end
+
+    heads = ["event `[:snakepit, …]`", "feeds", "and, if it has the claim"]
+    [heads, Enum.map(heads, fn _head -> "---" end) | rows] |> Enum.map_join(&line/1)
+  end
+
+  defp line(cells), do: "| #{Enum.join(cells, " | ")} |\n"
+
+  defp claimed?({:claimed, _group, _step}), do: true
+  defp claimed?({:unless, _flag, step}), do: claimed?(step)
+  defp claimed?(_step), do: false
+
+  defp metrics_of(steps) do
+    steps
+    |> Enum.flat_map(&metrics_of_step/1)
+    |> Enum.uniq()
+    |> Enum.map_join(", ", &code/1)
+  end
+
+  defp metrics_of_step({:feed, _family, _labels, counts, observes}),
+    do: Keyword.keys(counts ++ observes)
+
+  defp metrics_of_step({:failure, family, _labels, _kind, _reason}),
+    do: Enum.map(Catalogue.family!(family).counters, & &1.name)
+
+  defp metrics_of_step({condition, _of, step}) when condition in [:unless, :claimed],
+    do: metrics_of_step(step)
+
+  defp metrics_of_step({:set, level, _labels, _value}), do: [level]
+
+  defp metrics_of_step({worker_step, _id}) when worker_step in [:worker_up, :worker_down],
+    do: [:snakepit_worker_pool_size]
+
+  defp metrics_of_step(_feeds_no_metric), do: []
 
   @doc "The reference of any tables."
   @spec render(tables()) :: String.t()
@@ -231,6 +284,7 @@ defmodule DSPexTelemetry.Reference do
       "## Metrics\n\n",
       for(family <- tables.families, do: family(family, tables)),
       Enum.map(tables.gauges, &gauge(&1, tables)),
+      Enum.map(tables.levels, &level(&1, tables)),
       Enum.map(tables.cache_metrics, &cache_metric/1),
       @own_metrics,
       @emitted,
@@ -267,16 +321,29 @@ defmodule DSPexTelemetry.Reference do
     ]
   end
 
-  defp field(field, column), do: [code(field.key), column, required(field), field.doc]
+  defp field(field, column) do
+    [Enum.map_join(Field.sources(field), ", else ", &code/1), column, required(field), field.doc]
+  end
 
   defp unit(%Field{type: :term}), do: "any"
+  defp unit(%Field{type: :number, unit: unit}), do: "#{unit_name(unit)} (number)"
   defp unit(%Field{unit: unit}), do: unit_name(unit)
 
   defp unit_name(:one), do: "a plain number"
+  defp unit_name(:native), do: "native time"
+  defp unit_name(:native_as_milliseconds), do: "native time"
+  defp unit_name(:fine_millisecond), do: "millisecond"
   defp unit_name(unit), do: to_string(unit)
 
   defp type(%Field{type: :term}), do: "any"
   defp type(%Field{type: :integer, unit: unit}), do: "integer, #{unit_name(unit)}"
+
+  defp type(%Field{flags: [true: false, false: true]}), do: "flag, negated"
+
+  defp type(%Field{flags: [_ | _] = flags}) do
+    "one of #{Enum.map_join(flags, ", ", fn {term, flag} -> "`#{inspect(term)}` (`#{flag}`)" end)}"
+  end
+
   defp type(%Field{type: {:choice, words}}), do: "one of #{words(words)}"
   defp type(%Field{type: type}), do: to_string(type)
 
@@ -309,11 +376,23 @@ defmodule DSPexTelemetry.Reference do
         do: [metric, taken <> ", unless `#{flag}`", labels]
   end
 
+  defp fed({:claimed, group, step}, tables) do
+    for [metric, taken, labels] <- fed(step, tables),
+        do: [metric, taken <> ", if this preset counts #{group}", labels]
+  end
+
+  defp fed({:set, level, sources, value}, tables) do
+    level = Enum.find(tables.levels, &(&1.name == level))
+    taken = with {:constant, value} <- value, do: value
+    [[link(level.name), code(taken), level.labels |> Enum.zip(sources) |> sources()]]
+  end
+
   defp fed(_feeds_no_metric, _tables), do: []
 
   defp also({:feed, _family, _labels, _counts, _observes}), do: []
   defp also({:failure, _family, _labels, _kind, _reason}), do: []
-  defp also({:unless, _flag, step}), do: also(step)
+  defp also({condition, _of, step}) when condition in [:unless, :claimed], do: also(step)
+  defp also({:set, _level, _labels, _value}), do: []
 
   defp also({:wait, wait, worker, command}) do
     "A `#{wait}` above option `queue_wait_threshold` is logged as a warning with `#{worker}` and " <>
@@ -393,6 +472,20 @@ defmodule DSPexTelemetry.Reference do
     metric(gauge, ["Type: gauge", "Unit: workers", labels([]), events("Changed by", events)])
   end
 
+  defp level(level, tables) do
+    events =
+      for event <- tables.events,
+          Enum.any?(event.steps, &match?({:set, name, _, _} when name == level.name, &1)),
+          do: event
+
+    metric(level, [
+      "Type: gauge",
+      "Unit: #{unit_name(level.unit)}",
+      labels(Enum.map(level.labels, &code/1)),
+      events("Set by", events)
+    ])
+  end
+
   defp cache_metric(metric) do
     metric(metric, [
       "Type: #{metric.kind}",
@@ -423,7 +516,9 @@ defmodule DSPexTelemetry.Reference do
   defp feeds?({:failure, family, _labels, _kind, _reason}, metric),
     do: Enum.any?(Catalogue.family!(family).counters, &(&1.name == metric))
 
-  defp feeds?({:unless, _flag, step}, metric), do: feeds?(step, metric)
+  defp feeds?({condition, _of, step}, metric) when condition in [:unless, :claimed],
+    do: feeds?(step, metric)
+
   defp feeds?(_step, _metric), do: false
 
   defp events(verb, events),

@@ -11,6 +11,10 @@ defmodule DSPexTelemetry.Catalogue.Event do
       are those of the family whose counter counts spikes
     * `{:wait, measurement, worker, command}` - signals a wait that is too long
     * `{:unless, flag, step}` - the step, unless the flag is `true`
+    * `{:claimed, group, step}` - the step, if the event's preset counts the group. The bridge and the pool below it may
+      both tell of the same calls, tools or workers, which then must count once:
+      `DSPexTelemetry.Catalogue.claim/3` says who counts them
+    * `{:set, gauge, labels, source}` - sets a gauge of `DSPexTelemetry.Catalogue.levels/0`
     * `{:bind, reference, class}` - remembers the class of a reference
     * `{:completion, command, worker, duration, success}` - tells the router what became of a request, if
       the event names the worker; with `nil` for `success` it failed
@@ -23,12 +27,14 @@ defmodule DSPexTelemetry.Catalogue.Event do
   A source is a field's key, `{:constant, value}`, or `{:class_of, reference, class}`: the class if
   the event gives one, else the class that was bound to the reference, else `unknown`.
 
+  `:preset` is the emitter whose events these are, as option `presets` names it.
+
   `:exemplar` is the measurement of which exemplars are kept; see `DSPexTelemetry.Exemplar`.
   """
   alias DSPexTelemetry.Catalogue.Field
 
   @enforce_keys [:name, :doc, :fields, :steps]
-  defstruct @enforce_keys ++ [exemplar: nil]
+  defstruct @enforce_keys ++ [exemplar: nil, preset: :dspex]
 
   @type source :: atom() | {:constant, term()} | {:class_of, atom(), atom()}
   @type step ::
@@ -36,6 +42,8 @@ defmodule DSPexTelemetry.Catalogue.Event do
           | {:failure, String.t(), [source()], source(), source()}
           | {:wait, atom(), atom(), atom()}
           | {:unless, atom(), step()}
+          | {:claimed, :calls | :tools | :workers | :completions, step()}
+          | {:set, atom(), [source()], source()}
           | {:bind, atom(), atom()}
           | {:completion, atom(), atom(), atom(), atom() | nil}
           | {:queued | :lives, atom(), atom()}
@@ -45,6 +53,7 @@ defmodule DSPexTelemetry.Catalogue.Event do
           doc: String.t(),
           fields: [Field.t()],
           steps: [step()],
-          exemplar: atom() | nil
+          exemplar: atom() | nil,
+          preset: :dspex | :snakepit
         }
 end

@@ -174,8 +174,9 @@ defmodule DSPexTelemetry.Catalogue.Events do
         class_of_call
       ],
       steps: [
-        {:feed, calls, call_labels, [dspex_bridge_call_method_start_total: []],
-         [dspex_bridge_call_method_args_size_bytes: :args_size]}
+        {:claimed, :calls,
+         {:feed, calls, call_labels, [dspex_bridge_call_method_start_total: []],
+          [dspex_bridge_call_method_args_size_bytes: :args_size]}}
       ]
     },
     %Event{
@@ -201,13 +202,17 @@ defmodule DSPexTelemetry.Catalogue.Events do
         ] ++ found_by,
       exemplar: :duration,
       steps: [
-        {:feed, calls, call_labels, [dspex_bridge_call_method_total: [:success, :cached]],
-         [
-           dspex_bridge_call_method_duration: :duration,
-           dspex_bridge_call_method_result_size_bytes: :result_size
-         ]}
+        {:claimed, :calls,
+         {:feed, calls, call_labels, [dspex_bridge_call_method_total: [:success, :cached]],
+          [
+            dspex_bridge_call_method_duration: :duration,
+            dspex_bridge_call_method_result_size_bytes: :result_size
+          ]}}
         | Enum.map(failed.(unsuccessful, unsuccessful), &{:unless, :success, &1}) ++
-            [{:unless, :cached, {:completion, :method, :worker_id, :duration, :success}}]
+            [
+              {:unless, :cached,
+               {:claimed, :completions, {:completion, :method, :worker_id, :duration, :success}}}
+            ]
       ]
     },
     %Event{
@@ -226,12 +231,14 @@ defmodule DSPexTelemetry.Catalogue.Events do
         ] ++ found_by,
       exemplar: :duration,
       steps: [
-        {:feed, calls, call_labels,
-         [
-           dspex_bridge_call_method_total: [{:constant, "false"}, {:constant, "false"}],
-           dspex_bridge_call_method_exception_total: [:kind]
-         ], [dspex_bridge_call_method_duration: :duration]}
-        | failed.(:kind, :reason) ++ [{:completion, :method, :worker_id, :duration, nil}]
+        {:claimed, :calls,
+         {:feed, calls, call_labels,
+          [
+            dspex_bridge_call_method_total: [{:constant, "false"}, {:constant, "false"}],
+            dspex_bridge_call_method_exception_total: [:kind]
+          ], [dspex_bridge_call_method_duration: :duration]}}
+        | failed.(:kind, :reason) ++
+            [{:claimed, :completions, {:completion, :method, :worker_id, :duration, nil}}]
       ]
     },
     %Event{
@@ -314,7 +321,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
         }
       ],
       steps: [
-        {:feed, "dspex.tools.call", [:tool_name], [dspex_tools_call_start_total: [:caller]], []}
+        {:claimed, :tools,
+         {:feed, "dspex.tools.call", [:tool_name], [dspex_tools_call_start_total: [:caller]], []}}
       ]
     },
     %Event{
@@ -329,8 +337,9 @@ defmodule DSPexTelemetry.Catalogue.Events do
         ] ++ found_by,
       exemplar: :duration,
       steps: [
-        {:feed, "dspex.tools.call", [:tool_name], [dspex_tools_call_total: [:success]],
-         [dspex_tools_call_duration: :duration]}
+        {:claimed, :tools,
+         {:feed, "dspex.tools.call", [:tool_name], [dspex_tools_call_total: [:success]],
+          [dspex_tools_call_duration: :duration]}}
       ]
     },
     %Event{
@@ -339,11 +348,12 @@ defmodule DSPexTelemetry.Catalogue.Events do
       fields: [duration, tool_name, kind] ++ exception_details ++ found_by,
       exemplar: :duration,
       steps: [
-        {:feed, "dspex.tools.call", [:tool_name],
-         [
-           dspex_tools_call_total: [{:constant, "false"}],
-           dspex_tools_call_exception_total: [:kind]
-         ], [dspex_tools_call_duration: :duration]}
+        {:claimed, :tools,
+         {:feed, "dspex.tools.call", [:tool_name],
+          [
+            dspex_tools_call_total: [{:constant, "false"}],
+            dspex_tools_call_exception_total: [:kind]
+          ], [dspex_tools_call_duration: :duration]}}
       ]
     },
     %Event{
@@ -355,9 +365,11 @@ defmodule DSPexTelemetry.Catalogue.Events do
         text.(:python_version, "Its Python version.")
       ],
       steps: [
-        {:feed, "snakepit.worker.spawned", [:python_version], [snakepit_worker_spawned_total: []],
-         []},
-        {:feed, "snakepit.worker", [], [], [snakepit_worker_startup_time: :startup_time]},
+        {:claimed, :workers,
+         {:feed, "snakepit.worker.spawned", [:python_version],
+          [snakepit_worker_spawned_total: []], []}},
+        {:claimed, :workers,
+         {:feed, "snakepit.worker", [], [], [snakepit_worker_startup_time: :startup_time]}},
         {:worker_up, :worker_id}
       ]
     },
@@ -377,8 +389,10 @@ defmodule DSPexTelemetry.Catalogue.Events do
         reason.("Why it died.")
       ],
       steps: [
-        {:feed, "snakepit.worker.died", [:reason], [snakepit_worker_died_total: []], []},
-        {:feed, "snakepit.worker", [], [], [snakepit_worker_lifetime_seconds: :lifetime_ms]},
+        {:claimed, :workers,
+         {:feed, "snakepit.worker.died", [:reason], [snakepit_worker_died_total: []], []}},
+        {:claimed, :workers,
+         {:feed, "snakepit.worker", [], [], [snakepit_worker_lifetime_seconds: :lifetime_ms]}},
         {:worker_down, :worker_id}
       ]
     },

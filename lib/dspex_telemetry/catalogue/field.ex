@@ -3,27 +3,49 @@ defmodule DSPexTelemetry.Catalogue.Field do
   A measurement or metadata key of an event.
 
     * `:key`, `:doc`
+    * `:from` - the key that emitters give, if it is not `:key`; of a list, the first that is there
     * `:in` - `:measurements` or `:metadata`
-    * `:type` - `:integer` (not negative), `:text` (binary, atom or integer), `:flag` (boolean),
-      `{:choice, words}` (anything else counts as the last word), `:reason` (any term,
-      reduced by `DSPexTelemetry.Reason`), `:term` (anything, not used)
-    * `:unit` of an integer - `:duration` (the instance's `duration_unit`), `:microsecond`,
-      `:millisecond`, `:byte`, `:one`
+    * `:type` - `:integer` (not negative), `:number` (the same or a float), `:text` (binary, atom or integer), `:name`
+      (any term, reduced by `DSPexTelemetry.Name`), `:flag` (boolean), `{:choice, words}` (anything else counts as
+      the last word), `:reason` (any term, reduced by `DSPexTelemetry.Reason`), `:term` (anything, not used)
+    * `:unit` of a number - `:duration` (the instance's `duration_unit`), `:native` (native time units whatever that
+      says), `:native_as_milliseconds` (the same, stored in milliseconds), `:nanosecond`, `:microsecond`, `:millisecond`, `:fine_millisecond` (stored in nanoseconds),
+      `:byte`, `:mebibyte`, `:percent`, `:celsius`, `:watt`, `:one`
+    * `:flags` of a flag - other terms that say `true` or `false`, such as `[ok: true, error: false]`
     * `:required` - whether an event without it is rejected
     * `:default` of a flag
     * `:usual` - whether emitters normally give it; the handler is fastest when they do
   """
   @enforce_keys [:key, :in, :type, :doc]
-  defstruct [:key, :in, :type, :doc, :unit, :default, required: true, usual: true]
+  defstruct [
+    :key,
+    :from,
+    :in,
+    :type,
+    :doc,
+    :unit,
+    :default,
+    flags: [],
+    required: true,
+    usual: true
+  ]
 
   @type t :: %__MODULE__{
           key: atom(),
+          from: atom() | [atom()] | nil,
           in: :measurements | :metadata,
-          type: :integer | :text | :flag | {:choice, [String.t()]} | :reason | :term,
+          type:
+            :integer | :number | :text | :name | :flag | {:choice, [String.t()]} | :reason | :term,
           unit: atom(),
+          flags: [{atom(), boolean()}],
           required: boolean(),
           default: boolean() | nil,
           usual: boolean(),
           doc: String.t()
         }
+
+  @doc "The keys that may hold the field's value; the first that is there does."
+  @spec sources(t()) :: [atom()]
+  def sources(%__MODULE__{from: nil, key: key}), do: [key]
+  def sources(%__MODULE__{from: from}), do: List.wrap(from)
 end

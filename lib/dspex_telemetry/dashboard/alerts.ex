@@ -2,9 +2,9 @@ defmodule DSPexTelemetry.Dashboard.Alerts do
   @moduledoc false
   # The alerts of the rules in priv/prometheus.
 
-  @names ~w(ErrorBudgetBurn ErrorSpike HandlersDetached HighErrorRate HighLatency QueueSaturation RejectedEvents
-            SeriesNearLimit SeriesOverflow SignalLoss TelemetryAbsent TelemetryPanic TelemetryTargetDown
-            WorkerPoolEmpty WorkerPoolUnhealthy)
+  @names ~w(CircuitBreakerOpen ErrorBudgetBurn ErrorSpike HandlersDetached HighErrorRate HighLatency PoolSaturated
+            QueueSaturation RejectedEvents SeriesNearLimit SeriesOverflow SignalLoss TelemetryAbsent TelemetryPanic
+            TelemetryTargetDown WorkerPoolEmpty WorkerPoolUnhealthy)
 
   @doc "The names of the alerts."
   @spec names() :: [String.t()]

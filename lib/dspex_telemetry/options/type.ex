@@ -19,6 +19,7 @@ defmodule DSPexTelemetry.Options.Type do
           | :url
           | {:group, keyword()}
           | {:in, [atom()]}
+          | {:some_of, [atom()]}
           | {:integer, integer(), integer()}
           | {:number, number(), number()}
           | {:or_infinity, integer(), integer()}
@@ -38,6 +39,7 @@ defmodule DSPexTelemetry.Options.Type do
   def name(:url), do: "string"
   def name({:group, _table}), do: "keyword list"
   def name({:in, _atoms}), do: "atom"
+  def name({:some_of, _atoms}), do: "list"
   def name({:integer, _low, _high}), do: "integer"
   def name({:number, _low, _high}), do: "number"
   def name({:or_infinity, _low, _high}), do: "integer or atom"
@@ -63,6 +65,10 @@ defmodule DSPexTelemetry.Options.Type do
     do: "nil or a keyword list of #{Enum.map_join(Keyword.keys(table), ", ", &inspect/1)}"
 
   def allowed({:in, atoms}), do: "one of #{Enum.map_join(atoms, ", ", &inspect/1)}"
+
+  def allowed({:some_of, atoms}),
+    do: "a list of one or more of #{Enum.map_join(atoms, ", ", &inspect/1)}, each once"
+
   def allowed({:integer, low, high}), do: "an integer from #{low} to #{high}"
   def allowed({:number, low, high}), do: "a number from #{low} to #{high}"
 
@@ -132,6 +138,12 @@ defmodule DSPexTelemetry.Options.Type do
     do: is_number(value) and value >= low and value <= high
 
   defp valid?({:in, atoms}, value), do: value in atoms
+
+  defp valid?({:some_of, atoms}, value) do
+    is_list(value) and value != [] and not List.improper?(value) and
+      Enum.all?(value, &(&1 in atoms)) and Enum.uniq(value) == value
+  end
+
   defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high
   defp valid?({:or_infinity, _low, _high}, :infinity), do: true
   defp valid?({:or_infinity, low, high}, value), do: valid?({:integer, low, high}, value)

@@ -6,13 +6,14 @@ use crate::error::DefinitionError;
 use crate::family::{Family, Usage};
 use crate::field::{FieldKind, MAX_FIELDS};
 use crate::label::MAX_LABELS;
+use crate::level::Levels;
 use crate::plan::{
-    Completion, Count, Failure, Feed, Join, LabelSlots, MAX_DIMENSIONS, Observe, Step, Unless,
+    Completion, Count, Failure, Feed, Join, LabelSlots, MAX_DIMENSIONS, Observe, Set, Step, Unless,
     Wait, Word,
 };
 use crate::plan_spec::{
-    CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource, ObserveSpec, StepSpec,
-    WordSource,
+    CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource, ObserveSpec, SetSpec, StepSpec,
+    ValueSource, WordSource,
 };
 
 /// References that need not be looked at where the class is given, with the field of the class. One
@@ -39,6 +40,7 @@ fn label_sources(steps: &[StepSpec]) -> impl Iterator<Item = &LabelSource> {
     steps.iter().flat_map(|step| match step {
         StepSpec::Feed(feed) => &feed.labels[..],
         StepSpec::Failure(failure) => &failure.labels,
+        StepSpec::Set(set) => &set.labels,
         _ => &[],
     })
 }
@@ -48,6 +50,7 @@ pub(crate) struct Compiler<'a> {
     event: &'a str,
     fields: &'a [FieldKind],
     families: &'a [Arc<Family>],
+    levels: &'a Levels,
     /// The field of which exemplars are kept.
     exemplar: Option<usize>,
 }
@@ -57,9 +60,10 @@ impl<'a> Compiler<'a> {
         event: &'a str,
         fields: &'a [FieldKind],
         families: &'a [Arc<Family>],
+        levels: &'a Levels,
         exemplar: Option<usize>,
     ) -> Self {
-        Self { event, fields, families, exemplar }
+        Self { event, fields, families, levels, exemplar }
     }
 
     pub(crate) fn step(&self, spec: &StepSpec) -> Result<Step, DefinitionError> {
@@ -76,11 +80,12 @@ impl<'a> Compiler<'a> {
                 Step::Bind { reference: self.field(*reference)?, class: self.field(*class)? }
             }
             StepSpec::Completion(spec) => Step::Completion(Completion {
-                unless: self.unless(spec.unless)?,
+                unless: self.unless([spec.unless, None])?,
+                claim: spec.claim,
                 command: self.field(spec.command)?,
                 worker: self.field(spec.worker)?,
                 duration: self.field(spec.duration)?,
-                failed_unless: self.unless(spec.success)?,
+                failed_unless: self.unless([spec.success, None])?,
             }),
             StepSpec::Queued { field, worker } => {
                 Step::Queued { field: self.field(*field)?, worker: self.field(*worker)? }
@@ -88,6 +93,7 @@ impl<'a> Compiler<'a> {
             StepSpec::Lives { reference, worker } => {
                 Step::Lives { reference: self.field(*reference)?, worker: self.field(*worker)? }
             }
+            StepSpec::Set(spec) => Step::Set(self.set(spec)?),
             StepSpec::WorkerUp { id } => Step::WorkerUp { id: self.field(*id)? },
             StepSpec::WorkerDown { id } => Step::WorkerDown { id: self.field(*id)? },
         })
@@ -105,8 +111,9 @@ impl<'a> Compiler<'a> {
         let is_use =
             |names: &Usage| spec.counts.iter().any(|count| count.counter == names.counter());
         Ok(Feed {
-            unless: self.unless(spec.unless)?,
-            labels: self.labels(family, &spec.labels)?,
+            unless: self.unless([spec.unless, spec.or_unless])?,
+            claim: spec.claim,
+            labels: self.labels_of(family, &spec.labels)?,
             counts: counts.into(),
             observes: observes.collect::<Result<_, _>>()?,
             is_use: family.usage().is_some_and(is_use),
@@ -120,8 +127,9 @@ impl<'a> Compiler<'a> {
         let counter =
             counter.ok_or_else(|| self.unknown(format!("a counter of {}", spec.spikes)))?;
         Ok(Failure {
-            unless: self.unless(spec.unless)?,
-            key: self.labels(spikes, &spec.labels)?,
+            unless: self.unless([spec.unless, spec.or_unless])?,
+            claim: spec.claim,
+            key: self.labels_of(spikes, &spec.labels)?,
             kind: self.word(&spec.kind)?,
             reason: self.word(&spec.reason)?,
             spikes: (Arc::clone(spikes), counter.cell(0)),
@@ -133,12 +141,26 @@ impl<'a> Compiler<'a> {
         family.ok_or_else(|| self.unknown(format!("family {name}")))
     }
 
-    fn unless(&self, flag: Option<usize>) -> Result<Unless, DefinitionError> {
-        match flag.map(|flag| (flag, self.fields.get(flag))) {
-            None => Ok(Unless(None)),
-            Some((flag, Some(FieldKind::Flag { .. }))) => Ok(Unless(Some(flag))),
-            Some((flag, _)) => Err(self.unknown(format!("flag {flag}"))),
+    fn set(&self, spec: &SetSpec) -> Result<Set, DefinitionError> {
+        let found = self.levels.find(&spec.level);
+        let (level, labels) = found.ok_or_else(|| self.unknown(format!("level {}", spec.level)))?;
+        if let ValueSource::Field(field) = spec.value {
+            self.field(field)?;
         }
+        Ok(Set {
+            level,
+            labels: self.labels(&spec.level, labels, &spec.labels)?,
+            value: spec.value,
+        })
+    }
+
+    fn unless(&self, flags: [Option<usize>; 2]) -> Result<Unless, DefinitionError> {
+        for flag in flags.into_iter().flatten() {
+            if !matches!(self.fields.get(flag), Some(FieldKind::Flag { .. })) {
+                return Err(self.unknown(format!("flag {flag}")));
+            }
+        }
+        Ok(Unless(flags))
     }
 
     fn word(&self, source: &WordSource) -> Result<Word, DefinitionError> {
@@ -152,17 +174,26 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn labels(
+    fn labels_of(
         &self,
         family: &Family,
         sources: &[LabelSource],
     ) -> Result<LabelSlots, DefinitionError> {
-        if sources.len() != family.label_names().len() {
+        self.labels(family.name(), family.label_names().len(), sources)
+    }
+
+    fn labels(
+        &self,
+        family: &str,
+        expected: usize,
+        sources: &[LabelSource],
+    ) -> Result<LabelSlots, DefinitionError> {
+        if sources.len() != expected || expected > MAX_LABELS {
             return Err(DefinitionError::Labels {
                 event: self.event.to_owned(),
-                family: family.name().to_owned(),
+                family: family.to_owned(),
                 given: sources.len(),
-                expected: family.label_names().len(),
+                expected,
                 allowed: MAX_LABELS,
             });
         }

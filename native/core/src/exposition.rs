@@ -83,5 +83,6 @@ fn scalars(instance: &Instance, info: &Info) -> impl Iterator<Item = Scalar> {
     let gauges = instance.gauges().iter().map(|gauge| Scalar::gauge(gauge, instance));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
     let routing = router::scalars(instance.router(), instance.router_now());
-    gauges.chain(cache).chain(routing).chain(own::scalars(info))
+    let levels = instance.levels().scalars();
+    gauges.chain(levels).chain(cache).chain(routing).chain(own::scalars(info))
 }

@@ -41,6 +41,24 @@ impl Scale {
     }
 }
 
+impl Scale {
+    /// The value in the stored unit, rounded.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::NegativeMeasurement`] or [`Reject::OversizedMeasurement`].
+    pub fn apply_float(&self, value: f64) -> Result<u64, Reject> {
+        let scaled = (value * self.numerator as f64 / self.denominator.get() as f64).round();
+        if value < 0.0 {
+            Err(Reject::NegativeMeasurement)
+        } else if scaled < MAX_VALUE as f64 {
+            Ok(scaled as u64)
+        } else {
+            Err(Reject::OversizedMeasurement)
+        }
+    }
+}
+
 /// What a positional field must be.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -53,6 +71,9 @@ pub enum FieldKind {
         required: bool,
         /// Whether it comes from the metadata (matters to the reason of a rejection only).
         metadata: bool,
+        /// Whether it may be a float.
+        #[serde(default)]
+        float: bool,
     },
     /// Text for a label, a reference or an id.
     Text {
@@ -136,6 +157,8 @@ pub struct MeasurementInput {
     pub scale: Scale,
     /// What it is rejected for if it is not there.
     pub absent: Result<(), Reject>,
+    /// Whether it may be a float.
+    pub float: bool,
 }
 
 /// A text among the positional fields.
@@ -178,13 +201,18 @@ impl Inputs {
         let mut inputs = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (at, kind) in fields.iter().enumerate() {
             match kind {
-                FieldKind::Measurement { scale, required, metadata } => {
+                FieldKind::Measurement { scale, required, metadata, float } => {
                     let absent = match (required, metadata) {
                         (false, _) => Ok(()),
                         (true, true) => Err(Reject::MissingMetadata),
                         (true, false) => Err(Reject::MissingMeasurement),
                     };
-                    inputs.0.push(MeasurementInput { at, scale: scale.clone(), absent });
+                    inputs.0.push(MeasurementInput {
+                        at,
+                        scale: scale.clone(),
+                        absent,
+                        float: *float,
+                    });
                 }
                 FieldKind::Text { required } => {
                     let unless = unless.iter().find(|(unneeded, _)| *unneeded == at);
@@ -236,6 +264,19 @@ impl<'a> Fields<'a> {
     #[inline]
     pub fn set_number(&mut self, at: usize, value: u64, scale: &Scale) -> Result<(), Reject> {
         self.numbers[at] = scale.apply(value)?;
+        self.given[at] = true;
+        Ok(())
+    }
+
+    /// A measurement that is a float.
+    ///
+    /// # Errors
+    ///
+    /// [`Reject::NegativeMeasurement`] if it is below zero, [`Reject::OversizedMeasurement`] if it does not fit
+    /// in the stored unit.
+    #[cold]
+    pub fn set_float(&mut self, at: usize, value: f64, scale: &Scale) -> Result<(), Reject> {
+        self.numbers[at] = scale.apply_float(value)?;
         self.given[at] = true;
         Ok(())
     }
@@ -304,6 +345,18 @@ mod tests {
         assert_eq!(scale(5_500, 1, 1_000), Ok(5));
         assert_eq!(scale(u64::MAX, 1_000, 1), Err(Reject::OversizedMeasurement));
         assert_eq!(scale(u64::MAX, 1, 4), Ok(u64::MAX / 4));
+    }
+
+    #[test]
+    fn floats_are_scaled_before_they_are_rounded() {
+        let milli = Scale { numerator: 1_000, denominator: NonZeroU64::MIN };
+        assert_eq!(milli.apply_float(45.5), Ok(45_500));
+        assert_eq!(milli.apply_float(0.000_6), Ok(1));
+        assert_eq!(milli.apply_float(-0.0), Ok(0));
+        assert_eq!(milli.apply_float(-0.000_1), Err(Reject::NegativeMeasurement));
+        assert_eq!(milli.apply_float(1e300), Err(Reject::OversizedMeasurement));
+        assert_eq!(milli.apply_float(f64::NAN), Err(Reject::OversizedMeasurement));
+        assert_eq!(milli.apply_float(MAX_VALUE as f64), Err(Reject::OversizedMeasurement));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::alert::{AlertSpec, Alerts};
 use crate::anomaly::CurrentAnomaly;
 use crate::cache::{Cache, CacheSpec};
+use crate::claim::Claims;
 use crate::error::DefinitionError;
 use crate::exporter::Exporter;
 use crate::family::{self, Family, FamilySpec, OVERFLOW_LABEL};
@@ -16,6 +17,7 @@ use crate::gauge::Gauge;
 use crate::id_set::IdSet;
 use crate::info::{FamilyInfo, Info, Rejected};
 use crate::label::{self, LabelSet};
+use crate::level::{LevelSpec, Levels};
 use crate::local;
 use crate::plan::{Plan, PlanId};
 use crate::plan_spec::PlanSpec;
@@ -40,6 +42,12 @@ pub struct Definition {
     /// Values that are looked up when they are asked for.
     #[serde(default)]
     pub gauges: Vec<Gauge>,
+    /// Gauges whose value an event tells.
+    #[serde(default)]
+    pub levels: Vec<LevelSpec>,
+    /// How many label sets each of those has at most.
+    #[serde(default)]
+    pub level_limit: usize,
     /// How many references keep their class.
     pub ref_limit: usize,
     /// How many workers the pool's set holds.
@@ -106,6 +114,8 @@ impl Instance {
         let surroundings = Arc::new(Surroundings {
             refs,
             workers: IdSet::new(definition.worker_limit),
+            claims: Claims::default(),
+            levels: Levels::new(definition.levels, definition.level_limit),
             router: Arc::new(definition.router.map_or_else(Router::off, Router::new)),
             router_clock: OnceLock::new(),
             clock,
@@ -183,8 +193,8 @@ impl Instance {
         }
     }
 
-    /// Forgets all series, slices and rejections. Classes of references and living workers stay
-    /// known, since they are not counts of events.
+    /// Forgets all series, levels, slices and rejections. Classes of references, living workers and claims
+    /// stay known, since they are not counts of events.
     pub fn reset(&self, now: Moment) {
         let mut state = self.write();
         if state.stopped {
@@ -196,6 +206,7 @@ impl Instance {
         self.alerts.clear();
         self.surroundings.spikes.clear();
         self.router().reset();
+        self.surroundings.levels.clear();
         for family in &self.families {
             family.tell_time(now.unix_ms);
             family.clear();
@@ -373,6 +384,11 @@ impl Instance {
         &self.families
     }
 
+    /// Gauges whose value an event tells.
+    pub fn levels(&self) -> &Levels {
+        &self.surroundings.levels
+    }
+
     /// The workers that are alive.
     pub fn workers(&self) -> &IdSet {
         &self.surroundings.workers
@@ -435,6 +451,7 @@ impl Instance {
             memory_bytes: families.iter().map(|family| family.memory_bytes).sum::<usize>()
                 + refs.memory_bytes()
                 + workers.memory_bytes()
+                + self.levels().memory_bytes()
                 + windows.memory_bytes
                 + self.alerts.memory_bytes()
                 + self.surroundings.spikes.memory_bytes()

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::claim::{ClaimSpec, Claims};
 use crate::compile::{self, Compiler};
 use crate::error::DefinitionError;
 use crate::exemplar::Exemplar;
@@ -15,7 +16,7 @@ use crate::field::{Fields, Inputs, MAX_FIELDS, Reject};
 use crate::label::{self, LabelSet, MAX_LABELS, UNKNOWN};
 use crate::lane::Writer;
 use crate::metric::HistogramMetric;
-use crate::plan_spec::PlanSpec;
+use crate::plan_spec::{PlanSpec, ValueSource};
 use crate::refs::Refs;
 use crate::router::Outcome;
 use crate::series::Series;
@@ -91,12 +92,13 @@ pub(crate) struct LabelSlots {
     pub(crate) join: Option<Join>,
 }
 
-/// A flag that, where it is set, makes a step not apply.
+/// Flags of which any that is set makes a step not apply. The second is there only with the first.
 #[derive(Clone, Copy)]
-pub(crate) struct Unless(pub(crate) Option<usize>);
+pub(crate) struct Unless(pub(crate) [Option<usize>; 2]);
 
 pub(crate) struct Feed {
     pub(crate) unless: Unless,
+    pub(crate) claim: Option<ClaimSpec>,
     pub(crate) family: Arc<Family>,
     pub(crate) labels: LabelSlots,
     pub(crate) counts: Box<[Count]>,
@@ -108,6 +110,7 @@ pub(crate) struct Feed {
 /// An error of a key.
 pub(crate) struct Failure {
     pub(crate) unless: Unless,
+    pub(crate) claim: Option<ClaimSpec>,
     pub(crate) key: LabelSlots,
     pub(crate) kind: Word,
     pub(crate) reason: Word,
@@ -136,10 +139,18 @@ pub(crate) struct Wait {
 /// A request that a worker is done with.
 pub(crate) struct Completion {
     pub(crate) unless: Unless,
+    pub(crate) claim: Option<ClaimSpec>,
     pub(crate) command: usize,
     pub(crate) worker: usize,
     pub(crate) duration: usize,
     pub(crate) failed_unless: Unless,
+}
+
+/// A level to set.
+pub(crate) struct Set {
+    pub(crate) level: usize,
+    pub(crate) labels: LabelSlots,
+    pub(crate) value: ValueSource,
 }
 
 pub(crate) enum Step {
@@ -150,6 +161,7 @@ pub(crate) enum Step {
     Completion(Completion),
     Queued { field: usize, worker: usize },
     Lives { reference: usize, worker: usize },
+    Set(Set),
     WorkerUp { id: usize },
     WorkerDown { id: usize },
 }
@@ -186,7 +198,13 @@ impl Plan {
         let exemplar = spec.exemplar.as_ref();
         let exemplar_field = exemplar.map(|exemplar| exemplar.field);
         let exemplar_labels = exemplar.into_iter().flat_map(|exemplar| &exemplar.labels);
-        let compiler = Compiler::new(&spec.event, &spec.fields, families, exemplar_field);
+        let compiler = Compiler::new(
+            &spec.event,
+            &spec.fields,
+            families,
+            &surroundings.levels,
+            exemplar_field,
+        );
         exemplar_field.map(|field| compiler.field(field)).transpose()?;
         let steps = spec.steps.iter().map(|step| compiler.step(step)).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -261,6 +279,7 @@ impl Plan {
                 }
                 Step::Queued { field, worker } => self.queued(fields, *field, *worker),
                 Step::Lives { reference, worker } => self.lives(fields, *reference, *worker),
+                Step::Set(set) => self.set(set, fields),
                 Step::WorkerUp { id } => self.worker_up(&label::normalise(fields.text(*id))),
                 Step::WorkerDown { id } => self.worker_down(&label::normalise(fields.text(*id))),
             }
@@ -270,7 +289,7 @@ impl Plan {
 
     #[cold]
     fn completion(&self, completion: &Completion, fields: &Fields<'_>) {
-        if completion.unless.is_set(fields) {
+        if completion.unless.is_set(fields) || !self.claims().admit_any(completion.claim) {
             return;
         }
         let Some(duration) = fields.number(completion.duration) else {
@@ -307,6 +326,23 @@ impl Plan {
     }
 
     #[cold]
+    fn set(&self, set: &Set, fields: &Fields<'_>) {
+        let value = match set.value {
+            ValueSource::Field(field) => fields.number(field),
+            ValueSource::Constant(value) => Some(value),
+        };
+        if let Some(value) = value {
+            let Surroundings { levels, refs, .. } = &*self.surroundings;
+            levels.set(set.level, set.labels.resolve(fields, refs), value);
+        }
+    }
+
+    #[inline]
+    fn claims(&self) -> &Claims {
+        &self.surroundings.claims
+    }
+
+    #[cold]
     fn worker_up(&self, id: &str) {
         self.surroundings.workers.insert(id);
         self.surroundings.router.add_worker(id, self.surroundings.router_now());
@@ -314,8 +350,9 @@ impl Plan {
 
     #[cold]
     fn worker_down(&self, id: &str) {
-        let Surroundings { workers, router, cache, .. } = &*self.surroundings;
+        let Surroundings { workers, router, cache, levels, .. } = &*self.surroundings;
         workers.remove(id);
+        levels.forget_worker(id);
         router.remove_worker(id);
         if let Some(cache) = cache {
             cache.worker_died(id);
@@ -364,7 +401,7 @@ impl Plan {
         number: &ThreadNumber,
         cache: &mut SeriesCache,
     ) -> bool {
-        if feed.unless.is_set(fields) {
+        if feed.unless.is_set(fields) || !self.claims().admit_any(feed.claim) {
             return false;
         }
         let LabelSlots { count, constants, .. } = &feed.labels;
@@ -419,7 +456,7 @@ impl Plan {
 
     #[inline]
     fn failure(&self, failure: &Failure, fields: &Fields<'_>) {
-        if !failure.unless.is_set(fields) {
+        if !failure.unless.is_set(fields) && self.claims().admit_any(failure.claim) {
             self.failed(failure, fields);
         }
     }
@@ -469,7 +506,10 @@ impl Plan {
 impl Unless {
     #[inline]
     fn is_set(self, fields: &Fields<'_>) -> bool {
-        self.0.is_some_and(|flag| fields.choice(flag) == 0)
+        let [flag, other] = self.0;
+        flag.is_some_and(|flag| {
+            fields.choice(flag) == 0 || other.is_some_and(|other| fields.choice(other) == 0)
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::claim::ClaimSpec;
 use crate::field::FieldKind;
 
 /// Where a label's value comes from.
@@ -55,6 +56,12 @@ pub struct FeedSpec {
     /// A flag that keeps the event from feeding them where it is set.
     #[serde(default)]
     pub unless: Option<usize>,
+    /// Another such flag.
+    #[serde(default)]
+    pub or_unless: Option<usize>,
+    /// Who feeds them, if several sources could.
+    #[serde(default)]
+    pub claim: Option<ClaimSpec>,
     /// Name of the family.
     pub family: String,
     /// One source for each of its labels.
@@ -81,6 +88,12 @@ pub struct FailureSpec {
     /// A flag that says, where it is set, that there was no error.
     #[serde(default)]
     pub unless: Option<usize>,
+    /// Another such flag.
+    #[serde(default)]
+    pub or_unless: Option<usize>,
+    /// Who counts it, if several sources could.
+    #[serde(default)]
+    pub claim: Option<ClaimSpec>,
     /// Sources of the labels by which errors are told apart.
     pub labels: Vec<LabelSource>,
     /// The kind of the error.
@@ -97,6 +110,9 @@ pub struct CompletionSpec {
     /// A flag that says, where it is set, that no worker had anything to do with it.
     #[serde(default)]
     pub unless: Option<usize>,
+    /// Who tells it, if several sources could.
+    #[serde(default)]
+    pub claim: Option<ClaimSpec>,
     /// The field with what the request was for.
     pub command: usize,
     /// The field with the worker.
@@ -105,6 +121,27 @@ pub struct CompletionSpec {
     pub duration: usize,
     /// The flag that says whether it succeeded; without one it did not.
     pub success: Option<usize>,
+}
+
+/// A level that a step sets.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SetSpec {
+    /// Name of the level.
+    pub level: String,
+    /// One source for each of its labels.
+    pub labels: Vec<LabelSource>,
+    /// The value.
+    pub value: ValueSource,
+}
+
+/// Where a number comes from.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ValueSource {
+    /// A measurement; an absent optional one sets nothing.
+    Field(usize),
+    /// Always the same.
+    Constant(u64),
 }
 
 /// One thing that an event does.
@@ -150,6 +187,8 @@ pub enum StepSpec {
         /// The field with the worker.
         worker: usize,
     },
+    /// Sets a level.
+    Set(SetSpec),
     /// Adds an id to the set of workers.
     WorkerUp {
         /// The field with the id.

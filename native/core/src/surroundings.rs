@@ -3,7 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::cache::Cache;
+use crate::claim::Claims;
 use crate::id_set::IdSet;
+use crate::level::Levels;
 use crate::refs::Refs;
 use crate::router::Router;
 use crate::signal::Signals;
@@ -25,6 +27,10 @@ pub struct Surroundings {
     pub refs: Arc<Refs>,
     /// The workers that are alive.
     pub workers: IdSet,
+    /// Who counts what several sources tell of.
+    pub claims: Claims,
+    /// Gauges whose value an event tells.
+    pub levels: Levels,
     /// Where requests go.
     pub router: Arc<Router>,
     /// The time of the router, once it is published.

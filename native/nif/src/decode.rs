@@ -54,6 +54,10 @@ pub fn fields<'a>(
         match term.decode::<u64>() {
             Ok(value) => fields.set_number(input.at, value, &input.scale)?,
             Err(_) if nil == term => input.absent?,
+            Err(_) if input.float && term.is_float() => {
+                let value = term.decode().map_err(|_| Reject::InvalidMeasurement)?;
+                fields.set_float(input.at, value, &input.scale)?;
+            }
             Err(_) => return Err(no_measurement(term)),
         }
     }

@@ -6,7 +6,7 @@ defmodule DSPexTelemetry.EventSamples do
 
   import Bitwise
 
-  alias DSPexTelemetry.Catalogue.Event
+  alias DSPexTelemetry.Catalogue.{Event, Field}
 
   @doc "Measurements and metadata of an event with all its fields as they should be."
   def good(%Event{} = event) do
@@ -41,11 +41,14 @@ defmodule DSPexTelemetry.EventSamples do
 
   defp of(event, place) do
     for field <- event.fields, field.in == place, into: %{} do
-      {field.key, good_value(field)}
+      {hd(Field.sources(field)), good_value(field)}
     end
   end
 
   defp good_value(%{type: :integer}), do: 1_000
+  defp good_value(%{type: :number}), do: 1_000.5
+  defp good_value(%{type: :name, key: key}), do: "some #{key}"
+  defp good_value(%{flags: [{term, _flag} | _]}), do: term
   defp good_value(%{type: :text, key: key}), do: "some #{key}"
   defp good_value(%{type: :flag}), do: true
   defp good_value(%{type: {:choice, [word | _]}}), do: word
@@ -60,8 +63,8 @@ defmodule DSPexTelemetry.EventSamples do
 
   defp break_key(map, field) do
     if :rand.uniform(4) == 1,
-      do: Map.delete(map, field.key),
-      else: Map.put(map, field.key, hostile_value(field))
+      do: Map.drop(map, Field.sources(field)),
+      else: Map.put(map, Enum.random(Field.sources(field)), hostile_value(field))
   end
 
   # What a choice makes of something that is no text has a test of its own.

@@ -1,0 +1,168 @@
+//! Levels: gauges whose value an event tells, such as the temperature of a device.
+//!
+//! The value is the last that was told. Levels are set some times per second at most, so a lock serves.
+
+use std::collections::HashMap;
+use std::mem::size_of;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use foldhash::fast::RandomState;
+use serde::Deserialize;
+
+use crate::exposition::{Kind, Scalar};
+use crate::label::LabelSet;
+
+/// A level as a definition declares it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LevelSpec {
+    /// The metric's name.
+    pub name: String,
+    /// What it is, for people.
+    #[serde(default)]
+    pub help: String,
+    /// Names of its labels.
+    pub labels: Vec<String>,
+    /// How many of the unit in which fields are stored make one of the metric's.
+    pub divisor: f64,
+    /// Which label is the worker that it belongs to: with the worker it goes.
+    #[serde(default)]
+    pub worker: Option<usize>,
+}
+
+/// The levels of an instance.
+#[derive(Debug)]
+pub struct Levels {
+    levels: Vec<Level>,
+    /// Most label sets of one.
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Level {
+    spec: LevelSpec,
+    values: Mutex<HashMap<LabelSet, u64, RandomState>>,
+}
+
+impl Levels {
+    /// Levels of which nothing is known.
+    pub(crate) fn new(specs: Vec<LevelSpec>, limit: usize) -> Self {
+        let level = |spec| Level { spec, values: Mutex::default() };
+        Self { levels: specs.into_iter().map(level).collect(), limit }
+    }
+
+    /// The place of the level with this name, and how many labels it has.
+    pub(crate) fn find(&self, name: &str) -> Option<(usize, usize)> {
+        let place = self.levels.iter().position(|level| level.spec.name == name)?;
+        Some((place, self.levels[place].spec.labels.len()))
+    }
+
+    /// Sets a level, in the unit in which fields are stored. A label set over the limit is not kept.
+    pub(crate) fn set(&self, level: usize, labels: LabelSet, value: u64) {
+        let mut values = self.levels[level].values();
+        if values.len() < self.limit || values.contains_key(&labels) {
+            values.insert(labels, value);
+        }
+    }
+
+    /// Forgets what a worker told.
+    pub(crate) fn forget_worker(&self, id: &str) {
+        for level in &self.levels {
+            if let Some(label) = level.spec.worker {
+                level.values().retain(|labels, _| labels.values().nth(label) != Some(id));
+            }
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        self.levels.iter().for_each(|level| level.values().clear());
+    }
+
+    /// The levels, in the definition's order.
+    pub(crate) fn scalars(&self) -> impl Iterator<Item = Scalar> {
+        self.levels.iter().map(Level::scalar)
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let entry = size_of::<(LabelSet, u64)>();
+        let of_level = |level: &Level| {
+            let values = level.values();
+            let labels: usize = values.keys().map(LabelSet::memory_bytes).sum();
+            values.capacity() * entry + labels
+        };
+        self.levels.iter().map(of_level).sum()
+    }
+}
+
+impl Level {
+    fn values(&self) -> MutexGuard<'_, HashMap<LabelSet, u64, RandomState>> {
+        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn scalar(&self) -> Scalar {
+        let mut values: Vec<_> =
+            self.values().iter().map(|(labels, value)| (labels.clone(), *value)).collect();
+        values.sort_unstable();
+        let new = Scalar::new(&self.spec.name, &self.spec.help, Kind::Gauge);
+        values.iter().fold(new, |scalar, (labels, value)| {
+            let names = self.spec.labels.iter().map(String::as_str);
+            let labels: Vec<_> = names.zip(labels.values()).collect();
+            scalar.with(&labels, *value as f64 / self.spec.divisor)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(limit: usize) -> Levels {
+        let spec = LevelSpec {
+            name: "rss".to_owned(),
+            help: String::new(),
+            labels: vec!["worker_id".to_owned()],
+            divisor: 1_000.0,
+            worker: Some(0),
+        };
+        Levels::new(vec![spec], limit)
+    }
+
+    fn told(levels: &Levels) -> Vec<(String, f64)> {
+        let scalar = levels.scalars().next().expect("a level");
+        scalar
+            .samples
+            .into_iter()
+            .map(|sample| (sample.labels[0][1].clone(), sample.value))
+            .collect()
+    }
+
+    #[test]
+    fn the_last_value_counts() {
+        let levels = levels(2);
+        levels.set(0, LabelSet::new(["w1"]), 500);
+        levels.set(0, LabelSet::new(["w1"]), 1_500);
+        assert_eq!(told(&levels), [("w1".to_owned(), 1.5)]);
+    }
+
+    #[test]
+    fn no_more_label_sets_than_the_limit_are_kept() {
+        let levels = levels(2);
+        for worker in ["w1", "w2", "w3", "w1"] {
+            levels.set(0, LabelSet::new([worker]), 1_000);
+        }
+        assert_eq!(told(&levels), [("w1".to_owned(), 1.0), ("w2".to_owned(), 1.0)]);
+        assert!(levels.memory_bytes() > 0);
+    }
+
+    #[test]
+    fn a_workers_levels_go_with_it() {
+        let levels = levels(2);
+        levels.set(0, LabelSet::new(["w1"]), 1_000);
+        levels.set(0, LabelSet::new(["w2"]), 2_000);
+        levels.forget_worker("w1");
+        assert_eq!(told(&levels), [("w2".to_owned(), 2.0)]);
+        levels.clear();
+        assert_eq!(told(&levels), []);
+    }
+}

@@ -28,6 +28,7 @@ pub mod label;
 pub mod lane;
 pub mod local;
 pub mod metric;
+pub mod page;
 pub mod performance;
 pub mod plan;
 pub mod plan_spec;

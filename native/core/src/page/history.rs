@@ -10,10 +10,10 @@ use super::heatmap::Heatmap;
 use super::slots::slots;
 use crate::quantiles::Samples;
 use crate::report::{Calls, NANOSECONDS_PER_MICROSECOND, QUEUE_WAIT, View};
-use crate::window::Interval;
+use crate::window::{Interval, Window};
 
 /// The last hour, or less where less is kept. Slots are in order of time; one that has no time of its
-/// own, since the slices of it were merged with others or there were none yet, is left out.
+/// own, since its slices were merged with others or it was before the start, is left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct History {
     /// What each slot covers.
@@ -94,7 +94,8 @@ pub(super) fn read(mut view: View<'_>, methods: &[&[String]]) -> (History, Vec<S
         // Where every core is busy, those who record go first.
         std::thread::yield_now();
         let interval = view.reader.interval(window, view.now);
-        if interval.duration_ms == 0 {
+        // The last may have calls already, even if it has only begun.
+        if interval.duration_ms == 0 && !matches!(window, Window::Last(_)) {
             continue;
         }
         history.slots.push(interval);

@@ -11,6 +11,9 @@ use crate::report::NANOSECONDS_PER_MICROSECOND;
 const STEPS: [u64; 6] = [10, 15, 20, 30, 50, 70];
 const DECADES: u32 = 9;
 
+/// There are at least as many rows, so that latencies that are all alike do not fill the map.
+const LEAST_ROWS: usize = 12;
+
 fn bounds() -> Vec<u64> {
     let decade = |power: u32| STEPS.map(|step| step * 10_u64.pow(power + 2));
     (0..DECADES).flat_map(decade).chain([10_u64.pow(DECADES + 3)]).collect()
@@ -28,7 +31,7 @@ pub struct Heatmap {
 }
 
 impl Heatmap {
-    /// The samples of each slot. Rows that are empty beyond the fastest and the slowest are left out.
+    /// The samples of each slot. Most rows that are empty beyond the fastest and the slowest are left out.
     pub(super) fn new(slots: &[Samples], precision: Precision) -> Self {
         let bounds = bounds();
         let columns: Vec<_> = slots.iter().map(|slot| column(slot, precision, &bounds)).collect();
@@ -38,6 +41,9 @@ impl Heatmap {
         let (Some(first), Some(last)) = (first, last) else {
             return Self { bounds_us: Vec::new(), counts: vec![Vec::new(); slots.len()] };
         };
+        let missing = LEAST_ROWS.saturating_sub(last - first + 1);
+        let first = first.saturating_sub(missing / 2);
+        let last = last.max(first + LEAST_ROWS - 1).min(bounds.len());
         let us = |bound: u64| bound as f64 / NANOSECONDS_PER_MICROSECOND;
         let lower = first.checked_sub(1).map_or(0, |row| bounds[row]);
         let upper = (first..=last).map(|row| bounds.get(row).copied().map(us));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::CALLS;
 use super::heatmap::Heatmap;
-use super::slots::slots;
+use super::slots::{slots, span_ms};
 use crate::quantiles::Samples;
 use crate::report::{Calls, NANOSECONDS_PER_MICROSECOND, QUEUE_WAIT, View};
 use crate::window::{Interval, Window};
@@ -16,6 +16,8 @@ use crate::window::{Interval, Window};
 /// own, since its slices were merged with others or it was before the start, is left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct History {
+    /// How long it is once so much time has passed: an hour, or as long as slices are kept.
+    pub span_ms: u64,
     /// What each slot covers.
     pub slots: Vec<Interval>,
     /// All method calls.
@@ -81,7 +83,9 @@ pub(super) fn read(mut view: View<'_>, methods: &[&[String]]) -> (History, Vec<S
     let numbers = methods.iter().enumerate().map(|(number, labels)| (*labels, number));
     let numbers: HashMap<&[String], usize, RandomState> = numbers.collect();
     let mut series = vec![Series::default(); methods.len()];
+    let spec = *view.reader.windows().spec();
     let mut history = History {
+        span_ms: span_ms(&spec),
         slots: Vec::new(),
         all: Series::default(),
         heatmap: Heatmap { bounds_us: Vec::new(), counts: Vec::new() },
@@ -90,7 +94,7 @@ pub(super) fn read(mut view: View<'_>, methods: &[&[String]]) -> (History, Vec<S
     let family = view.reader.instance().family(CALLS).cloned();
     let metric = family.as_ref().and_then(|family| family.layout().histograms().first());
     let mut latencies = Vec::new();
-    for window in slots(view.reader.windows().spec(), view.now) {
+    for window in slots(&spec, view.now) {
         // Where every core is busy, those who record go first.
         std::thread::yield_now();
         let interval = view.reader.interval(window, view.now);

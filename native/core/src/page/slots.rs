@@ -7,6 +7,11 @@ pub const MOST_SLOTS: u64 = 60;
 
 const HOUR_MS: u64 = 3_600_000;
 
+/// How far back the history reaches when there is so much, in milliseconds.
+pub(super) fn span_ms(spec: &WindowSpec) -> u64 {
+    spec.history_ms.clamp(1, HOUR_MS)
+}
+
 /// The windows of the slots, in order, of which the last reaches up to now. Together they cover each
 /// slice once.
 ///
@@ -16,7 +21,7 @@ const HOUR_MS: u64 = 3_600_000;
 /// first slice that is to be in them.
 pub(super) fn slots(spec: &WindowSpec, now: Moment) -> Vec<Window> {
     let slice_ms = spec.slice_ms.max(1);
-    let span_ms = spec.history_ms.clamp(1, HOUR_MS);
+    let span_ms = span_ms(spec);
     let slot_ms = span_ms.div_ceil(MOST_SLOTS).next_multiple_of(slice_ms);
     let count = span_ms.div_ceil(slot_ms).min(MOST_SLOTS);
     let last = now.ms / slot_ms;

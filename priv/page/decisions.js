@@ -1,7 +1,7 @@
 // What router and cache decide.
 
 import { element, facts, setChildren, setHidden, setText } from "./dom.js";
-import { bytes, count, duration, method, percent, plural } from "./format.js";
+import { bytes, count, duration, method, methodKey, percent, plural } from "./format.js";
 import { Table } from "./table.js";
 
 const REASONS = {
@@ -85,7 +85,7 @@ export class Cache {
     this.#facts = facts(content, ["hit rate", "hits", "joined", "misses", "time saved", "results kept", "memory"]);
     this.#table = new Table(content, {
       label: "Methods and whether their results are kept",
-      key: (row) => `${row.python_class} ${row.method}`,
+      key: methodKey,
       sort: { id: "saved", direction: "descending" },
       columns: [
         { id: "name", label: "Method", left: true, first: "ascending", value: method, text: method },

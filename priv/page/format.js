@@ -75,9 +75,16 @@ export function plural(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;
 }
 
+const OVERFLOW = "otel_metric_overflow";
+
 /// A method as a person writes it.
-export const method = (row) =>
-  row.python_class === "unknown" ? row.method : `${row.python_class}.${row.method}`;
+export function method(row) {
+  if (row.method === OVERFLOW) return "(over the series limit)";
+  return row.python_class === "unknown" ? row.method : `${row.python_class}.${row.method}`;
+}
+
+/// What no two methods share.
+export const methodKey = (row) => JSON.stringify([row.python_class, row.method]);
 
 /// Causes of errors, the most frequent first.
 export const causes = (list) =>

@@ -1,7 +1,7 @@
 // The methods, with their course over the last hour.
 
 import { setHidden, setText, element } from "./dom.js";
-import { count, duration, method, percent, plural, rate } from "./format.js";
+import { count, duration, method, methodKey, percent, plural, rate } from "./format.js";
 import { makeCalls, makeLatency, showCalls, showLatency } from "./spark.js";
 import { Table } from "./table.js";
 
@@ -23,6 +23,7 @@ export class Methods {
     const spark = (id, label, make, show) => ({
       id,
       label,
+      left: true,
       make,
       show: (node, row) => {
         // The sum of the others has no course.
@@ -33,7 +34,7 @@ export class Methods {
     this.#table = new Table(container, {
       label: "Methods",
       className: "methods",
-      key: (row) => `${row.python_class} ${row.method}`,
+      key: methodKey,
       sort: { id: "calls", direction: "descending" },
       columns: [
         { id: "name", label: "Method", left: true, first: "ascending", value: method, text: (row) => row.label ?? method(row) },
@@ -50,8 +51,8 @@ export class Methods {
         quantile("p50"),
         quantile("p95"),
         quantile("p99"),
-        spark("calls-hour", "calls, last hour", makeCalls, showCalls),
-        spark("latency-hour", "p50–p99 and p95, last hour", makeLatency, showLatency),
+        spark("calls-course", "calls over time", makeCalls, showCalls),
+        spark("latency-course", "p50 to p99, and p95", makeLatency, showLatency),
       ],
     });
     container.append(this.#empty);

@@ -17,7 +17,7 @@ export class Pool {
 
   constructor(container) {
     this.#facts = facts(container, ["workers alive", "started", "died", "start takes p50", "queue wait p50", "p95", "p99", "max"]);
-    const title = element("h3", {}, "Queue wait p95, last hour");
+    const title = element("h3", {}, "Queue wait p95 over time");
     container.append(title, element("div", { class: "strip" }, this.#chart));
     this.#table = new Table(container, {
       label: "Queue wait by command",
@@ -88,7 +88,7 @@ export class Usage {
     const groups = element("div", { class: "kinds" });
     this.#kinds = KINDS.map((kind) => {
       const nodes = { title: element("h3"), list: element("ol", { class: "bars" }), unused: element("p", { class: "note" }) };
-      groups.append(element("div", {}, nodes.title, nodes.list, nodes.unused));
+      nodes.group = groups.appendChild(element("div", {}, nodes.title, nodes.list, nodes.unused));
       return { kind, ...nodes };
     });
     container.append(this.#note, groups);
@@ -97,8 +97,9 @@ export class Usage {
   show({ usage }) {
     const before = usage.before > 0 ? `, ${count(usage.before)} of them before the last start` : "";
     setText(this.#note, `${plural(usage.total, "use")}${before}`);
-    for (const { kind, title, list, unused } of this.#kinds) {
+    for (const { kind, group, title, list, unused } of this.#kinds) {
       const { total, most_used: used, never_used: never, exact } = usage.kinds[kind];
+      setHidden(group, total === 0 && never.total === 0);
       setText(title, `${kind}: ${exact ? "" : "about "}${plural(total, "use")} of ${plural(used.total, "name")}`);
       const most = used.rows[0]?.count ?? 1;
       const make = () => element("li", {}, element("span"), element("b"), element("i"));

@@ -58,10 +58,10 @@ function show(node, label, paths) {
 /// The largest and the latest of values, in words.
 function summary(what, values, word) {
   const there = values.filter((value) => value !== null);
-  if (there.length === 0) return `${what} in the last hour: none`;
+  if (there.length === 0) return `${what} over time: none`;
   const latest = there[there.length - 1];
   const [low, high] = [Math.min(...there), Math.max(...there)];
-  return `${what} in the last hour: ${word(low)} to ${word(high)}, latest ${word(latest)}`;
+  return `${what} over time: ${word(low)} to ${word(high)}, latest ${word(latest)}`;
 }
 
 /// Median to 0.99 quantile as an area, the 0.95 quantile as a line, on a logarithmic scale.

@@ -1,8 +1,8 @@
 // Tables that are sorted by a click on a column's name, and stay so when the numbers change.
 
-import { element, setAttribute, setChildren, setText } from "./dom.js";
+import { element, setAttribute, setChildren, setHidden, setText } from "./dom.js";
 
-/// A column has an `id`, a `label`, and either `text` of a row or `make` a node and `show` a row in it.
+/// A table without rows is hidden. A column has an `id`, a `label`, and either `text` of a row or `make` a node and `show` a row in it.
 /// With `value` it can be sorted by; `first` is the direction at first. Rows that are equal keep their order.
 export class Table {
   #columns;
@@ -13,6 +13,7 @@ export class Table {
   #body = element("tbody", { role: "rowgroup" });
   #foot = element("tfoot", { role: "rowgroup" });
   #heads = new Map();
+  #whole;
 
   constructor(container, { label, columns, key, sort = null, className = "" }) {
     this.#columns = columns;
@@ -24,7 +25,7 @@ export class Table {
     // The roles say what is a table to who reads it aloud, where a phone's layout makes it none.
     const attributes = { "aria-label": label, class: className, role: "table" };
     const table = element("table", attributes, head, this.#body, this.#foot);
-    container.append(element("div", { class: "scroll" }, table));
+    this.#whole = container.appendChild(element("div", { class: "scroll" }, table));
     this.#mark();
   }
 
@@ -77,6 +78,7 @@ export class Table {
   }
 
   #render() {
+    setHidden(this.#whole, this.#rows.length === 0);
     const make = () => this.#makeRow();
     const show = (node, row) => this.#showRow(node, row);
     setChildren(this.#body, this.#sorted(), this.#key, make, show);

@@ -1,7 +1,7 @@
 // Errors of the last hour, and the times in which they came in spikes.
 
 import { drawing, element, setAttribute, setChildren, setText } from "./dom.js";
-import { causes, count, duration, method, percent, plural, second } from "./format.js";
+import { causes, count, duration, method, methodKey, percent, plural, second } from "./format.js";
 import { Plot, PLOT_HEIGHT } from "./plot.js";
 import { stepArea, WIDTH } from "./spark.js";
 
@@ -50,7 +50,7 @@ export class Timeline {
   }
 
   #list(report, spikes) {
-    const anomalies = report.errors.anomalies.rows.map((anomaly) => ({ anomaly, key: `a${anomaly.method} ${anomaly.python_class}` }));
+    const anomalies = report.errors.anomalies.rows.map((anomaly) => ({ anomaly, key: `latency ${methodKey(anomaly)}` }));
     const events = [...anomalies, ...spikes].slice(0, MOST_EVENTS);
     const make = () => element("li", {}, element("time"), element("b"), element("span"));
     setChildren(this.#events, events, ({ key }) => key, make, (node, event) => {
@@ -78,7 +78,7 @@ export class Timeline {
 /// Spikes that go on and those that are over, the latest first.
 function spikesOf({ errors, now_unix_ms: now }) {
   const event = (spike, to, current) => ({
-    key: `s${spike.method} ${spike.python_class} ${spike.first_unix_ms}`,
+    key: `${spike.first_unix_ms} ${methodKey(spike)}`,
     who: method(spike),
     from: spike.first_unix_ms,
     to,

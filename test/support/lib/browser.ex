@@ -39,7 +39,8 @@ defmodule DSPexTelemetry.Browser do
 
     on_end.(fn ->
       System.cmd("kill", ["-KILL", "#{pid}"], stderr_to_stdout: true)
-      File.rm_rf!(profile)
+      # Its other processes end a little later, and write until then.
+      Enum.find(1..1_000, fn _ -> match?({:ok, _}, File.rm_rf(profile)) end)
     end)
 
     browser = %__MODULE__{port: port}

@@ -57,7 +57,7 @@ defmodule DSPexTelemetry.MixProject do
       files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
                 native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
                 priv/page priv/prometheus
-                docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
+                docs/*.md mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
     ]
   end
 end

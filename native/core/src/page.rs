@@ -20,6 +20,7 @@ use crate::signal::{DescribedAnomaly, DescribedSpike, DescribedSpikeOver};
 use crate::usage::{ByKind, KindReport, Used};
 use crate::window::{Interval, Moment, Window};
 pub use heatmap::Heatmap;
+pub(crate) use history::SharedMemo;
 pub use history::{History, QueueHistory, Series};
 pub use slots::MOST_SLOTS;
 
@@ -266,7 +267,7 @@ impl Page {
         let names: Vec<_> = ranked.iter().map(|(labels, _)| labels.as_slice()).collect();
         let total = |rows: &[(&Vec<String>, &Calls)]| Total::new(&view, rows);
         let (rest_total, all) = (total(&rest), total(&calls.iter().collect::<Vec<_>>()));
-        let (history, series) = history::read(view, &names);
+        let (history, series) = instance.page_memo().with(|memo| history::read(view, &names, memo));
         let row = |((labels, calls), series): ((&Vec<String>, &Calls), _)| {
             let operation = Operation::from_calls(labels.clone(), calls)?;
             Some(MethodRow { operation, series })

@@ -100,6 +100,10 @@ fn play(running: &Running, calls: Vec<(u64, Call)>) -> (Vec<Call>, u64) {
         next.at_ms = now;
         call(running, &next);
         played.push(next);
+        // What is kept of the past must not be wrong later. Ask for other methods now and then.
+        if played.len() % 5 == 0 {
+            page(running, 1 + played.len() % 3, Window::Last(300), now);
+        }
     }
     (played, now)
 }
@@ -258,4 +262,23 @@ fn lists_are_cut_and_say_how_long_they_are() {
     let value: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["methods"]["rows"][0]["series"]["count"].as_array().unwrap().len(), 60);
     assert_eq!(value["cache"], Value::Null);
+}
+
+#[test]
+fn what_was_before_a_reset_is_forgotten() {
+    let running = start(1 << 20);
+    let slow = Call { at_ms: 0, ns: 5_000, method: 0, success: true };
+    for now in (0..1_000).step_by(50) {
+        call(&running, &slow);
+        running.instance.tick(moment(now));
+    }
+    assert_eq!(
+        page(&running, 1, Window::SinceStart, 1_000).history.all.count.iter().sum::<u64>(),
+        20
+    );
+    running.instance.reset(moment(1_000));
+    call(&running, &slow);
+    running.instance.tick(moment(1_100));
+    let page = page(&running, 1, Window::SinceStart, 1_150);
+    assert_eq!(page.history.all.count.iter().sum::<u64>(), 1);
 }

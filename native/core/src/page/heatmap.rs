@@ -21,7 +21,7 @@ fn bounds() -> Vec<u64> {
 
 /// Calls by when they ended and how long they took. A sample belongs to the row in which the upper end
 /// of its histogram bucket lies, as quantiles do.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Heatmap {
     /// The bounds of the rows in microseconds, lowest first, one more than there are rows. There is no
     /// last bound where nothing bounds the last row.
@@ -30,38 +30,54 @@ pub struct Heatmap {
     pub counts: Vec<Vec<u64>>,
 }
 
-impl Heatmap {
-    /// The samples of each slot. Most rows that are empty beyond the fastest and the slowest are left out.
-    pub(super) fn new(slots: &[Samples], precision: Precision) -> Self {
+/// The calls of a slot by all rows that there can be.
+#[derive(Clone, Debug)]
+pub(super) struct Column([u64; ROWS]);
+
+/// One more than there are bounds.
+const ROWS: usize = STEPS.len() * DECADES as usize + 2;
+
+impl Column {
+    /// The samples of a slot.
+    pub(super) fn new(samples: &Samples, precision: Precision) -> Self {
         let bounds = bounds();
-        let columns: Vec<_> = slots.iter().map(|slot| column(slot, precision, &bounds)).collect();
-        let used = |row: &usize| columns.iter().any(|column| column[*row] > 0);
-        let first = (0..=bounds.len()).find(used);
-        let last = (0..=bounds.len()).rev().find(used);
+        let mut rows = [0; ROWS];
+        let max = samples.max().unwrap_or(u64::MAX);
+        for (location, count) in samples.counts() {
+            let value = precision.highest_value(*location).min(max);
+            rows[bounds.partition_point(|bound| *bound < value)] += count;
+        }
+        Self(rows)
+    }
+}
+
+impl Default for Column {
+    fn default() -> Self {
+        Self([0; ROWS])
+    }
+}
+
+impl Heatmap {
+    /// The columns of all slots. Most rows that are empty beyond the fastest and the slowest are left out.
+    pub(super) fn new(columns: &[Column]) -> Self {
+        let bounds = bounds();
+        let used = |row: &usize| columns.iter().any(|column| column.0[*row] > 0);
+        let first = (0..ROWS).find(used);
+        let last = (0..ROWS).rev().find(used);
         let (Some(first), Some(last)) = (first, last) else {
-            return Self { bounds_us: Vec::new(), counts: vec![Vec::new(); slots.len()] };
+            return Self { bounds_us: Vec::new(), counts: vec![Vec::new(); columns.len()] };
         };
         let missing = LEAST_ROWS.saturating_sub(last - first + 1);
         let first = first.saturating_sub(missing / 2);
-        let last = last.max(first + LEAST_ROWS - 1).min(bounds.len());
+        let last = last.max(first + LEAST_ROWS - 1).min(ROWS - 1);
         let us = |bound: u64| bound as f64 / NANOSECONDS_PER_MICROSECOND;
         let lower = first.checked_sub(1).map_or(0, |row| bounds[row]);
         let upper = (first..=last).map(|row| bounds.get(row).copied().map(us));
         Self {
             bounds_us: [Some(us(lower))].into_iter().chain(upper).collect(),
-            counts: columns.iter().map(|column| column[first..=last].to_vec()).collect(),
+            counts: columns.iter().map(|column| column.0[first..=last].to_vec()).collect(),
         }
     }
-}
-
-fn column(samples: &Samples, precision: Precision, bounds: &[u64]) -> Vec<u64> {
-    let mut column = vec![0; bounds.len() + 1];
-    let max = samples.max().unwrap_or(u64::MAX);
-    for (location, count) in samples.counts() {
-        let value = precision.highest_value(*location).min(max);
-        column[bounds.partition_point(|bound| *bound < value)] += count;
-    }
-    column
 }
 
 #[cfg(test)]
@@ -74,5 +90,6 @@ mod tests {
         assert!(bounds.windows(2).all(|pair| pair[0] < pair[1]));
         assert_eq!((bounds[0], bounds[1], bounds[6]), (1_000, 1_500, 10_000));
         assert_eq!(bounds.last(), Some(&1_000_000_000_000));
+        assert_eq!(bounds.len() + 1, ROWS);
     }
 }

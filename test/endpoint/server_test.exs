@@ -457,7 +457,6 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
             {"GET /../../etc/passwd HTTP/1.1\r\n#{host}\r\n", [404]},
             {"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\n#{host}\r\n", [404]},
             {"GET /..%2f..%2fetc/passwd HTTP/1.1\r\n#{host}\r\n", [404]},
-            {"GET / HTTP/1.1\r\n#{host}\r\n", [200]},
             {"GET * HTTP/1.1\r\n#{host}\r\n", [404]},
             {"GET metrics HTTP/1.1\r\n#{host}\r\n", [404]},
             {"GET /\xff\xfe HTTP/1.1\r\n#{host}\r\n", [400, 404]},

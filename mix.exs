@@ -58,8 +58,8 @@ defmodule DSPexTelemetry.MixProject do
       licenses: ["Apache-2.0"],
       files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
                 native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
-                priv/prometheus
-                docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
+                priv/page priv/prometheus
+                docs/*.md mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
     ]
   end
 end

@@ -221,7 +221,8 @@ defmodule DSPexTelemetry do
   end
 
   @doc """
-  Where the instance is served over HTTP, with option `:http`; see `DSPexTelemetry.Endpoint`.
+  Where the instance is served over HTTP, with option `:http`: the live page is its `/`. See
+  `DSPexTelemetry.Endpoint`.
 
   Returns `{:error, :not_enabled}` without that option, and `{:error, :not_listening}` while the
   server is being started again.

@@ -13,6 +13,15 @@ defmodule DSPexTelemetry.AuthTest do
       assert Auth.authorised?(@bearer, [header])
     end
 
+    # As a browser sends it, whatever the user.
+    for header <- [
+          basic(":t0k3n=="),
+          basic("me:t0k3n=="),
+          "basic  " <> Base.encode64("ü:t0k3n==")
+        ] do
+      assert Auth.authorised?(@bearer, [header])
+    end
+
     for header <- [basic("üser:pass:word"), "basic  " <> Base.encode64("üser:pass:word")] do
       assert Auth.authorised?(@basic, [header])
     end
@@ -36,7 +45,11 @@ defmodule DSPexTelemetry.AuthTest do
           ["Basic t0k3n=="],
           ["Token t0k3n=="],
           [basic("t0k3n==")],
-          [basic(":t0k3n==")],
+          [basic("t0k3n==:")],
+          [basic("t0k3n==:t0k3n=")],
+          [basic(":t0k3n==:")],
+          ["Basic !!!"],
+          [basic(":t0k3n=="), "Bearer t0k3n=="],
           ["Bearer \xff\xfe"],
           ["Bearer t0k3n==\0"],
           ["Bearer " <> String.duplicate("t", 1_000_000)],
@@ -94,7 +107,9 @@ defmodule DSPexTelemetry.AuthTest do
   end
 
   test "the challenge names the scheme" do
-    assert Auth.challenge(@bearer) == ~s(Bearer realm="dspex_telemetry")
-    assert Auth.challenge(@basic) == ~s(Basic realm="dspex_telemetry", charset="UTF-8")
+    basic = ~s(Basic realm="dspex_telemetry", charset="UTF-8")
+    assert Auth.challenge(@bearer, :client) == ~s(Bearer realm="dspex_telemetry")
+    assert Auth.challenge(@basic, :client) == basic
+    for rule <- [@bearer, @basic], do: assert(Auth.challenge(rule, :browser) == basic)
   end
 end

@@ -4,15 +4,16 @@ defmodule DSPexTelemetry.EndpointTest do
   import DSPexTelemetry.TestInstance
   import ExUnit.CaptureLog
 
-  alias DSPexTelemetry.{Endpoint, TestCalls}
+  alias DSPexTelemetry.{Endpoint, StrictJSON, TestCalls}
   alias DSPexTelemetry.Endpoint.Rendering
 
-  @paths ["/metrics", "/report.json", "/health"]
+  @page ["/" | ~w(/page/page.css /page/page.js /page/icon.svg)]
+  @paths ["/metrics", "/report.json", "/health"] ++ @page
   @methods ["GET", "HEAD"]
 
   defp config(instance, options \\ []) do
     Map.merge(
-      %{instance: instance, auth: nil, render: &Rendering.render(instance, &1)},
+      %{instance: instance, auth: nil, page_methods: 50, render: &Rendering.render(instance, &1)},
       Map.new(options)
     )
   end
@@ -136,14 +137,153 @@ defmodule DSPexTelemetry.EndpointTest do
           "x=1&window=5m",
           "Window=5m",
           "from=1",
-          "&"
+          "&",
+          "view=",
+          "view=all",
+          "view=page&",
+          "view=page&window=",
+          "view=page&window=5d",
+          "view=page&methods=5",
+          "view=page&view=page",
+          "window=5m&view=page"
         ] do
       assert {400, headers, body} = respond(config, "/report.json?" <> query)
       assert headers["content-type"] == "text/plain; charset=utf-8"
 
       assert body ==
-               "the only parameter is window: since_start, last_minute, last_hour, previous_minute, " <>
-                 "previous_hour, or a number of at most nine digits with s, m or h, as in window=5m\n"
+               "the only parameters are view=page, first, and window: since_start, last_minute, " <>
+                 "last_hour, previous_minute, previous_hour, or a number of at most nine digits with " <>
+                 "s, m or h, as in window=5m\n"
+    end
+  end
+
+  describe "the live page" do
+    test "is what lies in priv/page, with nothing from elsewhere" do
+      config = config(DSPexTelemetry, render: fn _what -> flunk("rendered") end)
+      folder = Application.app_dir(:dspex_telemetry, "priv/page")
+
+      for name <- File.ls!(folder) do
+        path = if name == "index.html", do: "/", else: "/page/" <> name
+        content = File.read!(Path.join(folder, name))
+        assert {200, headers, ^content} = respond(config, path)
+
+        assert headers["content-type"] ==
+                 %{
+                   ".html" => "text/html; charset=utf-8",
+                   ".css" => "text/css; charset=utf-8",
+                   ".js" => "text/javascript; charset=utf-8",
+                   ".svg" => "image/svg+xml"
+                 }[Path.extname(name)]
+
+        # The name of SVG's namespace is no address.
+        content = String.replace(content, "http://www.w3.org/2000/svg", "")
+        refute content =~ ~r{https?://|//[a-z]+\.|@import|url\(}
+      end
+    end
+
+    test "lets nothing else run or load, and is told apart by its tag" do
+      for path <- @page do
+        assert {200, headers, body} = respond(config(DSPexTelemetry), path)
+
+        assert headers["content-security-policy"] ==
+                 "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; " <>
+                   "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["cache-control"] == "private, no-cache"
+
+        for seen <- [headers["etag"], ~s("x", W/) <> headers["etag"], "*"] do
+          assert {304, again, ""} =
+                   respond(config(DSPexTelemetry), path, headers: [{"if-none-match", seen}])
+
+          assert again["etag"] == headers["etag"]
+          assert again["content-security-policy"] == headers["content-security-policy"]
+        end
+
+        for unseen <- ["", ~s("x"), "\xff", String.trim(headers["etag"], ~s("))] do
+          assert {200, _headers, ^body} =
+                   respond(config(DSPexTelemetry), path, headers: [{"if-none-match", unseen}])
+        end
+
+        assert {200, compressed, gzip} =
+                 respond(config(DSPexTelemetry), path, headers: [{"accept-encoding", "gzip"}])
+
+        assert compressed["content-encoding"] == "gzip"
+        assert compressed["etag"] != headers["etag"]
+        assert :zlib.gunzip(gzip) == body
+      end
+    end
+
+    test "makes no markup of anything" do
+      folder = Application.app_dir(:dspex_telemetry, "priv/page")
+
+      for name <- File.ls!(folder), Path.extname(name) in [".js", ".html"] do
+        text = File.read!(Path.join(folder, name))
+        refute text =~ ~r/innerHTML|outerHTML|insertAdjacentHTML|document\.write|DOMParser|srcdoc/
+        refute text =~ ~r/\beval\b|new Function|<script>|\son[a-z]+=|\sstyle=|javascript:/
+      end
+    end
+
+    test "asks for what there is, in a window and with as many methods as the option says" do
+      config = config(DSPexTelemetry, render: &echo/1, page_methods: 7)
+
+      for {query, window} <- [
+            {"", :since_start},
+            {"&window=since_start", :since_start},
+            {"&window=last_hour", :last_hour},
+            {"&window=15m", {15, :minutes}}
+          ] do
+        expected = inspect({{:page, window, 7}, :identity})
+
+        assert {200, %{"content-type" => "application/json"}, ^expected} =
+                 respond(config, "/report.json?view=page" <> query)
+      end
+    end
+
+    test "has the numbers of the report, of the methods called most, and the sum of the others" do
+      name = start!(slice: 1_000)
+      plans = plans(name)
+      stop = [:dspex, :bridge, :call_method, :stop]
+
+      for {method, calls} <- [{"a", 5}, {"<script>", 9}, {"\"b\" \\ \n", 7}, {"c", 2}, {"d", 1}],
+          call <- 1..calls do
+        metadata = %{method: method, python_class: "C", success: call != 1}
+        handle(plans, stop, %{duration: call * 1_000_000}, metadata)
+      end
+
+      DSPexTelemetry.detach(instance: name)
+      {200, headers, plain} = respond(config(name, page_methods: 3), "/report.json?view=page")
+      assert headers["content-type"] == "application/json"
+      page = StrictJSON.decode!(plain)
+      report = StrictJSON.decode!(DSPexTelemetry.report(instance: name, format: :json))
+      rows = page["methods"]["rows"]
+
+      # Calls of other tests come as well.
+      ours = Enum.filter(rows, &(&1["python_class"] == "C"))
+      assert ["<script>", "\"b\" \\ \n", "a"] -- Enum.map(ours, & &1["method"]) == []
+
+      for row <- rows do
+        {series, row} = Map.pop(row, "series")
+        assert row in report["operations"]
+        assert Enum.sum(series["count"]) == row["count"]
+        assert Enum.sum(series["errors"]) == row["errors"]
+        slots = length(page["history"]["slots"])
+        assert Enum.all?(series, fn {_name, values} -> length(values) == slots end)
+      end
+
+      shown = Enum.map(rows, &Map.delete(&1, "series"))
+      others = report["operations"] -- shown
+      rest = page["methods"]["rest"]
+      assert rest["methods"] == length(others)
+      assert rest["count"] == Enum.sum(Enum.map(others, & &1["count"]))
+      assert rest["errors"] == Enum.sum(Enum.map(others, & &1["errors"]))
+      all = page["methods"]["all"]
+      assert all["count"] == Enum.sum(Enum.map(report["operations"], & &1["count"]))
+      assert Enum.sum(List.flatten(page["history"]["heatmap"]["counts"])) == all["count"]
+      assert page["pool"]["queue_wait_us"] == report["pool"]["queue_wait_us"]
+      assert page["instance"] == inspect(name)
+      assert {page["attached"], page["cache"]} == {false, nil}
     end
   end
 
@@ -175,8 +315,13 @@ defmodule DSPexTelemetry.EndpointTest do
   test "other paths are not found, by any method" do
     for path <- [
           "",
-          "/",
           "*",
+          "/page",
+          "/page/",
+          "/page/index.html",
+          "/page/../page.css",
+          "/page/page.css/",
+          "/index.html",
           "/metrics/",
           "//metrics",
           "/Metrics",
@@ -247,6 +392,8 @@ defmodule DSPexTelemetry.EndpointTest do
         assert {401, answered, "unauthorized\n"} =
                  respond(%{config | auth: auth}, path, method: method, headers: headers)
 
+        # A browser knows no other.
+        scheme = if path in @page, do: :basic, else: scheme
         assert answered["www-authenticate"] =~ ~r/^#{scheme} realm="dspex_telemetry"/i
         assert answered["content-type"] == "text/plain; charset=utf-8"
         refute inspect(answered) =~ @token
@@ -256,6 +403,7 @@ defmodule DSPexTelemetry.EndpointTest do
     test "a request with the right credentials is answered" do
       for {rule, header} <- [
             {@rules[:bearer], "Bearer " <> @token},
+            {@rules[:bearer], "Basic " <> Base.encode64("anybody:" <> @token)},
             {@rules[:basic], "Basic " <> Base.encode64("user:" <> @token)}
           ],
           auth <- [rule, fn -> rule end],

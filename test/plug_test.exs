@@ -12,6 +12,7 @@ unless plug_installed? do
     defstruct method: "GET",
               path_info: [],
               script_name: [],
+              request_path: "/",
               query_string: "",
               req_headers: [],
               resp_headers: [{"cache-control", "max-age=0, private, must-revalidate"}],
@@ -41,7 +42,7 @@ defmodule DSPexTelemetry.PlugTest do
 
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.TestCalls
+  alias DSPexTelemetry.{StrictJSON, TestCalls}
 
   @plug DSPexTelemetry.Plug
   @plug_installed plug_installed?
@@ -79,13 +80,53 @@ defmodule DSPexTelemetry.PlugTest do
 
     assert call(options, path_info: ["health"]).resp_body == ~s({"status":"ok"}\n)
 
-    for {path, status} <- [{[], 404}, {["metrics", "x"], 404}, {["x"], 404}] do
+    for {path, status} <- [{["metrics", "x"], 404}, {["x"], 404}, {["page", "x"], 404}] do
       conn = call(options, path_info: path)
       assert {conn.status, conn.halted} == {status, true}
     end
 
     conn = call(options, method: "POST", path_info: ["metrics"])
     assert {conn.status, header(conn, "allow")} == {405, ["GET, HEAD"]}
+  end
+
+  test "has the live page at the path to which it is forwarded, whose addresses are relative" do
+    fields = [script_name: ["api", "telemetry"], request_path: "/api/telemetry/"]
+    conn = call([auth: :none], fields)
+    assert conn.status == 200
+    assert header(conn, "content-type") == ["text/html; charset=utf-8"]
+    assert [tag] = header(conn, "etag")
+    assert conn.resp_body =~ ~s(src="page/page.js")
+
+    conn = call([auth: :none], [req_headers: [{"if-none-match", tag}]] ++ fields)
+    assert {conn.status, conn.resp_body} == {304, ""}
+
+    conn = call([auth: :none], path_info: ["page", "page.js"], script_name: ["telemetry"])
+    assert header(conn, "content-type") == ["text/javascript; charset=utf-8"]
+
+    fields = [script_name: ["api", "telemetry"], request_path: "/api/telemetry"]
+    conn = call([auth: :none], fields)
+    assert {conn.status, conn.resp_body} == {308, ""}
+    assert header(conn, "location") == ["./telemetry/"]
+
+    # Who may not see it is not sent anywhere.
+    conn = call([auth: {:bearer, @secret}], fields)
+    assert {conn.status, header(conn, "location")} == {401, []}
+    assert ["Basic " <> _realm] = header(conn, "www-authenticate")
+  end
+
+  test "takes as many methods for the page as it is told to" do
+    name = start!()
+    for method <- 1..3, do: TestCalls.call(label("m#{method}"))
+
+    conn =
+      call([instance: name, auth: :none, page_methods: 1],
+        path_info: ["report.json"],
+        query_string: "view=page"
+      )
+
+    page = StrictJSON.decode!(conn.resp_body)
+    assert length(page["methods"]["rows"]) == 1
+    assert page["methods"]["total"] >= 3
   end
 
   test "passes on the parameters and the headers that matter" do
@@ -118,7 +159,7 @@ defmodule DSPexTelemetry.PlugTest do
           {{:bearer, @secret}, "Bearer " <> @secret},
           {fn -> {:basic, "user", @secret} end, "Basic " <> Base.encode64("user:" <> @secret)}
         ],
-        path <- ["metrics", "report.json", "health", "nothing"],
+        path <- ["metrics", "report.json", "health", "nothing", "page"],
         headers <- [
           [],
           [{"authorization", "Bearer wrong"}],
@@ -142,7 +183,9 @@ defmodule DSPexTelemetry.PlugTest do
           {[auth: :none, instance: "name"],
            ~r/^option :instance must be the name of an instance/},
           {[auth: :none, token: @secret],
-           ~r/^unknown option :token, allowed are :instance, :auth$/}
+           ~r/^unknown option :token, allowed are :instance, :auth, :page_methods$/},
+          {[auth: :none, page_methods: 501],
+           ~r/^option :page_methods must be an integer from 1 to 500, got: 501$/}
         ] do
       error = assert_raise ArgumentError, fn -> apply(@plug, :init, [options]) end
       assert error.message =~ message

@@ -50,16 +50,23 @@ defmodule DSPexTelemetry.Auth do
   def rule!(rule), do: rule
 
   @doc """
-  Whether a request with these `authorization` headers, which should be one, is let in. Takes the same
-  time for all tokens of a length that are wrong.
+  Whether a request with these `authorization` headers, which should be one, is let in: the token of a
+  `:bearer` also as the password of any user. Takes the same time for all tokens of a length that are
+  wrong.
   """
   @spec authorised?(rule(), [String.t()]) :: boolean()
   def authorised?(rule, _headers) when rule in [:none, nil], do: true
 
+  # A browser has no dialog for tokens, only one for a user and a password.
   def authorised?({:bearer, token}, [header]) do
-    case credentials(header, "bearer") do
+    with :error <- credentials(header, "bearer"),
+         {:ok, encoded} <- credentials(header, "basic"),
+         {:ok, given} <- Base.decode64(encoded),
+         [_any_user, password] <- String.split(given, ":", parts: 2) do
+      same?(password, token)
+    else
       {:ok, given} -> same?(given, token)
-      :error -> false
+      _malformed_or_another -> false
     end
   end
 
@@ -74,10 +81,15 @@ defmodule DSPexTelemetry.Auth do
 
   def authorised?(_rule, _none_or_several), do: false
 
-  @doc "What to answer in `www-authenticate` to somebody who was not let in."
-  @spec challenge(rule()) :: String.t()
-  def challenge({:bearer, _token}), do: ~s(Bearer realm="dspex_telemetry")
-  def challenge({:basic, _, _}), do: ~s(Basic realm="dspex_telemetry", charset="UTF-8")
+  @doc """
+  What to answer in `www-authenticate` to a `:browser`, which asks its user for `Basic` credentials and
+  knows no other, or a `:client` who was not let in.
+  """
+  @spec challenge(rule(), :browser | :client) :: String.t()
+  def challenge({:bearer, _token}, :client), do: ~s(Bearer realm="dspex_telemetry")
+
+  def challenge(_basic_or_browser, _asker),
+    do: ~s(Basic realm="dspex_telemetry", charset="UTF-8")
 
   defp credentials(header, scheme) do
     with [given_scheme, credentials] <- String.split(header, " ", parts: 2),

@@ -3,28 +3,36 @@ defmodule DSPexTelemetry.Endpoint do
   What is answered over HTTP. Option `:http` of an instance serves it (`DSPexTelemetry.Options`), and
   so does `DSPexTelemetry.Plug`.
 
+    * `/` - the live page, which shows the numbers of a window and the last hour, and updates every few
+      seconds. All that it needs is below `/page/`, nothing comes from elsewhere, and its
+      `Content-Security-Policy` lets nothing else run or load.
     * `/metrics` - `DSPexTelemetry.scrape/1`, in the format that the client's `Accept` likes best: the
       text format of Prometheus (the default), OpenMetrics, or protobuf. A client that likes none
       of them gets the text format, as Prometheus' own libraries do it, not 406. Parameters in the
       URL are ignored.
     * `/report.json` - `DSPexTelemetry.report/1` as JSON, since the start or, with `?window=`, over
       `last_minute`, `last_hour`, `previous_minute`, `previous_hour` or a time such as `30s`, `5m` or
-      `1h`. Another parameter or value is answered with 400.
+      `1h`. Another parameter or value is answered with 400. `?view=page`, with or without a window after
+      it as in `?view=page&window=5m`, is what the live page reads: the same numbers with their course
+      over the last hour in at most 60 points each, and usage, router and cache. It is bounded in size:
+      the methods that were called most (option `:page_methods`) have a row of their own, the others are
+      summed in `methods.rest`; other lists have at most 50 rows and say in `total` how many there are.
     * `/health` - 200 and `{"status":"ok"}` while the handlers are attached, else 503 and
       `{"status":"detached"}`, or `{"status":"not_running"}` while the instance starts again
 
-  All take `GET` and `HEAD`; other methods get 405, other paths 404. Metrics and reports are
+  All take `GET` and `HEAD`; other methods get 405, other paths 404. All but health are
   compressed for a client that accepts gzip.
 
   With an `:auth` that demands something, every path does, `/health` too: a request without the
-  right credentials gets 401 whatever it asks for, and learns nothing from it. What fails inside
-  is logged and answered with 500, and with 503 what cannot be answered at the moment.
+  right credentials gets 401 whatever it asks for, and learns nothing from it. Browsers ask for a user
+  and a password; where the rule is a bearer token, any user with the token as the password is let in.
+  What fails inside is logged and answered with 500, and with 503 what cannot be answered at the moment.
   """
 
   require Logger
 
   alias DSPexTelemetry.{Auth, Instance, Window}
-  alias DSPexTelemetry.Endpoint.{Negotiation, Rendering}
+  alias DSPexTelemetry.Endpoint.{Negotiation, Page, Rendering}
 
   @typedoc "A request, wherever it comes from. Names of headers are in lower case."
   @type request :: %{
@@ -38,6 +46,7 @@ defmodule DSPexTelemetry.Endpoint do
   @type config :: %{
           instance: atom(),
           auth: Auth.t(),
+          page_methods: pos_integer(),
           render: (Rendering.what() -> Rendering.result())
         }
 
@@ -54,7 +63,7 @@ defmodule DSPexTelemetry.Endpoint do
       {:ok, rule} ->
         if Auth.authorised?(rule, values(request, "authorization")),
           do: route(request, config),
-          else: text(401, "unauthorized", [{"www-authenticate", Auth.challenge(rule)}])
+          else: unauthorised(request, rule)
 
       :error ->
         text(500, "internal error")
@@ -77,14 +86,23 @@ defmodule DSPexTelemetry.Endpoint do
       :error
   end
 
-  defp route(%{path: path} = request, config)
-       when path in ["/metrics", "/health", "/report.json"] do
-    if request.method in ["GET", "HEAD"],
-      do: answer(path, request, config),
-      else: text(405, "only GET and HEAD", [{"allow", "GET, HEAD"}])
+  defp unauthorised(request, rule) do
+    asker = if Page.path?(request.path), do: :browser, else: :client
+    text(401, "unauthorized", [{"www-authenticate", Auth.challenge(rule, asker)}])
   end
 
-  defp route(_request, _config), do: text(404, "not found")
+  defp route(%{path: path} = request, config) do
+    cond do
+      path not in ["/metrics", "/health", "/report.json"] and not Page.path?(path) ->
+        text(404, "not found")
+
+      request.method in ["GET", "HEAD"] ->
+        answer(path, request, config)
+
+      true ->
+        text(405, "only GET and HEAD", [{"allow", "GET, HEAD"}])
+    end
+  end
 
   defp answer("/health", _request, config) do
     case health(config.instance) do
@@ -99,17 +117,23 @@ defmodule DSPexTelemetry.Endpoint do
   end
 
   defp answer("/report.json", request, config) do
-    case window(request.query) do
-      {:ok, window} ->
-        rendered({:report, window}, "application/json", request, config)
+    case report(request.query, config) do
+      {:ok, report} ->
+        rendered(report, "application/json", request, config)
 
       :error ->
         text(
           400,
-          "the only parameter is window: since_start, last_minute, last_hour, previous_minute, " <>
-            "previous_hour, or a number of at most nine digits with s, m or h, as in window=5m"
+          "the only parameters are view=page, first, and window: since_start, last_minute, last_hour, " <>
+            "previous_minute, previous_hour, or a number of at most nine digits with s, m or h, as in " <>
+            "window=5m"
         )
     end
+  end
+
+  defp answer(path, request, _config) do
+    encoding = request |> values("accept-encoding") |> Negotiation.encoding()
+    Page.answer(path, encoding, values(request, "if-none-match"))
   end
 
   defp rendered(subject, content_type, request, config) do
@@ -126,6 +150,16 @@ defmodule DSPexTelemetry.Endpoint do
       {:error, unavailable} when unavailable in [:busy, :not_running] ->
         text(503, "unavailable, try again", [{"retry-after", "1"}])
     end
+  end
+
+  defp report("view=page", config), do: {:ok, {:page, :since_start, config.page_methods}}
+
+  defp report("view=page&window=" <> text, config) do
+    with {:ok, window} <- Window.parse(text), do: {:ok, {:page, window, config.page_methods}}
+  end
+
+  defp report(query, _config) do
+    with {:ok, window} <- window(query), do: {:ok, {:report, window}}
   end
 
   defp window(""), do: {:ok, :since_start}

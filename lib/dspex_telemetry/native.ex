@@ -51,6 +51,9 @@ defmodule DSPexTelemetry.Native do
   @spec report_json(instance(), window(), moment()) :: String.t()
   def report_json(_instance, _window, _now), do: not_loaded()
 
+  @spec page_json(instance(), map(), window(), moment()) :: String.t()
+  def page_json(_instance, _wanted, _window, _now), do: not_loaded()
+
   @spec performance(instance(), window(), moment()) :: map()
   def performance(_instance, _window, _now), do: not_loaded()
 

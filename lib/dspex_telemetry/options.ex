@@ -25,7 +25,15 @@ defmodule DSPexTelemetry.Options do
       doc:
         "Who may ask: who has the token of `{:bearer, token}`, or user and password of " <>
           "`{:basic, user, password}`. A function without arguments that returns one of them is " <>
-          "called for each request. `:none` lets everybody in, and `nil` everybody on this machine."
+          "called for each request. `:none` lets everybody in, and `nil` everybody on this machine. " <>
+          "A browser asks for a user and a password: with a bearer token, any user and the token."
+    ],
+    page_methods: [
+      type: {:integer, 1, 500},
+      default: 50,
+      doc:
+        "How many methods have a row of their own on the live page, those that were called most. The " <>
+          "others are summed."
     ]
   ]
 
@@ -203,7 +211,9 @@ defmodule DSPexTelemetry.Options do
     http: [
       type: {:group, @http},
       default: nil,
-      doc: "Where metrics, health and reports are served over HTTP; `nil` serves them nowhere."
+      doc:
+        "Where the live page, metrics, health and reports are served over HTTP; `nil` serves them " <>
+          "nowhere."
     ],
     push: [
       type: {:group, @push},
@@ -288,7 +298,12 @@ defmodule DSPexTelemetry.Options do
           usage_save_interval: pos_integer(),
           router: %{atom() => pos_integer() | :infinity} | nil,
           http:
-            %{port: :inet.port_number(), ip: :inet.ip_address(), auth: DSPexTelemetry.Auth.t()}
+            %{
+              port: :inet.port_number(),
+              ip: :inet.ip_address(),
+              auth: DSPexTelemetry.Auth.t(),
+              page_methods: pos_integer()
+            }
             | nil,
           push: push() | nil,
           otlp: otlp() | nil,
@@ -455,6 +470,11 @@ defmodule DSPexTelemetry.Options do
   """
   @spec table() :: [row()]
   def table, do: rows(@table)
+
+  @doc false
+  # A key of option `:http`, for `DSPexTelemetry.Plug`, whose options are its own.
+  @spec http_key(atom()) :: %{atom() => term()}
+  def http_key(key), do: @http |> Keyword.fetch!(key) |> Map.new()
 
   defp rows(table) do
     for {name, option} <- table do

@@ -18,6 +18,9 @@ if Code.ensure_loaded?(Plug.Conn) do
         compiled into the application. `:none` lets everybody in, for pipelines that have seen to it
         already. Required.
       * `:instance` - the name of the instance, `DSPexTelemetry` by default
+      * `:page_methods` - as in option `:http`: how many methods have a row on the live page
+
+    The live page is the path itself, here `/telemetry/`; without the slash it is redirected there.
 
     A request is rendered in the process of the request, without the bounds of option `:http` on how
     many are at once.
@@ -32,7 +35,8 @@ if Code.ensure_loaded?(Plug.Conn) do
     alias DSPexTelemetry.{Auth, Endpoint, Options}
     alias DSPexTelemetry.Endpoint.Rendering
 
-    @read ["accept", "accept-encoding", "authorization"]
+    @read ["accept", "accept-encoding", "authorization", "if-none-match"]
+    @allowed [:instance, :auth, :page_methods]
 
     @doc "Checks the options. Raises `ArgumentError` for one that is not allowed."
     @impl true
@@ -40,8 +44,9 @@ if Code.ensure_loaded?(Plug.Conn) do
       instance = Keyword.get(options, :instance, DSPexTelemetry)
       auth = options[:auth]
 
-      for {key, _value} <- options, key not in [:instance, :auth] do
-        raise ArgumentError, "unknown option #{inspect(key)}, allowed are :instance, :auth"
+      for {key, _value} <- options, key not in @allowed do
+        allowed = Enum.map_join(@allowed, ", ", &inspect/1)
+        raise ArgumentError, "unknown option #{inspect(key)}, allowed are #{allowed}"
       end
 
       unless match?({:ok, _name}, Options.Type.cast(:name, instance)) do
@@ -54,12 +59,21 @@ if Code.ensure_loaded?(Plug.Conn) do
         raise ArgumentError, "option :auth must be #{Auth.allowed()}"
       end
 
-      %{instance: instance, auth: auth}
+      # The range and the default are those of option `:http`.
+      %{type: type, default: default} = Options.http_key(:page_methods)
+      page_methods = Keyword.get(options, :page_methods, default)
+
+      unless match?({:ok, _number}, Options.Type.cast(type, page_methods)) do
+        raise ArgumentError,
+              "option :page_methods must be #{Options.Type.allowed(type)}, got: #{inspect(page_methods)}"
+      end
+
+      %{instance: instance, auth: auth, page_methods: page_methods}
     end
 
     @doc "Answers the request, and halts."
     @impl true
-    def call(conn, %{instance: instance, auth: auth}) do
+    def call(conn, %{instance: instance} = options) do
       request = %{
         method: conn.method,
         path: "/" <> Enum.join(conn.path_info, "/"),
@@ -68,12 +82,8 @@ if Code.ensure_loaded?(Plug.Conn) do
           for(name <- @read, value <- Plug.Conn.get_req_header(conn, name), do: {name, value})
       }
 
-      {status, headers, body} =
-        Endpoint.respond(request, %{
-          instance: instance,
-          auth: auth,
-          render: &Rendering.render(instance, &1)
-        })
+      config = Map.put(options, :render, &Rendering.render(instance, &1))
+      {status, headers, body} = request |> Endpoint.respond(config) |> with_slash(conn)
 
       # To HEAD too with the body: the server counts its bytes, and leaves it out.
       conn
@@ -81,5 +91,21 @@ if Code.ensure_loaded?(Plug.Conn) do
       |> Plug.Conn.send_resp(status, body)
       |> Plug.Conn.halt()
     end
+
+    # The page's addresses are relative to it. Without a slash at its end they would lead beside the
+    # path that is forwarded.
+    defp with_slash(
+           {200, _headers, _page} = response,
+           %{path_info: [], script_name: [_ | _]} = conn
+         ) do
+      if String.ends_with?(conn.request_path, "/") do
+        response
+      else
+        location = "./#{List.last(conn.script_name)}/"
+        {308, [{"location", location}, {"cache-control", "no-store"}], ""}
+      end
+    end
+
+    defp with_slash(response, _conn), do: response
   end
 end

@@ -4,11 +4,13 @@ defmodule DSPexTelemetry.Endpoint.Rendering do
 
   require Logger
 
-  alias DSPexTelemetry.{Exposition, Gzip, Instance, Window}
+  alias DSPexTelemetry.{Exposition, Gzip, Instance, Native, Window}
   alias DSPexTelemetry.Endpoint.Negotiation
 
   @type what ::
-          {{:scrape, Exposition.format()} | {:report, Window.t()}, Negotiation.encoding()}
+          {{:scrape, Exposition.format()}
+           | {:report, Window.t()}
+           | {:page, Window.t(), methods :: pos_integer()}, Negotiation.encoding()}
   @type result :: {:ok, binary()} | {:error, :failed | :busy | :not_running}
 
   @doc "Makes it here and now. Logs what goes wrong, and never raises."
@@ -32,6 +34,18 @@ defmodule DSPexTelemetry.Endpoint.Rendering do
 
   defp content(instance, {:report, window}),
     do: DSPexTelemetry.report(format: :json, window: window, instance: instance)
+
+  defp content(instance, {:page, window, methods}) do
+    wanted = %{
+      instance: inspect(instance),
+      attached: Instance.attached?(instance),
+      methods: methods
+    }
+
+    instance
+    |> Instance.native!()
+    |> Native.page_json(wanted, Window.native!(window), Instance.now())
+  end
 
   defp encode(content, :identity), do: IO.iodata_to_binary(content)
   defp encode(content, :gzip), do: Gzip.compress(content)

@@ -19,6 +19,7 @@ use crate::info::{FamilyInfo, Info, Rejected};
 use crate::label::{self, LabelSet};
 use crate::level::{LevelSpec, Levels};
 use crate::local;
+use crate::page::SharedMemo;
 use crate::plan::{Plan, PlanId};
 use crate::plan_spec::PlanSpec;
 use crate::point::Point;
@@ -80,6 +81,7 @@ pub struct Instance {
     router_number: OnceLock<u64>,
     exporter: Mutex<Exporter>,
     state: RwLock<State>,
+    page_memo: SharedMemo,
 }
 
 /// Written by whatever ends a slice or removes series, so that a sweep brings none back that a stop
@@ -146,6 +148,7 @@ impl Instance {
             router_number: OnceLock::new(),
             exporter: Mutex::new(exporter),
             state,
+            page_memo: SharedMemo::default(),
         })
     }
 
@@ -354,6 +357,12 @@ impl Instance {
         }
     }
 
+    /// What the live page has read of the past. Whoever takes it may have a view already, and must not
+    /// take one while holding it.
+    pub(crate) fn page_memo(&self) -> &SharedMemo {
+        &self.page_memo
+    }
+
     /// A view for a report.
     pub fn read(&self) -> Reader<'_> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
@@ -457,7 +466,8 @@ impl Instance {
                 + self.surroundings.spikes.memory_bytes()
                 + self.surroundings.usage.memory_bytes()
                 + self.cache().map_or(0, |cache| cache.memory_bytes())
-                + self.router().memory_bytes(),
+                + self.router().memory_bytes()
+                + self.page_memo().memory_bytes(),
             series: families,
             rejected: rejected.filter(|rejected| rejected.count > 0).collect(),
             refs: refs.len(),

@@ -17,6 +17,9 @@ use crate::quantiles::{Distribution, Samples};
 use crate::source::{Live, Source};
 use crate::window::{Interval, Moment, Window};
 
+/// The histogram of waits for a worker.
+pub(crate) const QUEUE_WAIT: &str = "snakepit_pool_queue_time";
+
 pub(crate) const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
 
 /// The family of method calls.
@@ -75,7 +78,7 @@ macro_rules! latency_row {
         }
 
         impl $name {
-            fn from_calls(labels: Vec<String>, calls: &Calls) -> Option<Self> {
+            pub(crate) fn from_calls(labels: Vec<String>, calls: &Calls) -> Option<Self> {
                 let mut labels = labels.into_iter();
                 let latency = calls.latency.distribution(NANOSECONDS_PER_MICROSECOND);
                 Some(Self {
@@ -212,7 +215,7 @@ impl Report {
 pub(crate) struct View<'a>(pub(crate) &'a dyn Source);
 
 impl View<'_> {
-    fn family(&self, name: &str) -> Option<&Arc<Family>> {
+    pub(crate) fn family(&self, name: &str) -> Option<&Arc<Family>> {
         self.0.families().iter().find(|family| family.name() == name)
     }
 
@@ -222,7 +225,7 @@ impl View<'_> {
 
     /// One row for each combination of the first `labels` labels of a family of calls, the most
     /// time first.
-    fn calls<Row>(
+    pub(crate) fn calls<Row>(
         &self,
         family: &str,
         labels: usize,
@@ -265,7 +268,7 @@ impl View<'_> {
         (point.sum(counter.cells()), point.sum(counter.cells_where("success", "false")))
     }
 
-    fn sessions(&self) -> Sessions {
+    pub(crate) fn sessions(&self) -> Sessions {
         let created = self.total("dspex.session.created");
         let expired = self.counts("dspex.session.expired");
         Sessions {
@@ -289,8 +292,7 @@ impl View<'_> {
         }
     }
 
-    fn pool(&self) -> Pool {
-        let queue = "snakepit_pool_queue_time";
+    pub(crate) fn pool(&self) -> Pool {
         Pool {
             size: self.0.workers(),
             spawned: self.total("snakepit.worker.spawned"),
@@ -301,7 +303,7 @@ impl View<'_> {
                 NANOSECONDS_PER_MICROSECOND,
             ),
             lifetime_ms: self.distribution("snakepit_worker_lifetime_seconds", None, 1.0),
-            queue_wait_us: self.distribution(queue, None, NANOSECONDS_PER_MICROSECOND),
+            queue_wait_us: self.distribution(QUEUE_WAIT, None, NANOSECONDS_PER_MICROSECOND),
             queue_wait_us_by_command: self.distributions_by_first_label("snakepit.pool.queue_time"),
         }
     }
@@ -347,9 +349,13 @@ impl View<'_> {
 
     /// Statistics of a histogram over the series with this first label, or over all.
     fn distribution(&self, histogram: &str, label: Option<&str>, divisor: f64) -> Distribution {
-        let Some((family, index)) = place_of_histogram(self.0.families(), histogram) else {
-            return Distribution::EMPTY;
-        };
+        let samples = self.samples(histogram, label);
+        samples.map_or(Distribution::EMPTY, |samples| samples.distribution(divisor))
+    }
+
+    /// The samples of a histogram over the series with this first label, or over all.
+    pub(crate) fn samples(&self, histogram: &str, label: Option<&str>) -> Option<Samples> {
+        let (family, index) = place_of_histogram(self.0.families(), histogram)?;
         let metric = &family.layout().histograms()[index];
         let mut samples = Samples::new(metric);
         for (labels, point) in self.points(family.name()).iter() {
@@ -357,7 +363,7 @@ impl View<'_> {
                 samples.add(point, metric);
             }
         }
-        samples.distribution(divisor)
+        Some(samples)
     }
 
     /// Statistics in microseconds of a family's first histogram, for each series.
@@ -380,5 +386,14 @@ impl View<'_> {
 impl Calls {
     fn new(metric: &HistogramMetric) -> Self {
         Self { count: 0, errors: 0, latency: Samples::new(metric) }
+    }
+
+    /// All calls of several rows.
+    pub(crate) fn sum_of(rows: &[&Self], metric: &HistogramMetric) -> Self {
+        Self {
+            count: rows.iter().map(|calls| calls.count).sum(),
+            errors: rows.iter().map(|calls| calls.errors).sum(),
+            latency: Samples::sum_of(rows.iter().map(|calls| &calls.latency), metric),
+        }
     }
 }

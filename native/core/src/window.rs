@@ -255,6 +255,11 @@ impl Windows {
         *self = Self::new(self.spec, self.pending.len(), now_ms);
     }
 
+    /// How time is cut.
+    pub fn spec(&self) -> &WindowSpec {
+        &self.spec
+    }
+
     /// Whether the slice that is under way is to end.
     pub fn is_due(&self, now_ms: u64) -> bool {
         let slice_ms = self.spec.slice_ms;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use telemetry_core::encoding;
 use telemetry_core::errors::Errors;
 use telemetry_core::instance::{Definition, Instance};
+use telemetry_core::page::{Page, PageSpec};
 use telemetry_core::performance::Performance;
 use telemetry_core::report::Report;
 use telemetry_core::thread_number;
@@ -165,6 +166,19 @@ fn errors<'a>(
 fn report_json(instance: &InstanceResource, window: Term, now: Term) -> NifResult<String> {
     let report = Report::new(&instance.instance, decode::window(window)?, decode::moment(now)?);
     report.to_json().map_err(raise)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn page_json(
+    instance: &InstanceResource,
+    wanted: Term,
+    window: Term,
+    now: Term,
+) -> NifResult<String> {
+    let wanted = decode::value(wanted).map_err(raise)?;
+    let wanted: PageSpec = serde_json::from_value(wanted).map_err(raise)?;
+    let (window, now) = (decode::window(window)?, decode::moment(now)?);
+    Page::new(&instance.instance, &wanted, window, now).to_json().map_err(raise)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

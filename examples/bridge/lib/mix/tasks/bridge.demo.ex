@@ -134,7 +134,10 @@ defmodule Mix.Tasks.Bridge.Demo do
     Mix.Task.run("app.start")
 
     if port,
-      do: Mix.shell().info("Metrics are at #{url()}/metrics, the report at #{url()}/report.json")
+      do:
+        Mix.shell().info(
+          "The live page is at #{url()}/, metrics at #{url()}/metrics, the report at #{url()}/report.json"
+        )
 
     case run(options, serving) do
       :ok ->

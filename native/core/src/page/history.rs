@@ -1,0 +1,247 @@
+//! How calls, errors and waits came about over the last hour.
+//!
+//! To read an hour of slices takes as long as a report over it, and a page asks every few seconds. What a
+//! slot shows stays as it is once the slot has ended, so it is kept, for the methods that were asked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::mem::size_of;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::heatmap::{Column, Heatmap};
+use super::slots::{slots, span_ms};
+use crate::metric::HistogramMetric;
+use crate::quantiles::Samples;
+use crate::reader::Reader;
+use crate::report::{CALLS, Calls, NANOSECONDS_PER_MICROSECOND, QUEUE_WAIT, View};
+use crate::source::Live;
+use crate::window::{Interval, Moment, Window};
+
+/// The last hour, or less where less is kept. Slots are in order of time; one that has no time of its
+/// own, since its slices were merged with others or it was before the start, is left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct History {
+    /// How long it is once so much time has passed: an hour, or as long as slices are kept.
+    pub span_ms: u64,
+    /// What each slot covers.
+    pub slots: Vec<Interval>,
+    /// All method calls.
+    pub all: Series,
+    /// How many of them took how long.
+    pub heatmap: Heatmap,
+    /// Waits for a worker.
+    pub queue: QueueHistory,
+}
+
+/// A number for each slot. What there is no sample of is absent.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Series {
+    /// Completed calls, exceptions included.
+    pub count: Vec<u64>,
+    /// Exceptions and calls that reported no success.
+    pub errors: Vec<u64>,
+    /// Median, in microseconds as the others.
+    pub p50_us: Vec<Option<f64>>,
+    /// 0.95 quantile.
+    pub p95_us: Vec<Option<f64>>,
+    /// 0.99 quantile.
+    pub p99_us: Vec<Option<f64>>,
+}
+
+/// How long requests waited for a worker, for each slot.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct QueueHistory {
+    /// Waits.
+    pub count: Vec<u64>,
+    /// Median, in microseconds as the other.
+    pub p50_us: Vec<Option<f64>>,
+    /// 0.95 quantile.
+    pub p95_us: Vec<Option<f64>>,
+}
+
+impl History {
+    /// Where it begins, in milliseconds since 1970, UTC.
+    pub(super) fn begins_unix_ms(&self) -> i64 {
+        self.slots.first().map_or(i64::MAX, |slot| slot.from_unix_ms)
+    }
+}
+
+impl Series {
+    fn push(&mut self, numbers: Numbers) {
+        let [p50, p95, p99] = numbers.quantiles_us;
+        self.count.push(numbers.count);
+        self.errors.push(numbers.errors);
+        self.p50_us.push(p50);
+        self.p95_us.push(p95);
+        self.p99_us.push(p99);
+    }
+}
+
+/// What a slot shows of calls or of waits.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    count: u64,
+    errors: u64,
+    quantiles_us: [Option<f64>; 3],
+}
+
+impl Numbers {
+    fn of_samples(count: u64, errors: u64, samples: &Samples) -> Self {
+        let quantiles = samples.quantiles([0.5, 0.95, 0.99]);
+        let us = |ns: u64| ns as f64 / NANOSECONDS_PER_MICROSECOND;
+        Self { count, errors, quantiles_us: quantiles.map(|value| value.map(us)) }
+    }
+
+    fn of_calls(calls: &Calls) -> Self {
+        Self::of_samples(calls.count, calls.errors, &calls.latency)
+    }
+}
+
+/// What a slot shows.
+#[derive(Debug)]
+struct Slot {
+    all: Numbers,
+    queue: Numbers,
+    latency: Column,
+    /// Of the methods that are kept, in their order.
+    methods: Box<[Numbers]>,
+}
+
+/// Slots that have ended, by when they begin and end on the clock that never goes back: one of which a
+/// slice was merged with one of another, or whose last slice ended late, has other bounds.
+#[derive(Default)]
+pub(super) struct Memo {
+    /// The labels of the methods that are kept, in order.
+    methods: Vec<Vec<String>>,
+    slots: BTreeMap<(u64, u64), Slot>,
+}
+
+/// A memo for whoever renders a page, one at a time. Its size is told without waiting for that.
+#[derive(Default)]
+pub(crate) struct SharedMemo {
+    memo: Mutex<Memo>,
+    memory_bytes: AtomicUsize,
+}
+
+impl SharedMemo {
+    pub(super) fn with<T>(&self, read: impl FnOnce(&mut Memo) -> T) -> T {
+        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = read(&mut memo);
+        self.memory_bytes.store(memo.memory_bytes(), Relaxed);
+        result
+    }
+
+    /// Bytes allocated.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.memory_bytes.load(Relaxed)
+    }
+}
+
+impl Memo {
+    /// Sees to it that these methods are kept. Two that look at different windows want different ones,
+    /// so others stay as long as there are no more than twice as many as asked for.
+    fn keep(&mut self, methods: &[&[String]]) {
+        if methods.iter().all(|labels| self.place(labels).is_some()) {
+            return;
+        }
+        let asked = methods.iter().map(|labels| labels.to_vec());
+        let mut kept: BTreeSet<_> = asked.clone().chain(self.methods.drain(..)).collect();
+        if kept.len() > 2 * methods.len() {
+            kept = asked.collect();
+        }
+        *self = Self { methods: kept.into_iter().collect(), slots: BTreeMap::new() };
+    }
+
+    fn place(&self, labels: &[String]) -> Option<usize> {
+        self.methods.binary_search_by(|kept| kept.as_slice().cmp(labels)).ok()
+    }
+
+    /// Reads the slot at which the view looks.
+    fn read(&self, view: &View<'_>, metric: Option<&HistogramMetric>) -> Slot {
+        let calls = view.merged_calls(CALLS, 2);
+        let mut methods = vec![Numbers::default(); self.methods.len()].into_boxed_slice();
+        for (labels, calls) in &calls {
+            if let Some(place) = self.place(labels) {
+                methods[place] = Numbers::of_calls(calls);
+            }
+        }
+        let sum = metric.map(|metric| {
+            let sum = Calls::sum_of(&calls.values().collect::<Vec<_>>(), metric);
+            (Numbers::of_calls(&sum), Column::new(&sum.latency, metric.precision))
+        });
+        let (all, latency) = sum.unwrap_or_default();
+        let waits = view.samples(QUEUE_WAIT, None);
+        let queue = waits.map(|waits| Numbers::of_samples(waits.count(), 0, &waits));
+        Slot { all, queue: queue.unwrap_or_default(), latency, methods }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let text: usize = self.methods.iter().flatten().map(String::capacity).sum();
+        let label = size_of::<Vec<String>>() + 2 * size_of::<String>();
+        let slot = |slot: &Slot| size_of::<Slot>() + size_of_val(&*slot.methods);
+        text + self.methods.len() * label + self.slots.values().map(slot).sum::<usize>()
+    }
+}
+
+/// The history of all calls, and that of these methods, by their labels.
+pub(super) fn read(
+    reader: Reader<'_>,
+    now: Moment,
+    methods: &[&[String]],
+    memo: &mut Memo,
+) -> (History, Vec<Series>) {
+    memo.keep(methods);
+    let places: Vec<_> = methods.iter().map(|labels| memo.place(labels)).collect();
+    let mut series = vec![Series::default(); methods.len()];
+    let spec = *reader.windows().spec();
+    let mut history = History {
+        span_ms: span_ms(&spec),
+        slots: Vec::new(),
+        all: Series::default(),
+        heatmap: Heatmap::default(),
+        queue: QueueHistory::default(),
+    };
+    let family = reader.instance().family(CALLS).cloned();
+    let metric = family.as_ref().and_then(|family| family.layout().histograms().first());
+    let mut before = std::mem::take(&mut memo.slots);
+    let mut columns = Vec::new();
+    for window in slots(&spec, now) {
+        let interval = reader.interval(window, now);
+        let under_way = matches!(window, Window::Last(_));
+        // The last may have calls already, even if it has only begun.
+        if interval.duration_ms == 0 && !under_way {
+            continue;
+        }
+        let bounds = bounds_ms(&interval, now);
+        let slot = match before.remove(&bounds).filter(|_| !under_way) {
+            Some(slot) => slot,
+            None => {
+                // Where every core is busy, those who record go first.
+                std::thread::yield_now();
+                memo.read(&View(&Live::new(&reader, window, now)), metric)
+            }
+        };
+        history.slots.push(interval);
+        history.all.push(slot.all);
+        history.queue.count.push(slot.queue.count);
+        history.queue.p50_us.push(slot.queue.quantiles_us[0]);
+        history.queue.p95_us.push(slot.queue.quantiles_us[1]);
+        columns.push(slot.latency.clone());
+        for (series, place) in series.iter_mut().zip(&places) {
+            series.push(place.map_or_else(Numbers::default, |place| slot.methods[place]));
+        }
+        if !under_way {
+            memo.slots.insert(bounds, slot);
+        }
+    }
+    history.heatmap = Heatmap::new(&columns);
+    (history, series)
+}
+
+/// An interval on the clock that never goes back.
+fn bounds_ms(interval: &Interval, now: Moment) -> (u64, u64) {
+    let ms = |unix_ms: i64| now.ms.saturating_sub((now.unix_ms - unix_ms).max(0) as u64);
+    (ms(interval.from_unix_ms), ms(interval.to_unix_ms))
+}

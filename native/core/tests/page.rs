@@ -1,0 +1,284 @@
+//! The live page has the numbers of the report, and its history has every call once, in the slot of
+//! its time.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use common::{Given, Running, cases, measurement, moment, send, text};
+use hdrhistogram::Histogram;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use telemetry_core::page::{MOST_ROWS, MOST_SLOTS, Page, PageSpec, Series};
+use telemetry_core::report::Report;
+use telemetry_core::window::Window;
+
+const SLICE_MS: u64 = 100;
+const HISTORY_MS: u64 = 6_000;
+
+fn start(memory_limit: usize) -> Running {
+    let success = json!([{"name": "success", "values": ["true", "false"]}]);
+    let histogram = |name: &str| json!([{"name": name, "unit": "nanosecond", "bounds": [1_000]}]);
+    let feed = |family: &str, labels: Value, counts: Value, histogram: &str| {
+        json!({"feed": {"family": family, "labels": labels, "counts": counts,
+            "observes": [{"histogram": histogram, "field": 0}]}})
+    };
+    let count = json!([{"counter": "total", "dimensions": [{"field": 3}]}]);
+    Running::start(json!({
+        "families": [
+            {"name": "dspex.bridge.call_method", "labels": ["method", "python_class"],
+                "counters": [{"name": "total", "dimensions": success}],
+                "histograms": histogram("duration"), "digits": 2, "series_limit": 1_000},
+            {"name": "snakepit.pool.queue_time", "labels": ["command"], "counters": [],
+                "histograms": histogram("snakepit_pool_queue_time"), "digits": 2,
+                "series_limit": 1_000},
+        ],
+        "plans": [
+            {"event": "stop",
+                "fields": [measurement(true), text(true), text(true), {"flag": {"default": null}}],
+                "steps": [feed("dspex.bridge.call_method", json!([{"field": 1}, {"field": 2}]),
+                    count, "duration")]},
+            {"event": "wait", "fields": [measurement(true), text(true)],
+                "steps": [feed("snakepit.pool.queue_time", json!([{"field": 1}]), json!([]),
+                    "snakepit_pool_queue_time")]},
+        ],
+        "ref_limit": 0,
+        "worker_limit": 10,
+        "windows": {"slice_ms": SLICE_MS, "history_ms": HISTORY_MS, "memory_limit": memory_limit},
+    }))
+}
+
+fn page(running: &Running, methods: usize, window: Window, now: u64) -> Page {
+    let spec = PageSpec { instance: "Test".to_owned(), attached: true, methods };
+    Page::new(&running.instance, &spec, window, moment(now))
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    at_ms: u64,
+    ns: u64,
+    method: usize,
+    success: bool,
+}
+
+const METHODS: [&str; 4] = ["add", "search", "<script>", "rank"];
+
+fn call(running: &Running, call: &Call) {
+    let method = METHODS[call.method];
+    let given =
+        [Given::Number(call.ns), Given::Text(method), Given::Text("C"), Given::Flag(call.success)];
+    send(running.plans[0], &given);
+    send(running.plans[1], &[Given::Number(call.ns), Given::Text(method)]);
+}
+
+/// Calls with the time since the one before.
+fn calls() -> impl Strategy<Value = Vec<(u64, Call)>> {
+    let pause = prop_oneof![5 => 0..30_u64, 2 => 0..400_u64, 1 => 0..3_000_u64];
+    let ns = prop_oneof![0..2_000_u64, 0..5_000_000_000_u64, Just(2_000_000_000_000)];
+    let call = (ns, 0..METHODS.len(), any::<bool>()).prop_map(|(ns, method, success)| Call {
+        at_ms: 0,
+        ns,
+        method,
+        success,
+    });
+    vec((pause, call), 0..300)
+}
+
+/// Plays calls with a tick every few milliseconds, and returns them with their times, and the time.
+fn play(running: &Running, calls: Vec<(u64, Call)>) -> (Vec<Call>, u64) {
+    let mut now = 0;
+    let mut played = Vec::new();
+    for (pause, mut next) in calls {
+        for _ in 0..pause {
+            now += 1;
+            if now % 7 == 0 {
+                running.instance.tick(moment(now));
+            }
+        }
+        next.at_ms = now;
+        call(running, &next);
+        played.push(next);
+        // What is kept of the past must not be wrong later. Ask for other methods now and then.
+        if played.len() % 5 == 0 {
+            page(running, 1 + played.len() % 3, Window::Last(300), now);
+        }
+    }
+    (played, now)
+}
+
+/// What a series has to have in a slot.
+fn check_slot<'a>(
+    series: &Series,
+    slot: usize,
+    calls: impl Iterator<Item = &'a Call>,
+) -> Result<(), TestCaseError> {
+    let mut oracle = Histogram::<u64>::new(2).unwrap();
+    oracle.auto(true);
+    let (mut count, mut errors) = (0, 0);
+    for call in calls {
+        oracle.record(call.ns).unwrap();
+        count += 1;
+        errors += u64::from(!call.success);
+    }
+    prop_assert_eq!((series.count[slot], series.errors[slot]), (count, errors));
+    for (quantile, values) in
+        [(0.5, &series.p50_us), (0.95, &series.p95_us), (0.99, &series.p99_us)]
+    {
+        let bucket_end = oracle.value_at_quantile(quantile);
+        match values[slot] {
+            None => prop_assert_eq!(count, 0),
+            // The library knows the exact maximum of a slot and tells no more than that.
+            Some(us) => {
+                let ns = (us * 1e3).round() as u64;
+                prop_assert!(ns <= bucket_end && oracle.equivalent(ns, bucket_end));
+            }
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn every_call_of_the_history_is_in_the_slot_of_its_time_once(calls in calls()) {
+        let running = start(1 << 20);
+        let (calls, now) = play(&running, calls);
+        let page = page(&running, 2, Window::SinceStart, now);
+        let slots = &page.history.slots;
+        prop_assert!(slots.len() as u64 <= MOST_SLOTS);
+        let mut next = None;
+        for (number, slot) in slots.iter().enumerate() {
+            let (from, to) = (slot.from_unix_ms - 1_000_000, slot.to_unix_ms - 1_000_000);
+            prop_assert!(next.is_none_or(|next| next == from));
+            next = Some(to);
+            // Calls at the time of a tick come after it; those of now are in the last.
+            let last = number + 1 == slots.len();
+            let within = |call: &&Call| {
+                let at = call.at_ms as i64;
+                from <= at && (at < to || last)
+            };
+            check_slot(&page.history.all, number, calls.iter().filter(within))?;
+            for row in &page.methods.rows {
+                let own = |call: &&Call| METHODS[call.method] == row.operation.method;
+                check_slot(&row.series, number, calls.iter().filter(within).filter(own))?;
+            }
+            let column = &page.history.heatmap.counts[number];
+            prop_assert_eq!(column.iter().sum::<u64>(), page.history.all.count[number]);
+            prop_assert_eq!(page.history.queue.count[number], page.history.all.count[number]);
+            prop_assert_eq!(page.history.queue.p95_us[number], page.history.all.p95_us[number]);
+            let bounds = &page.history.heatmap.bounds_us;
+            for (row, count) in column.iter().enumerate() {
+                let above = bounds[row].unwrap() * 1e3;
+                let upper = bounds[row + 1].map_or(f64::INFINITY, |us| us * 1e3);
+                // A sample is in the row of its histogram bucket's end, which is 1 % above at most.
+                let surely = |call: &&Call| {
+                    let ns = call.ns as f64;
+                    (row == 0 || ns > above) && ns * 1.01 <= upper
+                };
+                let perhaps = |call: &&Call| {
+                    let ns = call.ns as f64;
+                    (row == 0 || ns * 1.01 >= above) && ns <= upper
+                };
+                let all = || calls.iter().filter(within);
+                prop_assert!(all().filter(surely).count() as u64 <= *count);
+                prop_assert!(all().filter(perhaps).count() as u64 >= *count);
+            }
+        }
+        prop_assert_eq!(next, Some(now as i64));
+    }
+
+    /// However the slices were merged, no call is there twice, and none that is kept is missing.
+    #[test]
+    fn merged_slices_are_one_slot_and_lose_nothing(calls in calls()) {
+        let running = start(6_000);
+        let (calls, now) = play(&running, calls);
+        let page = page(&running, 4, Window::SinceStart, now);
+        let begin = page.history.slots.first().map_or(0, |slot| slot.from_unix_ms - 1_000_000);
+        let kept = calls.iter().filter(|call| call.at_ms as i64 >= begin).count() as u64;
+        prop_assert_eq!(page.history.all.count.iter().sum::<u64>(), kept);
+        for pair in page.history.slots.windows(2) {
+            prop_assert_eq!(pair[0].to_unix_ms, pair[1].from_unix_ms);
+        }
+    }
+
+    #[test]
+    fn rows_and_rest_are_the_reports_and_make_up_the_whole(calls in calls(), methods in 0..5_usize) {
+        let running = start(1 << 20);
+        let (_, now) = play(&running, calls);
+        for window in [Window::SinceStart, Window::Last(1_000)] {
+            let page = page(&running, methods, window, now);
+            let report = Report::new(&running.instance, window, moment(now));
+            prop_assert_eq!(page.interval, report.interval);
+            prop_assert_eq!(page.methods.total, report.operations.len());
+            prop_assert_eq!(page.methods.rows.len(), methods.min(report.operations.len()));
+            for row in &page.methods.rows {
+                prop_assert!(report.operations.contains(&row.operation));
+            }
+            let counts: Vec<_> = page.methods.rows.iter().map(|row| row.operation.count).collect();
+            prop_assert!(counts.is_sorted_by(|left, right| left >= right));
+            let rest = page.methods.rest.as_ref();
+            let least = counts.last().copied().unwrap_or(u64::MAX);
+            let others: BTreeMap<_, _> = report.operations.iter()
+                .filter(|operation| page.methods.rows.iter().all(|row| row.operation != **operation))
+                .map(|operation| (&operation.method, (operation.count, operation.errors)))
+                .collect();
+            prop_assert!(others.values().all(|(count, _)| *count <= least));
+            prop_assert_eq!(rest.map_or(0, |rest| rest.methods), others.len());
+            let sum = |of: fn(&(u64, u64)) -> u64| others.values().map(of).sum::<u64>();
+            prop_assert_eq!(rest.map_or(0, |rest| rest.count), sum(|(count, _)| *count));
+            prop_assert_eq!(rest.map_or(0, |rest| rest.errors), sum(|(_, errors)| *errors));
+            let all: u64 = report.operations.iter().map(|operation| operation.count).sum();
+            prop_assert_eq!(page.methods.all.map_or(0, |all| all.count), all);
+            prop_assert_eq!(page.pool.queue_wait_us, report.pool.queue_wait_us);
+        }
+    }
+}
+
+/// What is in the page however many names there are.
+#[test]
+fn lists_are_cut_and_say_how_long_they_are() {
+    let running = start(64 << 20);
+    let mut now = 0;
+    while now < HISTORY_MS {
+        for name in 0..400 {
+            let method = format!("method with a name of usual length {name}");
+            let method = Given::Text(&method);
+            let duration = Given::Number(1_000 + now * 1_000 * (1 + name % 7));
+            send(running.plans[0], &[duration, method, Given::Text("C"), Given::Flag(true)]);
+            send(running.plans[1], &[duration, method]);
+        }
+        now += SLICE_MS;
+        running.instance.tick(moment(now));
+    }
+    let page = page(&running, 25, Window::SinceStart, now);
+    assert_eq!((page.methods.rows.len(), page.methods.total), (25, 400));
+    assert_eq!(page.methods.rest.as_ref().unwrap().methods, 375);
+    assert_eq!((page.pool.commands.rows.len(), page.pool.commands.total), (MOST_ROWS, 400));
+    let json = page.to_json().unwrap();
+    assert!(json.len() < 200_000, "{}", json.len());
+    let value: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["methods"]["rows"][0]["series"]["count"].as_array().unwrap().len(), 60);
+    assert_eq!(value["cache"], Value::Null);
+}
+
+#[test]
+fn what_was_before_a_reset_is_forgotten() {
+    let running = start(1 << 20);
+    let slow = Call { at_ms: 0, ns: 5_000, method: 0, success: true };
+    for now in (0..1_000).step_by(50) {
+        call(&running, &slow);
+        running.instance.tick(moment(now));
+    }
+    assert_eq!(
+        page(&running, 1, Window::SinceStart, 1_000).history.all.count.iter().sum::<u64>(),
+        20
+    );
+    running.instance.reset(moment(1_000));
+    call(&running, &slow);
+    running.instance.tick(moment(1_100));
+    let page = page(&running, 1, Window::SinceStart, 1_150);
+    assert_eq!(page.history.all.count.iter().sum::<u64>(), 1);
+}

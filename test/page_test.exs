@@ -1,0 +1,385 @@
+defmodule DSPexTelemetry.PageTest do
+  # The live page in a real browser, Debian's chromium.
+  use ExUnit.Case, async: true
+
+  import DSPexTelemetry.TestInstance
+
+  alias DSPexTelemetry.Browser
+
+  @moduletag :servers
+  @moduletag timeout: 180_000
+
+  @stop [:dspex, :bridge, :call_method, :stop]
+  @wait [:snakepit, :pool, :queue_time]
+  @script "<script>alert(1)</script>"
+  @token "s3cr3t-t0ken"
+  @live "document.body.dataset.state === 'live'"
+
+  # It keeps fifteen seconds in slots of 250 ms, and takes events of this test only.
+  defp serve!(http \\ [port: 0], options \\ []) do
+    defaults = [slice: 250, history: 15_000, summary_interval: :infinity, http: http]
+    name = start!(Keyword.merge(defaults, options))
+    DSPexTelemetry.detach(instance: name)
+    {:ok, %{port: port}} = DSPexTelemetry.http_address(instance: name)
+    {name, port, "http://127.0.0.1:#{port}/"}
+  end
+
+  defp call(plans, method, microseconds, success \\ true) do
+    metadata = %{method: method, python_class: "Doc", success: success}
+    handle(plans, @stop, %{duration: microseconds * 1_000}, metadata)
+    handle(plans, @wait, %{wait_time_us: microseconds}, %{command: method})
+  end
+
+  defp traffic(name) do
+    plans = plans(name)
+    for n <- 1..400, do: call(plans, "embed", 200 + n)
+    for n <- 1..300, do: call(plans, "search", 40_000 + 100 * n, rem(n, 30) != 0)
+    for n <- 1..90, do: call(plans, @script, 900_000 + 10_000 * n)
+    for n <- 1..20, do: call(plans, "rank", 7 * n)
+    :ok
+  end
+
+  defp open!(url) do
+    browser = Browser.open!()
+    Browser.size!(browser, 1280, 900)
+    Browser.go!(browser, url)
+    browser
+  end
+
+  defp choose!(browser, window) do
+    before = Browser.value!(browser, "document.body.dataset.report")
+    Browser.value!(browser, ~s|document.querySelector('input[value="#{window}"]').click()|)
+    Browser.await!(browser, "document.body.dataset.report !== '#{before}'")
+  end
+
+  defp updated!(browser) do
+    before = Browser.value!(browser, "document.body.dataset.report")
+    Browser.await!(browser, "document.body.dataset.report !== '#{before}'")
+  end
+
+  # The texts of the cells of a table's body, or of its foot.
+  defp cells(browser, table, part \\ "tbody") do
+    Browser.value!(
+      browser,
+      ~s|[...document.querySelectorAll('#{table} #{part} tr')].map((row) => | <>
+        "[...row.children].map((cell) => cell.textContent))"
+    )
+  end
+
+  @factors %{"µs" => 1, "ms" => 1.0e3, "s" => 1.0e6}
+
+  defp assert_shown(text, us) do
+    [number, unit] = String.split(text, " ")
+    {number, ""} = Float.parse(number)
+    # Three digits.
+    assert_in_delta number * @factors[unit], us, us * 0.006
+  end
+
+  test "the numbers are those of the report, and names are text" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    choose!(browser, "since_start")
+    report = DSPexTelemetry.report(instance: name)
+    rows = cells(browser, "#methods")
+    assert Enum.map(rows, &hd/1) == ["Doc.embed", "Doc.search", "Doc." <> @script, "Doc.rank"]
+
+    for [title, calls, _rate, errors, p50, p95, p99 | _charts] <- rows do
+      "Doc." <> method = title
+      row = row(report.operations, %{method: method})
+      assert calls == Integer.to_string(row.count)
+      assert_shown(p50, row.p50_us)
+      assert_shown(p95, row.p95_us)
+      assert_shown(p99, row.p99_us)
+      assert {percent, " %"} = Float.parse(errors)
+      assert_in_delta percent, row.error_rate * 100, 0.01
+    end
+
+    assert [["embed", "400" | waits] | _commands] = cells(browser, "#pool")
+    distribution = report.pool.queue_wait_us_by_command["embed"]
+
+    for {text, us} <- Enum.zip(waits, [distribution.p50, distribution.p95, distribution.p99]),
+        do: assert_shown(text, us)
+
+    tiles =
+      Browser.value!(
+        browser,
+        "[...document.querySelectorAll('.tile .value')].map((tile) => tile.textContent)"
+      )
+
+    assert ["810", "1.23 %" | _latencies] = tiles
+    assert Browser.value!(browser, "document.querySelectorAll('script').length") == 1
+    assert Browser.value!(browser, "document.querySelector('h1').textContent") == inspect(name)
+
+    assert Browser.value!(browser, "document.querySelector('#router .empty').textContent") =~
+             "No request has been routed"
+
+    assert Browser.value!(browser, "document.querySelector('#cache .empty').textContent") =~
+             "has no cache"
+
+    assert Browser.complaints(browser) == []
+  end
+
+  test "without data it says so, and shows what comes then by itself" do
+    {name, _port, url} = serve!()
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    empty = "document.querySelector('#methods .empty')"
+    assert Browser.value!(browser, empty <> ".textContent") =~ "handlers are not attached"
+    traffic(name)
+    Browser.await!(browser, "document.querySelectorAll('#methods tbody tr').length === 4")
+    assert Browser.value!(browser, empty <> ".hidden")
+    assert Browser.complaints(browser) == []
+  end
+
+  test "a column sorts by a click, and the order stays when numbers come" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    choose!(browser, "since_start")
+    names = fn -> browser |> cells("#methods") |> Enum.map(&hd/1) end
+    head = "document.querySelector('#methods th.p95')"
+    assert Browser.value!(browser, head <> ".getAttribute('aria-sort')") == "none"
+
+    Browser.value!(browser, head <> ".querySelector('button').click()")
+    slowest = ["Doc." <> @script, "Doc.search", "Doc.embed", "Doc.rank"]
+    assert names.() == slowest
+    assert Browser.value!(browser, head <> ".getAttribute('aria-sort')") == "descending"
+
+    Browser.value!(browser, head <> ".querySelector('button').focus()")
+    for n <- 1..5_000, do: call(plans(name), "rank", rem(n, 100))
+    updated!(browser)
+    Browser.await!(browser, "document.querySelector('#methods').textContent.includes('5,020')")
+    assert names.() == slowest
+    assert Browser.value!(browser, "document.activeElement === #{head}.querySelector('button')")
+
+    Browser.value!(browser, head <> ".querySelector('button').click()")
+    assert names.() == Enum.reverse(slowest)
+    assert Browser.value!(browser, head <> ".getAttribute('aria-sort')") == "ascending"
+  end
+
+  test "more methods than have a row are summed" do
+    {name, _port, url} = serve!(port: 0, page_methods: 2)
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    choose!(browser, "since_start")
+    assert length(cells(browser, "#methods")) == 2
+    assert [["2 other methods", "110" | _numbers]] = cells(browser, "#methods", "tfoot")
+  end
+
+  test "the maps are read by keys, pointer and touch" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    readout = "document.querySelector('#heatmap .readout').textContent"
+    assert Browser.value!(browser, readout) =~ "arrow keys"
+
+    Browser.value!(browser, "document.querySelector('#heatmap .area').focus()")
+    Browser.press!(browser, "End")
+    assert Browser.value!(browser, readout) =~ ~r/\d\d:\d\d:\d\d–\d\d:\d\d:\d\d/
+    # However many slots there have been, the calls are in one of them.
+    for _ <- 1..60,
+        Browser.value!(browser, readout) =~ ": no calls",
+        do: Browser.press!(browser, "ArrowLeft")
+
+    assert Browser.value!(browser, readout) =~ ~r/ of \d+ calls? \(.*p50 .*p95 .*p99 /
+
+    assert Browser.value!(browser, "document.activeElement.getAttribute('aria-valuetext')") =~
+             "p95"
+
+    Browser.press!(browser, "Escape")
+    assert Browser.value!(browser, readout) =~ "arrow keys"
+
+    [x, y] =
+      Browser.value!(browser, """
+      (() => {
+        const area = document.querySelector('#timeline .area');
+        area.scrollIntoView();
+        const box = area.getBoundingClientRect();
+        return [box.right - 3, box.top + 20];
+      })()
+      """)
+
+    Browser.command!(browser, "Input.dispatchMouseEvent", %{type: "mouseMoved", x: x, y: y})
+
+    Browser.await!(
+      browser,
+      "!document.querySelector('#timeline .readout').textContent.includes('Columns')"
+    )
+
+    assert Browser.complaints(browser) == []
+  end
+
+  # The least contrast of a text with what is behind it, and the text (WCAG 2.1, 1.4.3).
+  @contrast """
+  (() => {
+    const light = ([r, g, b]) => [r, g, b].map((c) => c / 255)
+      .map((c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4))
+      .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+    const colour = (text) => text.match(/[\\d.]+/g).map(Number);
+    const behind = (node) => {
+      const found = colour(getComputedStyle(node).backgroundColor);
+      if (found.length === 3 || found[3] === 1) return found;
+      return node.parentElement ? behind(node.parentElement) : [255, 255, 255];
+    };
+    let worst = [99, ""];
+    for (const node of document.querySelectorAll("body *")) {
+      const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+      if (!own || node.closest("[hidden]") || node.closest("svg")) continue;
+      const [one, other] = [colour(getComputedStyle(node).color), behind(node)].map(light);
+      const contrast = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
+      if (contrast < worst[0]) worst = [contrast, node.textContent];
+    }
+    return worst;
+  })()
+  """
+
+  test "it is legible in light and dark, and fits a phone" do
+    {name, port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+
+    backgrounds =
+      for scheme <- ["light", "dark"] do
+        Browser.scheme!(browser, scheme)
+        assert [contrast, text] = Browser.value!(browser, @contrast)
+        assert contrast >= 4.5, "#{text} has a contrast of #{contrast} in #{scheme}"
+        Browser.value!(browser, "getComputedStyle(document.body).backgroundColor")
+      end
+
+    assert backgrounds == Enum.uniq(backgrounds)
+
+    for {width, mobile} <- [{390, true}, {320, true}, {700, false}, {1000, false}, {1920, false}] do
+      Browser.size!(browser, width, 844, mobile: mobile)
+      assert Browser.value!(browser, "document.documentElement.scrollWidth") <= width
+      assert Browser.value!(browser, "innerWidth") == width
+    end
+
+    # Also with the banner, and with a name without an end.
+    Browser.size!(browser, 390, 844, mobile: true)
+    call(plans(name), String.duplicate("x", 250), 10)
+    updated!(browser)
+    stop_supervised!({DSPexTelemetry, name})
+    Browser.await!(browser, "document.body.dataset.state === 'stale'")
+    assert Browser.value!(browser, "document.documentElement.scrollWidth") <= 390
+    assert [contrast, text] = Browser.value!(browser, @contrast)
+    assert contrast >= 4.5, "#{text} has a contrast of #{contrast}"
+    assert is_integer(port)
+  end
+
+  test "nothing moves when numbers come" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+
+    Browser.value!(browser, """
+    window.shift = 0;
+    new PerformanceObserver((list) => list.getEntries().forEach((entry) => (window.shift += entry.value)))
+      .observe({ type: "layout-shift" });
+    """)
+
+    for _ <- 1..2 do
+      for n <- 1..100, do: call(plans(name), "embed", 100 * n)
+      updated!(browser)
+    end
+
+    assert Browser.value!(browser, "window.shift") == 0
+  end
+
+  test "when the server stops it says how old the numbers are, and goes on when it is back" do
+    {name, port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    banner = "document.querySelector('#banner')"
+    assert Browser.value!(browser, banner <> ".hidden")
+
+    stop_supervised!({DSPexTelemetry, name})
+    Browser.await!(browser, "document.body.dataset.state === 'stale'")
+    refute Browser.value!(browser, banner <> ".hidden")
+    said = Browser.value!(browser, banner <> ".textContent")
+
+    assert said =~
+             ~r/The server does not answer\. These numbers are .* old, of \d\d:\d\d:\d\d\. Next try in \d+ s\./
+
+    assert length(cells(browser, "#methods")) == 4
+
+    {_name, ^port, ^url} = serve!([port: port], name: name)
+    Browser.value!(browser, banner <> ".querySelector('button').click()")
+    Browser.await!(browser, @live)
+    assert Browser.value!(browser, banner <> ".hidden")
+  end
+
+  test "it does not ask while it is paused or hidden" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+
+    asked =
+      "performance.getEntriesByType('resource').filter((one) => one.name.includes('report.json')).length"
+
+    wait = "new Promise((done) => setTimeout(done, 6500))"
+
+    Browser.value!(browser, "document.querySelector('#pause').click()")
+    before = Browser.value!(browser, asked)
+    Browser.value!(browser, wait)
+    assert Browser.value!(browser, asked) == before
+    assert Browser.value!(browser, "document.querySelector('#status').textContent") =~ "paused"
+    Browser.value!(browser, "document.querySelector('#pause').click()")
+    Browser.await!(browser, "#{asked} > #{before}")
+
+    hide = fn hidden ->
+      Browser.value!(browser, """
+      Object.defineProperty(document, "hidden", { configurable: true, get: () => #{hidden} });
+      document.dispatchEvent(new Event("visibilitychange"));
+      """)
+    end
+
+    Browser.await!(browser, @live)
+    hide.(true)
+    before = Browser.value!(browser, asked)
+    Browser.value!(browser, wait)
+    assert Browser.value!(browser, asked) == before
+    hide.(false)
+    Browser.await!(browser, "#{asked} > #{before}")
+  end
+
+  test "a browser signs in with user and password, or a bearer token as the password" do
+    for rule <- [{:basic, "user", @token}, {:bearer, @token}] do
+      rules = :ets.new(:rules, [:public])
+      :ets.insert(rules, {:rule, rule})
+      auth = fn -> :ets.lookup_element(rules, :rule, 2) end
+      {name, _port, url} = serve!(port: 0, auth: auth)
+      traffic(name)
+
+      # Whoever has no credentials sees nothing.
+      stranger = open!(url)
+      status = "performance.getEntriesByType('navigation')[0].responseStatus"
+      assert Browser.value!(stranger, status) == 401
+      refute Browser.value!(stranger, "document.documentElement.outerHTML") =~ "embed"
+
+      browser = Browser.open!()
+      Browser.go!(browser, String.replace(url, "//", "//user:#{@token}@"))
+      Browser.await!(browser, @live)
+      assert length(cells(browser, "#methods")) == 4
+      assert Browser.complaints(browser) == []
+
+      # They change while the page is open.
+      :ets.insert(rules, {:rule, {:bearer, "another"}})
+      Browser.await!(browser, "document.body.dataset.state === 'denied'")
+
+      assert Browser.value!(browser, "document.querySelector('#banner').textContent") =~
+               "credentials"
+
+      assert Browser.value!(browser, "document.querySelector('#banner button').textContent") ==
+               "Sign in"
+    end
+  end
+end

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Router;
 use super::choice::Chooser;
-use super::command::Stripe;
 use super::command::Outcomes;
+use super::command::Stripe;
 use super::reason::Reason;
 use super::worker::Worker;
 

@@ -9,7 +9,7 @@ use super::pool::{Generation, Members, Pool};
 use crate::label;
 
 /// How many workers are remembered.
-const KEPT: usize = 3;
+const KEPT: usize = 2;
 /// How many are drawn for every decision.
 const DRAWN: usize = 2;
 
@@ -46,7 +46,7 @@ impl Memory {
         // In this order: a list that is newer than its number is loaded once more next time.
         self.view.generation = pool.generation();
         self.view.members = pool.members().clone();
-        self.view.commands = Default::default();
+        self.view.commands = vec![None; COMMANDS].into();
         self.looks.kept = [NOBODY; KEPT];
         self.looks.last_census = None;
         self.looks.draw(&self.view.members, usize::MAX);
@@ -59,8 +59,11 @@ pub(crate) struct View {
     generation: Generation,
     pub(crate) members: Arc<Members>,
     pub(crate) stripe: Stripe,
-    commands: [Option<(Arc<str>, Arc<Command>)>; 32],
+    commands: Box<[Option<(Arc<str>, Arc<Command>)>]>,
 }
+
+/// How many commands a thread finds without a lock and a hash, if no two of them are in one place.
+const COMMANDS: usize = 256;
 
 impl View {
     /// A command by its name, which is added where there is room. Gives the list beside it.
@@ -70,12 +73,12 @@ impl View {
         name: &[u8],
         pool: &Pool,
     ) -> (&Members, Option<&Arc<Command>>) {
-        let at = place(name) % self.commands.len();
-        let known = self.commands[at].as_ref();
+        let at = place(name) % COMMANDS;
+        let known = self.commands.get(at).and_then(Option::as_ref);
         if !known.is_some_and(|(known, _)| label::equal(known.as_bytes(), name)) {
             self.fetch(name, pool, at);
         }
-        let known = self.commands[at].as_ref();
+        let known = self.commands.get(at).and_then(Option::as_ref);
         (&self.members, known.map(|(_, command)| command))
     }
 
@@ -83,10 +86,13 @@ impl View {
     fn fetch(&mut self, name: &[u8], pool: &Pool, at: usize) {
         let normal = label::normalise(name);
         let known = self.members.commands.get_key_value(&*normal);
-        self.commands[at] = match known {
+        let found = match known {
             Some((name, command)) => Some((Arc::clone(name), Arc::clone(command))),
             None => pool.add_command(&normal).map(|command| (normal.as_ref().into(), command)),
         };
+        if let Some(place) = self.commands.get_mut(at) {
+            *place = found;
+        }
     }
 }
 

@@ -9,7 +9,9 @@ use super::pool::{Generation, Members, Pool};
 use crate::label;
 
 /// How many workers are remembered.
-const KEPT: usize = 2;
+const KEPT: usize = 1;
+/// Of how many workers the order is known, the one that gets the request included.
+const ORDERED: usize = KEPT + 1;
 /// How many are drawn for every decision.
 const DRAWN: usize = 2;
 
@@ -190,7 +192,7 @@ impl Looks {
 
     #[inline]
     pub(crate) fn keep_all(&mut self, best: &Best) {
-        self.kept = best.places;
+        self.kept.copy_from_slice(&best.places[..KEPT]);
     }
 }
 
@@ -203,13 +205,13 @@ pub(crate) fn next(at: u32, count: usize) -> u32 {
 /// The best of those that were compared, by score.
 #[derive(Debug)]
 pub(crate) struct Best {
-    scores: [f32; KEPT],
-    places: [u32; KEPT],
+    scores: [f32; ORDERED],
+    places: [u32; ORDERED],
 }
 
 impl Best {
     pub(crate) const fn new() -> Self {
-        Self { scores: [f32::INFINITY; KEPT], places: [NOBODY; KEPT] }
+        Self { scores: [f32::INFINITY; ORDERED], places: [NOBODY; ORDERED] }
     }
 
     #[inline]
@@ -218,7 +220,7 @@ impl Best {
             return;
         }
         let (mut place, mut score) = (place, score);
-        for at in 0..KEPT {
+        for at in 0..ORDERED {
             if score < self.scores[at] {
                 std::mem::swap(&mut self.places[at], &mut place);
                 std::mem::swap(&mut self.scores[at], &mut score);
@@ -240,7 +242,7 @@ impl Best {
     #[inline]
     pub(crate) fn lower_first(&mut self, score: f32) {
         self.scores[0] = score;
-        for at in 1..KEPT {
+        for at in 1..ORDERED {
             if self.scores[at] < self.scores[at - 1] {
                 self.scores.swap(at, at - 1);
                 self.places.swap(at, at - 1);

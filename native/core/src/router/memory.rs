@@ -61,8 +61,10 @@ pub(crate) struct View {
     generation: Generation,
     pub(crate) members: Arc<Members>,
     pub(crate) stripe: Stripe,
-    commands: Box<[Option<(Arc<str>, Arc<Command>)>]>,
+    commands: Box<[Option<Named>]>,
 }
+
+type Named = (Arc<str>, Arc<Command>);
 
 /// How many commands a thread finds without a lock and a hash, if no two of them are in one place.
 const COMMANDS: usize = 256;
@@ -158,7 +160,7 @@ impl Looks {
         }
         // One random number for all: 24 bits for each worker, 16 for the chance.
         let bits = self.rng.u64(..);
-        let scaled = |bits: u64| ((bits & 0xFF_FFFF) * count as u64 >> 24) as u32;
+        let scaled = |bits: u64| (((bits & 0xFF_FFFF) * count as u64) >> 24) as u32;
         self.chance = (bits & 0xFFFF) as u32;
         let first = scaled(bits >> 16);
         let second = if count <= in_turn_up_to { next(first, count) } else { scaled(bits >> 40) };

@@ -239,6 +239,7 @@ defmodule DSPexTelemetry.DashboardTest do
                "Run time saved",
                "Size of the cache",
                "Kept results",
+               "Changed results by method",
                "Results that were not kept",
                "Alerts",
                "Rejected events",

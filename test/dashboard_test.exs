@@ -248,6 +248,7 @@ defmodule DSPexTelemetry.DashboardTest do
                "Run time saved",
                "Size of the cache",
                "Kept results",
+               "Changed results by method",
                "Results that were not kept",
                "Executions by gRPC",
                "Execution p95 by command",

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use choice::{Choice, Chooser, Rules};
-use command::Command;
+use command::{Command, Stripe};
 use ejections::Ejections;
 use estimate::ErrorRate;
 use pool::{Members, Pool};
@@ -167,7 +167,7 @@ impl Router {
         let Memory { view, looks } = memory;
         let stripe = view.stripe;
         let (members, command) = view.command(request.command, &self.pool);
-        let chooser = self.chooser(members, command, now_ns);
+        let chooser = self.chooser(members, command, stripe, now_ns);
         let by_key;
         let choice = match request.key {
             None => chooser.choose(looks)?,
@@ -193,6 +193,7 @@ impl Router {
         &'a self,
         members: &'a Members,
         command: Option<&'a Arc<Command>>,
+        stripe: Stripe,
         now_ns: u64,
     ) -> Chooser<'a> {
         let now = Tick::at(now_ns);
@@ -202,6 +203,7 @@ impl Router {
             members,
             ejections: &self.ejections,
             command: command.map(|command| &**command),
+            stripe,
             usual: usual.map(|(usual, _)| usual),
             now_ns,
             now,

@@ -430,6 +430,7 @@ defmodule Bridge.ScrapeTest do
           "dspex_cache_entries" => method.entries,
           "dspex_cache_bytes" => method.bytes,
           "dspex_cache_hit_rate" => method.hit_rate,
+          "dspex_cache_variance" => method.variance,
           "dspex_cache_cached" => cached
         },
         do: {"dspex_cache_#{name}_total", Map.fetch!(method, name)}

@@ -165,10 +165,22 @@ defmodule DSPexTelemetry.Dashboard.Rows.RoutingAndCaching do
         targets: [cached(topk(10, kept("dspex_cache_entries")), @method)]
       ],
       [
+        title: "Changed results by method",
+        description:
+          "The share of recent repetitions whose result had changed: the higher it is, the shorter results live. Of the " <>
+            "ten methods with the highest.",
+        size: {12, 8},
+        unit: "percentunit",
+        max: 1,
+        no_value: "no calls",
+        legend: :table,
+        targets: [cached(topk(10, average("dspex_cache_variance")), @method)]
+      ],
+      [
         title: "Results that were not kept",
         description:
           "Counted over each step of the graph: evicted, as there was no room, or too large to be kept at all.",
-        size: {24, 6},
+        size: {12, 8},
         unit: "none",
         no_value: "none",
         style: :steps,

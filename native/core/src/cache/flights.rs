@@ -251,7 +251,9 @@ mod loom_tests {
     /// Three look for a result, find none, and enter; who leads stores the result before it lands.
     #[test]
     fn the_function_is_run_once_whoever_comes_when() {
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
             let flights: loom::sync::Arc<Flights<u32, (), ()>> =
                 loom::sync::Arc::new(Flights::new(10));
             let kept = loom::sync::Arc::new(Mutex::new(None));

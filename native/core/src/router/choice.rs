@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::command::Command;
+use super::command::{Command, Stripe};
 use super::ejections::Ejections;
 use super::memory::{Best, Census, Looks, next};
 use super::pool::Members;
@@ -50,6 +50,8 @@ pub(crate) struct Chooser<'a> {
     pub(crate) members: &'a Members,
     pub(crate) ejections: &'a Ejections,
     pub(crate) command: Option<&'a Command>,
+    /// Where the thread counts decisions.
+    pub(crate) stripe: Stripe,
     /// How long the command usually takes, if that is known.
     pub(crate) usual: Option<f32>,
     pub(crate) now_ns: u64,
@@ -192,6 +194,13 @@ impl Chooser<'_> {
             compared.is_enough()
         };
         let [first, second] = looks.drawn();
+        if let Some(command) = self.command {
+            for at in looks.drawn().into_iter().chain(looks.kept()) {
+                if let Some(worker) = workers.get(at as usize) {
+                    command.prefetch(worker.slot, self.stripe);
+                }
+            }
+        }
         look(first);
         if second != first && look(second) {
             // The other is as good as one that is remembered, or there is no need to remember any.

@@ -8,6 +8,7 @@ use foldhash::fast::RandomState;
 use once_cell::race::OnceBox;
 
 use super::estimate::Latency;
+use crate::prefetch;
 
 /// Commands by name; the first ones that come, up to a limit.
 pub(crate) type Commands = HashMap<Arc<str>, Arc<Command>, RandomState>;
@@ -107,6 +108,15 @@ impl Command {
     #[inline]
     pub(crate) fn latency(&self, slot: Slot) -> Option<&Latency> {
         self.find(slot).map(|(chunk, at)| &chunk.latencies[at])
+    }
+
+    /// Asks for what a decision reads of a worker, and for what it writes if the worker is chosen.
+    #[inline]
+    pub(crate) fn prefetch(&self, slot: Slot, stripe: Stripe) {
+        if let Some((chunk, at)) = self.find(slot) {
+            prefetch::line(&chunk.latencies[at]);
+            prefetch::line(&chunk.decisions[stripe.0][at]);
+        }
     }
 
     /// How its requests went.

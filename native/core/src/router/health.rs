@@ -29,6 +29,7 @@ pub(crate) struct Health {
 
 impl Health {
     /// What decisions read: the first three.
+    #[cfg(not(loom))]
     pub(crate) const READ_BYTES: usize = 24;
 
     pub(crate) fn new(started: u64) -> Self {

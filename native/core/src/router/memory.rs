@@ -9,7 +9,9 @@ use super::pool::{Generation, Members, Pool};
 use crate::label;
 
 /// How many workers are remembered.
-const KEPT: usize = 3;
+const KEPT: usize = 1;
+/// Of how many workers the order is known, the one that gets the request included.
+const ORDERED: usize = KEPT + 1;
 /// How many are drawn for every decision.
 const DRAWN: usize = 2;
 
@@ -46,7 +48,7 @@ impl Memory {
         // In this order: a list that is newer than its number is loaded once more next time.
         self.view.generation = pool.generation();
         self.view.members = pool.members().clone();
-        self.view.commands = Default::default();
+        self.view.commands = vec![None; COMMANDS].into();
         self.looks.kept = [NOBODY; KEPT];
         self.looks.last_census = None;
         self.looks.draw(&self.view.members, usize::MAX);
@@ -59,8 +61,13 @@ pub(crate) struct View {
     generation: Generation,
     pub(crate) members: Arc<Members>,
     pub(crate) stripe: Stripe,
-    commands: [Option<(Arc<str>, Arc<Command>)>; 32],
+    commands: Box<[Option<Named>]>,
 }
+
+type Named = (Arc<str>, Arc<Command>);
+
+/// How many commands a thread finds without a lock and a hash, if no two of them are in one place.
+const COMMANDS: usize = 256;
 
 impl View {
     /// A command by its name, which is added where there is room. Gives the list beside it.
@@ -70,12 +77,12 @@ impl View {
         name: &[u8],
         pool: &Pool,
     ) -> (&Members, Option<&Arc<Command>>) {
-        let at = place(name) % self.commands.len();
-        let known = self.commands[at].as_ref();
+        let at = place(name) % COMMANDS;
+        let known = self.commands.get(at).and_then(Option::as_ref);
         if !known.is_some_and(|(known, _)| label::equal(known.as_bytes(), name)) {
             self.fetch(name, pool, at);
         }
-        let known = self.commands[at].as_ref();
+        let known = self.commands.get(at).and_then(Option::as_ref);
         (&self.members, known.map(|(_, command)| command))
     }
 
@@ -83,10 +90,13 @@ impl View {
     fn fetch(&mut self, name: &[u8], pool: &Pool, at: usize) {
         let normal = label::normalise(name);
         let known = self.members.commands.get_key_value(&*normal);
-        self.commands[at] = match known {
+        let found = match known {
             Some((name, command)) => Some((Arc::clone(name), Arc::clone(command))),
             None => pool.add_command(&normal).map(|command| (normal.as_ref().into(), command)),
         };
+        if let Some(place) = self.commands.get_mut(at) {
+            *place = found;
+        }
     }
 }
 
@@ -150,7 +160,7 @@ impl Looks {
         }
         // One random number for all: 24 bits for each worker, 16 for the chance.
         let bits = self.rng.u64(..);
-        let scaled = |bits: u64| ((bits & 0xFF_FFFF) * count as u64 >> 24) as u32;
+        let scaled = |bits: u64| (((bits & 0xFF_FFFF) * count as u64) >> 24) as u32;
         self.chance = (bits & 0xFFFF) as u32;
         let first = scaled(bits >> 16);
         let second = if count <= in_turn_up_to { next(first, count) } else { scaled(bits >> 40) };
@@ -184,7 +194,7 @@ impl Looks {
 
     #[inline]
     pub(crate) fn keep_all(&mut self, best: &Best) {
-        self.kept = best.places;
+        self.kept.copy_from_slice(&best.places[..KEPT]);
     }
 }
 
@@ -197,13 +207,13 @@ pub(crate) fn next(at: u32, count: usize) -> u32 {
 /// The best of those that were compared, by score.
 #[derive(Debug)]
 pub(crate) struct Best {
-    scores: [f32; KEPT],
-    places: [u32; KEPT],
+    scores: [f32; ORDERED],
+    places: [u32; ORDERED],
 }
 
 impl Best {
     pub(crate) const fn new() -> Self {
-        Self { scores: [f32::INFINITY; KEPT], places: [NOBODY; KEPT] }
+        Self { scores: [f32::INFINITY; ORDERED], places: [NOBODY; ORDERED] }
     }
 
     #[inline]
@@ -212,7 +222,7 @@ impl Best {
             return;
         }
         let (mut place, mut score) = (place, score);
-        for at in 0..KEPT {
+        for at in 0..ORDERED {
             if score < self.scores[at] {
                 std::mem::swap(&mut self.places[at], &mut place);
                 std::mem::swap(&mut self.scores[at], &mut score);
@@ -234,7 +244,7 @@ impl Best {
     #[inline]
     pub(crate) fn lower_first(&mut self, score: f32) {
         self.scores[0] = score;
-        for at in 1..KEPT {
+        for at in 1..ORDERED {
             if self.scores[at] < self.scores[at - 1] {
                 self.scores.swap(at, at - 1);
                 self.places.swap(at, at - 1);

@@ -205,7 +205,9 @@ mod loom_tests {
             worker.take_counts().decisions.iter().sum()
         }
 
-        loom::model(|| {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(3);
+        model.check(|| {
             let worker = Worker::new(&"w".into(), 0, Slot(0), Arc::default());
             let worker = loom::sync::Arc::new(worker);
             let callers: Vec<_> = (0..2)

@@ -49,7 +49,7 @@ defmodule DSPexTelemetry.Push.Outcome do
 
   # Seconds, or a date.
   defp retry_after_ms(headers, now) do
-    with {_name, value} <- List.keyfind(headers, 'retry-after', 0),
+    with {_name, value} <- List.keyfind(headers, ~c"retry-after", 0),
          seconds when is_integer(seconds) <- seconds(value, now) do
       max(seconds, 0) * 1_000
     else

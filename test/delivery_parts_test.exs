@@ -45,7 +45,7 @@ defmodule DSPexTelemetry.DeliveryPartsTest do
 
   describe "the outcome" do
     defp outcome(status, headers \\ [], body \\ "", secrets \\ []) do
-      Outcome.of({{'HTTP/1.1', status, 'Phrase'}, headers, body}, secrets, 1_700_000_000)
+      Outcome.of({{~c"HTTP/1.1", status, ~c"Phrase"}, headers, body}, secrets, 1_700_000_000)
     end
 
     test "is a success for 200 to 299" do
@@ -84,35 +84,35 @@ defmodule DSPexTelemetry.DeliveryPartsTest do
 
     test "says how long the server wants to be left alone, in seconds or as a date" do
       for {value, ms} <- [
-            {'0', 0},
-            {'7', 7_000},
+            {~c"0", 0},
+            {~c"7", 7_000},
             # 1_700_000_000 is 22:13:20 of that day.
-            {'Tue, 14 Nov 2023 22:13:50 GMT', 30_000},
-            {'Tue, 14 Nov 2023 22:13:00 GMT', 0},
-            {'Tue, 14 Nov 2023 99:99:99 GMT', 0},
-            {'-5', 0},
-            {'soon', 0},
-            {'Xxx, 14 Nov 2023 22:13:50 GMT', 30_000},
-            {'Tue, 14 Xxx 2023 22:13:50 GMT', 0},
-            {'', 0},
+            {~c"Tue, 14 Nov 2023 22:13:50 GMT", 30_000},
+            {~c"Tue, 14 Nov 2023 22:13:00 GMT", 0},
+            {~c"Tue, 14 Nov 2023 99:99:99 GMT", 0},
+            {~c"-5", 0},
+            {~c"soon", 0},
+            {~c"Xxx, 14 Nov 2023 22:13:50 GMT", 30_000},
+            {~c"Tue, 14 Xxx 2023 22:13:50 GMT", 0},
+            {~c"", 0},
             {List.duplicate(?9, 1_000_000), 0}
           ] do
         for status <- [429, 503] do
-          assert {:error, %{after_ms: ^ms}} = outcome(status, [{'retry-after', value}])
+          assert {:error, %{after_ms: ^ms}} = outcome(status, [{~c"retry-after", value}])
         end
       end
 
       assert {:error, %{after_ms: 0}} = outcome(429)
-      assert {:error, %{after_ms: 0}} = outcome(500, [{'retry-after', '7'}])
+      assert {:error, %{after_ms: 0}} = outcome(500, [{~c"retry-after", ~c"7"}])
     end
 
     test "tells in words why there is no connection, and shows nothing that it does not know" do
       failed = fn reasons ->
         details = for {family, reason} <- reasons, do: {family, [:options, "secret"], reason}
-        {:error, {:failed_connect, [{:to_address, {'host', 1}} | details]}}
+        {:error, {:failed_connect, [{:to_address, {~c"host", 1}} | details]}}
       end
 
-      unknown_ca = {:tls_alert, {:unknown_ca, 'TLS client: generated CLIENT ALERT'}}
+      unknown_ca = {:tls_alert, {:unknown_ca, ~c"TLS client: generated CLIENT ALERT"}}
 
       for {result, words} <- [
             {failed.(inet: :econnrefused), "no connection: connection refused"},
@@ -120,7 +120,7 @@ defmodule DSPexTelemetry.DeliveryPartsTest do
             {failed.(inet: :nxdomain), "no connection: no address of that name"},
             {failed.(inet: unknown_ca), "no connection: TLS unknown ca"},
             {failed.(inet: :timeout), "no connection: timeout"},
-            {failed.(inet: {:eoptions, {:options, {:cacertfile, 'x', {:error, :enoent}}}}),
+            {failed.(inet: {:eoptions, {:options, {:cacertfile, ~c"x", {:error, :enoent}}}}),
              "no connection: the :cacertfile cannot be read"},
             {{:error, :socket_closed_remotely}, "the server closed the connection"},
             {{:error, {:could_not_parse_as_http, "secret"}}, "the answer is no HTTP"},
@@ -176,7 +176,7 @@ defmodule DSPexTelemetry.DeliveryPartsTest do
           %{"a" => "b"},
           [{"a", "b"} | :improper],
           [{:a, "b"}],
-          [{"a", 'b'}],
+          [{"a", ~c"b"}],
           [{"a", "b\r\nhost: evil"}],
           [{"a", "b\n"}],
           [{"a\n", "b"}],

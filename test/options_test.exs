@@ -574,7 +574,7 @@ defmodule DSPexTelemetry.OptionsTest do
           timeout: {[nil, 9, 600_001], "an integer from 10 to 600000"},
           method: {[nil, "PUT", :get], "one of :auto, :put, :post"},
           gzip: {[nil, 1], "true or false"},
-          cacertfile: {["", 'ca.pem', "a\0"], "a path as a string without zero bytes, or nil"},
+          cacertfile: {["", ~c"ca.pem", "a\0"], "a path as a string without zero bytes, or nil"},
           retry_floor: {[nil, 0, 3_600_001], "an integer from 1 to 3600000"},
           retry_ceiling: {[nil, 0, 3_600_001], "an integer from 1 to 3600000"},
           stop_timeout: {[nil, -1, 60_001, :infinity], "an integer from 0 to 60000"}
@@ -595,7 +595,7 @@ defmodule DSPexTelemetry.OptionsTest do
       for url <- [
             nil,
             :url,
-            'http://h',
+            ~c"http://h",
             "",
             "h:9091",
             "//h",

@@ -38,7 +38,7 @@ defmodule DSPexTelemetry.PushTLSTest do
     File.write!(path, :public_key.pem_encode(entries))
   end
 
-  defp localhost, do: {:dNSName, 'localhost'}
+  defp localhost, do: {:dNSName, ~c"localhost"}
 
   defp push(server, options) do
     {much, options} = Keyword.pop(options, :much, false)
@@ -85,7 +85,7 @@ defmodule DSPexTelemetry.PushTLSTest do
   end
 
   test "a wildcard is one name's part", context do
-    {tls, cas} = certificates({:dNSName, '*.localhost'})
+    {tls, cas} = certificates({:dNSName, ~c"*.localhost"})
     write_pem(context.cacertfile, cas)
     server = PushServer.start!(tls: tls, host: "localhost")
 
@@ -108,7 +108,7 @@ defmodule DSPexTelemetry.PushTLSTest do
 
     server = PushServer.start!(tls: tls ++ [sni_fun: sni], host: "localhost")
     assert_accepted(server, cacertfile: context.cacertfile)
-    assert_received {:sni, 'localhost'}
+    assert_received {:sni, ~c"localhost"}
   end
 
   test "a server is refused whose CA is not trusted", context do
@@ -123,10 +123,10 @@ defmodule DSPexTelemetry.PushTLSTest do
 
   test "a server is refused whose certificate is for another name or address", context do
     for {name, host} <- [
-          {{:dNSName, 'example.org'}, "localhost"},
+          {{:dNSName, ~c"example.org"}, "localhost"},
           {{:iPAddress, <<127, 0, 0, 2>>}, "127.0.0.1"},
           {{:iPAddress, <<127, 0, 0, 1>>}, "localhost"},
-          {{:dNSName, 'localhost'}, "127.0.0.1"}
+          {{:dNSName, ~c"localhost"}, "127.0.0.1"}
         ] do
       {tls, cas} = certificates(name)
       path = context.cacertfile <> to_string(System.unique_integer([:positive]))

@@ -581,7 +581,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       address = address_of(name)
       silent = connect!(address)
       slow = connect!(address)
-      bytes = Stream.cycle('GET /metrics HTTP/1.1\r\nx: ')
+      bytes = Stream.cycle(~c"GET /metrics HTTP/1.1\r\nx: ")
       began = Instance.now_ms()
 
       response =

@@ -254,7 +254,7 @@ defmodule DSPexTelemetry.Delivery.Attempt do
 
     Enum.find_value(messages, {:error, :socket_closed_remotely}, fn
       {:"$gen_cast", {:retry_or_redirect_request, {ms, _request}}} when is_integer(ms) ->
-        {{'HTTP/1.1', 503, ''}, [{'retry-after', Integer.to_charlist(div(ms, 1_000))}], ""}
+        {{~c"HTTP/1.1", 503, ~c""}, [{~c"retry-after", Integer.to_charlist(div(ms, 1_000))}], ""}
 
       _other ->
         nil

@@ -69,7 +69,7 @@ defmodule DSPexTelemetry.Delivery.Outcome do
   @doc "How long a server wants to be left alone, by its `Retry-After` in seconds or as a date."
   @spec retry_after_ms([{charlist(), charlist()}], integer()) :: non_neg_integer()
   def retry_after_ms(headers, now) do
-    with {_name, value} <- List.keyfind(headers, 'retry-after', 0),
+    with {_name, value} <- List.keyfind(headers, ~c"retry-after", 0),
          seconds when is_integer(seconds) <- seconds(value, now) do
       max(seconds, 0) * 1_000
     else

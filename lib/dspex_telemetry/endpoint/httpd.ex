@@ -23,7 +23,7 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
       bind_address: ip,
       port: port,
       ipfamily: family(ip),
-      server_name: 'dspex_telemetry',
+      server_name: ~c"dspex_telemetry",
       server_tokens: :none,
       server_root: folder,
       document_root: folder,
@@ -62,7 +62,7 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
     body = IO.iodata_to_binary(body)
     head = [code: status, content_length: Integer.to_charlist(byte_size(body))]
     headers = for {name, value} <- headers, do: {to_charlist(name), to_charlist(value)}
-    body = if method == 'HEAD', do: [], else: {&send_body/3, [socket, body, limits.sent_ms]}
+    body = if method == ~c"HEAD", do: [], else: {&send_body/3, [socket, body, limits.sent_ms]}
     {:break, [response: {:response, head ++ headers, body}]}
   end
 
@@ -122,21 +122,21 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
   # malformed. It goes with the connection.
   @impl true
   def request_header({name, _value})
-      when name in ['content-length', 'transfer-encoding', 'expect'],
+      when name in [~c"content-length", ~c"transfer-encoding", ~c"expect"],
       do: false
 
   # A function shows its credentials to nobody who looks at httpd's processes.
-  def request_header({'authorization', value}), do: {true, {'authorization', fn -> value end}}
+  def request_header({~c"authorization", value}), do: {true, {~c"authorization", fn -> value end}}
   def request_header(header), do: {true, header}
 
   # httpd's own answers, such as that headers are too long, are HTML that quotes the request.
   @impl true
-  def response_header({'content-type', 'text/html'}),
-    do: {true, {'content-type', 'text/plain; charset=utf-8'}}
+  def response_header({~c"content-type", ~c"text/html"}),
+    do: {true, {~c"content-type", ~c"text/plain; charset=utf-8"}}
 
   def response_header(header), do: {true, header}
 
   @impl true
   def response_default_headers,
-    do: [{'cache-control', 'no-store'}, {'x-content-type-options', 'nosniff'}]
+    do: [{~c"cache-control", ~c"no-store"}, {~c"x-content-type-options", ~c"nosniff"}]
 end

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustler::codegen_runtime::c_int;
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
-use rustler::{Env, Term};
+use rustler::{Atom, Env, Term};
 
 mod atoms {
     rustler::atoms! { panicked }
@@ -36,9 +36,17 @@ impl<'a> Arguments<'a> {
         // SAFETY: the VM passes terms of `env`.
         self.terms.get(at).map(|raw| unsafe { Term::new(self.env, *raw) })
     }
+
+    /// All arguments, if there are so many.
+    #[inline]
+    pub fn all<const N: usize>(&self) -> Option<[Term<'a>; N]> {
+        let terms: [ErlNifTerm; N] = self.terms.try_into().ok()?;
+        // SAFETY: the VM passes terms of `env`.
+        Some(terms.map(|raw| unsafe { Term::new(self.env, raw) }))
+    }
 }
 
-/// Does what a NIF does; a panic becomes the atom `panicked`.
+/// Does what a NIF does; a panic becomes the atom `panicked`, and is counted.
 ///
 /// # Safety
 ///
@@ -48,6 +56,23 @@ pub unsafe fn call(
     env: *mut ErlNifEnv,
     argc: c_int,
     argv: *const ErlNifTerm,
+    nif: impl for<'a> FnOnce(Env<'a>, Arguments<'a>) -> Term<'a>,
+) -> ErlNifTerm {
+    // SAFETY: the same is asked of the caller.
+    unsafe { call_or(env, argc, argv, atoms::panicked(), nif) }
+}
+
+/// The same where a panic becomes another atom.
+///
+/// # Safety
+///
+/// As of [`call`].
+#[inline]
+pub unsafe fn call_or(
+    env: *mut ErlNifEnv,
+    argc: c_int,
+    argv: *const ErlNifTerm,
+    panicked: Atom,
     nif: impl for<'a> FnOnce(Env<'a>, Arguments<'a>) -> Term<'a>,
 ) -> ErlNifTerm {
     let lifetime = ();
@@ -60,6 +85,6 @@ pub unsafe fn call(
     let result = catch_unwind(AssertUnwindSafe(|| nif(env, Arguments { env, terms }).as_c_arg()));
     result.unwrap_or_else(|_| {
         PANICS.fetch_add(1, Ordering::Relaxed);
-        atoms::panicked().as_c_arg()
+        panicked.as_c_arg()
     })
 }

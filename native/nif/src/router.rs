@@ -39,12 +39,10 @@ impl Resource for TicketResource {
     }
 }
 
-/// Routers are known by the name of their instance: an atom, which is one and the same word for as
-/// long as the VM lives.
+/// Routers are known by the name of their instance.
 #[inline]
 fn number(name: ErlNifTerm) -> u64 {
-    // SAFETY: a term is a transparent wrapper around a `size_t`, whose value the wrapper keeps to itself.
-    (unsafe { std::mem::transmute::<ErlNifTerm, usize>(name) }) as u64
+    decode::word_of_atom(name)
 }
 
 #[rustler::nif]

@@ -1,8 +1,7 @@
 defmodule DSPexTelemetry.LogWatch do
   @moduledoc """
-  Tells tests what is logged in the VM, by one `:logger` handler that stays: two that are added and removed at
-  the same time can leave `:logger`, since OTP 26 at the latest, with the name of one that is gone, and nothing is
-  logged any more.
+  Tells tests what is logged in the VM, by one `:logger` handler that stays. Where handlers come and go at the
+  same time, `:logger` of OTP 27 can keep the name of one that is gone, and then fails in every test.
   """
 
   @doc "Adds the handler. Once, before the tests."

@@ -34,7 +34,7 @@ defmodule Bridge.ServedDemoTest do
         :exit_status,
         line: 100,
         args: [@wrapper, log, "mix" | arguments],
-        env: [{'MIX_ENV', 'test'}]
+        env: [{~c"MIX_ENV", ~c"test"}]
       ])
 
     assert_receive {^demo, {:data, {:eol, os_pid}}}

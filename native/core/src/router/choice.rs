@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::command::{Command, Stripe};
 use super::ejections::Ejections;
-use super::memory::{Best, Census, Looks, next};
+use super::memory::{Census, Looks, next};
 use super::pool::Members;
 use super::reason::Reason;
 use super::spec::RouterSpec;
@@ -172,7 +172,7 @@ impl Chooser<'_> {
         compared.best
     }
 
-    /// Of many: the two that were drawn if that is enough, else those that are remembered too.
+    /// Of many: the two that were drawn if that is enough, else the one that is remembered too.
     #[inline]
     fn best_of_some(
         &self,
@@ -182,7 +182,7 @@ impl Chooser<'_> {
         let workers = &self.members.workers;
         let good_enough = self.usual() * GOOD_ENOUGH;
         let mut compared = Compared::new(good_enough);
-        let mut order = Best::new();
+        let mut order = BestTwo::new();
         let mut look = |at: u32| {
             if let Some(worker) = workers.get(at as usize)
                 && is_well(worker)
@@ -195,7 +195,7 @@ impl Chooser<'_> {
         };
         let [first, second] = looks.drawn();
         if let Some(command) = self.command {
-            for at in looks.drawn().into_iter().chain(looks.kept()) {
+            for at in looks.drawn().into_iter().chain(looks.kept) {
                 if let Some(worker) = workers.get(at as usize) {
                     command.prefetch(worker.slot, self.stripe);
                 }
@@ -204,14 +204,17 @@ impl Chooser<'_> {
         look(first);
         if second != first && look(second) {
             // The other is as good as one that is remembered, or there is no need to remember any.
-            if order.second_score() <= good_enough {
-                looks.keep(order.second());
+            let (other, score) = order.second;
+            if score <= good_enough {
+                looks.kept = Some(other);
             }
         } else {
-            looks.kept().any(&mut look);
+            if let Some(kept) = looks.kept {
+                look(kept);
+            }
             if let Some((_, score)) = compared.best {
-                order.lower_first(score.score * (score.in_flight + 2.0) / (score.in_flight + 1.0));
-                looks.keep_all(&order);
+                let then = score.score * (score.in_flight + 2.0) / (score.in_flight + 1.0);
+                looks.kept = Some(order.best_once_first_has(then));
             }
         }
         compared.best
@@ -284,5 +287,38 @@ impl Compared {
         self.count >= 2
             && (self.least_busy >= MUCH
                 || self.best.is_some_and(|(_, best)| best.score <= self.good_enough))
+    }
+}
+
+/// The best two of those that were compared, with their scores.
+struct BestTwo {
+    first: (u32, f32),
+    second: (u32, f32),
+}
+
+impl BestTwo {
+    const NOBODY: (u32, f32) = (u32::MAX, f32::INFINITY);
+
+    const fn new() -> Self {
+        Self { first: Self::NOBODY, second: Self::NOBODY }
+    }
+
+    #[inline]
+    fn add(&mut self, at: u32, score: f32) {
+        if at == self.first.0 || at == self.second.0 {
+            return;
+        }
+        if score < self.first.1 {
+            self.second = self.first;
+            self.first = (at, score);
+        } else if score < self.second.1 {
+            self.second = (at, score);
+        }
+    }
+
+    /// Where the better one is once the first gets the request, after which its score is another.
+    #[inline]
+    fn best_once_first_has(&self, score: f32) -> u32 {
+        if self.second.1 < score { self.second.0 } else { self.first.0 }
     }
 }

@@ -8,10 +8,6 @@ use super::command::{Command, Stripe};
 use super::pool::{Generation, Members, Pool};
 use crate::label;
 
-/// How many workers are remembered.
-const KEPT: usize = 1;
-/// Of how many workers the order is known, the one that gets the request included.
-const ORDERED: usize = KEPT + 1;
 /// How many are drawn for every decision.
 const DRAWN: usize = 2;
 
@@ -49,7 +45,7 @@ impl Memory {
         self.view.generation = pool.generation();
         self.view.members = pool.members().clone();
         self.view.commands = vec![None; COMMANDS].into();
-        self.looks.kept = [NOBODY; KEPT];
+        self.looks.kept = None;
         self.looks.last_census = None;
         self.looks.draw(&self.view.members, usize::MAX);
     }
@@ -111,14 +107,12 @@ fn place(name: &[u8]) -> usize {
     (word.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as usize
 }
 
-const NOBODY: u32 = u32::MAX;
-
 /// Which workers to look at.
 #[derive(Debug)]
 pub(crate) struct Looks {
     pub(crate) rng: Rng,
-    /// The best of the last decisions, by their place in the list.
-    kept: [u32; KEPT],
+    /// The best of those that did not get the last requests, by its place in the list.
+    pub(crate) kept: Option<u32>,
     /// Drawn in advance, so that they are on their way from memory meanwhile.
     drawn: [u32; DRAWN],
     /// Out of 65,536, for whether to explore.
@@ -138,13 +132,7 @@ pub(crate) struct Census {
 
 impl Default for Looks {
     fn default() -> Self {
-        Self {
-            rng: Rng::with_seed(0),
-            kept: [NOBODY; KEPT],
-            drawn: [0; DRAWN],
-            chance: 0,
-            last_census: None,
-        }
+        Self { rng: Rng::with_seed(0), kept: None, drawn: [0; DRAWN], chance: 0, last_census: None }
     }
 }
 
@@ -174,81 +162,10 @@ impl Looks {
     pub(crate) fn drawn(&self) -> [u32; DRAWN] {
         self.drawn
     }
-
-    #[inline]
-    pub(crate) fn kept(&self) -> impl Iterator<Item = u32> + use<> {
-        self.kept.into_iter().take_while(|at| *at != NOBODY)
-    }
-
-    /// Remembers one before the others.
-    #[inline]
-    pub(crate) fn keep(&mut self, at: u32) {
-        let mut carried = at;
-        for kept in &mut self.kept {
-            std::mem::swap(kept, &mut carried);
-            if carried == at || carried == NOBODY {
-                return;
-            }
-        }
-    }
-
-    #[inline]
-    pub(crate) fn keep_all(&mut self, best: &Best) {
-        self.kept.copy_from_slice(&best.places[..KEPT]);
-    }
 }
 
 /// The one after another, in turn.
 #[inline]
 pub(crate) fn next(at: u32, count: usize) -> u32 {
     if at as usize + 1 == count { 0 } else { at + 1 }
-}
-
-/// The best of those that were compared, by score.
-#[derive(Debug)]
-pub(crate) struct Best {
-    scores: [f32; ORDERED],
-    places: [u32; ORDERED],
-}
-
-impl Best {
-    pub(crate) const fn new() -> Self {
-        Self { scores: [f32::INFINITY; ORDERED], places: [NOBODY; ORDERED] }
-    }
-
-    #[inline]
-    pub(crate) fn add(&mut self, place: u32, score: f32) {
-        if self.places.contains(&place) {
-            return;
-        }
-        let (mut place, mut score) = (place, score);
-        for at in 0..ORDERED {
-            if score < self.scores[at] {
-                std::mem::swap(&mut self.places[at], &mut place);
-                std::mem::swap(&mut self.scores[at], &mut score);
-            }
-        }
-    }
-
-    #[inline]
-    pub(crate) fn second(&self) -> u32 {
-        self.places[1]
-    }
-
-    #[inline]
-    pub(crate) fn second_score(&self) -> f32 {
-        self.scores[1]
-    }
-
-    /// The best one gets a request, after which its score is another.
-    #[inline]
-    pub(crate) fn lower_first(&mut self, score: f32) {
-        self.scores[0] = score;
-        for at in 1..ORDERED {
-            if self.scores[at] < self.scores[at - 1] {
-                self.scores.swap(at, at - 1);
-                self.places.swap(at, at - 1);
-            }
-        }
-    }
 }

@@ -73,6 +73,49 @@ fn why(no_key: NoKey) -> Atom {
     }
 }
 
+/// Makes a call, and goes on with it if it may be cached; otherwise it is observed, and the answer is
+/// why it may not.
+fn with_call<'a>(
+    env: Env<'a>,
+    number: u64,
+    terms: CallTerms<'a>,
+    worker: Term<'a>,
+    declared: bool,
+    go_on: impl FnOnce(&ResourceArc<CacheResource>, Call) -> Term<'a>,
+) -> Term<'a> {
+    let answer = resource::with(number, |resource| {
+        let worker = key::text(worker)?;
+        terms.with_key(resource, |key, texts| {
+            let call = Known::new(texts, worker).call(resource, key, declared);
+            if call.is_declared() {
+                return go_on(resource, call);
+            }
+            resource.cache.undeclared(&call, clock::cache_ms());
+            atoms::undeclared().encode(env)
+        })
+    });
+    match answer {
+        Some(Ok(answer)) => answer,
+        Some(Err(no_key)) => (atoms::uncacheable(), why(no_key)).encode(env),
+        None => atoms::stopped().encode(env),
+    }
+}
+
+fn outcome<'a>(result: &'a Binary<'_>, is_error: bool) -> Outcome<'a> {
+    let bytes = result.as_slice();
+    if is_error { Outcome::Error(bytes) } else { Outcome::Value(bytes) }
+}
+
+fn computed(
+    resource: &CacheResource,
+    call: &Call,
+    outcome: Outcome<'_>,
+    duration_ns: Option<u64>,
+) -> Kept {
+    let now_ms = clock::cache_ms();
+    resource.cache.computed_in(call, outcome, duration_ns, now_ms, lookup::Kept::new)
+}
+
 /// What a caller has to do that has found no result: `{run, Flight}`, `{wait, Flight}`, or run the
 /// function on its own for one of the reasons that are said.
 #[rustler::nif]
@@ -89,18 +132,9 @@ fn cache_enter<'a>(
     tag: Term<'a>,
 ) -> Term<'a> {
     let terms = CallTerms { method, class, reference, arguments };
-    let answer = resource::with(number, |resource| {
-        let worker = key::text(worker)?;
-        terms.with_key(resource, |key, texts| {
-            let call = Known::new(texts, worker).call(resource, key, declared);
-            enter(env, resource, call, tag)
-        })
-    });
-    match answer {
-        Some(Ok(answer)) => answer,
-        Some(Err(no_key)) => (atoms::uncacheable(), why(no_key)).encode(env),
-        None => atoms::stopped().encode(env),
-    }
+    with_call(env, number, terms, worker, declared, |resource, call| {
+        enter(env, resource, call, tag)
+    })
 }
 
 fn enter<'a>(
@@ -110,10 +144,6 @@ fn enter<'a>(
     tag: Term<'a>,
 ) -> Term<'a> {
     let cache = &resource.cache;
-    if !call.is_declared() {
-        cache.undeclared(&call, clock::cache_ms());
-        return atoms::undeclared().encode(env);
-    }
     let (pid, key) = (env.pid(), call.key().clone());
     let asks = call.clone();
     let entered = resource.flights.enter(
@@ -198,9 +228,8 @@ fn land_result<'a>(
     duration_ns: u64,
 ) -> Atom {
     let landed = resource::with(number, |resource| {
-        let bytes = result.as_slice();
-        let outcome = if is_error { Outcome::Error(bytes) } else { Outcome::Value(bytes) };
         let message = (atoms::landed(), result).encode(env);
+        let outcome = outcome(&result, is_error);
         land(env, resource, flight.into(), outcome, duration_ns, Some(message));
         atoms::ok()
     });
@@ -236,13 +265,7 @@ fn land<'a>(
         return;
     };
     // Before the run ends: who comes afterwards finds the result.
-    resource.cache.computed_in(
-        &call,
-        outcome,
-        Some(duration_ns),
-        clock::cache_ms(),
-        lookup::Kept::new,
-    );
+    computed(resource, &call, outcome, Some(duration_ns));
     if let Some(landed) = resource.flights.land(flight) {
         if let Some(monitor) = landed.cargo.monitor.get() {
             resource.demonitor(Some(env), monitor);
@@ -278,30 +301,12 @@ fn cache_put<'a>(
     duration_ns: Option<u64>,
 ) -> Term<'a> {
     let terms = CallTerms { method, class, reference, arguments };
-    let answer = resource::with(number, |resource| {
-        let worker = key::text(worker)?;
-        terms.with_key(resource, |key, texts| {
-            let cache = &resource.cache;
-            let mut call = Known::new(texts, worker).call(resource, key, declared);
-            if let Some(since) = since {
-                call = cache.since(call, since);
-            }
-            if !call.is_declared() {
-                cache.undeclared(&call, clock::cache_ms());
-                return atoms::undeclared().encode(env);
-            }
-            let bytes = result.as_slice();
-            let outcome = if is_error { Outcome::Error(bytes) } else { Outcome::Value(bytes) };
-            let now_ms = clock::cache_ms();
-            let became = cache.computed_in(&call, outcome, duration_ns, now_ms, lookup::Kept::new);
-            kept(env, became)
-        })
-    });
-    match answer {
-        Some(Ok(answer)) => answer,
-        Some(Err(no_key)) => (atoms::uncacheable(), why(no_key)).encode(env),
-        None => atoms::stopped().encode(env),
-    }
+    with_call(env, number, terms, worker, declared, |resource, mut call| {
+        if let Some(since) = since {
+            call = resource.cache.since(call, since);
+        }
+        kept(env, computed(resource, &call, outcome(&result, is_error), duration_ns))
+    })
 }
 
 fn kept<'a>(env: Env<'a>, kept: Kept) -> Term<'a> {

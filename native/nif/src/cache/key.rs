@@ -7,7 +7,6 @@
 //!
 //! Functions have no key: what they close over can be anything, and they change with their code.
 
-use rustler::sys::{ERL_NIF_UINT, ErlNifTerm};
 use rustler::types::tuple;
 use rustler::{MapIterator, Term, TermType};
 
@@ -72,12 +71,6 @@ pub fn text<'a>(term: Term<'a>) -> Result<Option<&'a [u8]>, NoKey> {
     }
 }
 
-/// The word by which the VM knows an atom.
-fn word_of(atom: Term<'_>) -> u64 {
-    // SAFETY: `ErlNifTerm` is a transparent wrapper of this integer.
-    unsafe { std::mem::transmute::<ErlNifTerm, ERL_NIF_UINT>(atom.as_c_arg()) as u64 }
-}
-
 struct Writer<'o> {
     limit: usize,
     out: &'o mut Vec<u8>,
@@ -115,7 +108,7 @@ impl Writer<'_> {
             return Err(NoKey::TooDeep);
         }
         match term.get_type() {
-            TermType::Atom => self.word(ATOM, word_of(term)),
+            TermType::Atom => self.word(ATOM, decode::word_of_atom(term.as_c_arg())),
             TermType::Binary => match decode::bytes(term) {
                 Some(bytes) => self.sized(BINARY, bytes),
                 None => self.external(term),

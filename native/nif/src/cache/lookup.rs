@@ -1,8 +1,7 @@
-//! The path of a hit: one NIF that is registered by hand, for the reasons that `record.rs` gives.
+//! The path of a hit: one NIF that is registered by hand, for the reasons that `raw.rs` gives.
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
@@ -13,6 +12,7 @@ use telemetry_core::cache::store::{Bytes, Entry};
 use super::key::{self, NoKey};
 use super::resource::{self, CacheResource};
 use crate::clock;
+use crate::raw;
 
 mod atoms {
     rustler::atoms! { ok, encoded, miss, stopped, uncacheable }
@@ -144,20 +144,17 @@ fn get<'a>(env: Env<'a>, [number, method, class, reference, arguments]: [Term<'a
 
 unsafe extern "C" fn get_nif(
     env: *mut ErlNifEnv,
-    _argc: c_int,
+    argc: c_int,
     argv: *const ErlNifTerm,
 ) -> ErlNifTerm {
-    let lifetime = ();
-    // SAFETY: the VM passes a valid environment and as many terms as it was told at registration,
-    // five, all of which live until this function returns; `lifetime` ends there.
-    let (env, terms) = unsafe {
-        let env = Env::new(&lifetime, env);
-        (env, (&*argv.cast::<[ErlNifTerm; 5]>()).map(|raw| Term::new(env, raw)))
-    };
     // A panic leaves tables of moka and counters, which are valid after every statement, and at worst a
     // key that is written anew.
-    let answer = catch_unwind(AssertUnwindSafe(|| get(env, terms)));
-    answer.unwrap_or_else(|_| atoms::miss().to_term(env)).as_c_arg()
+    // SAFETY: the VM calls.
+    unsafe {
+        raw::call_or(env, argc, argv, atoms::miss(), |env, arguments| {
+            arguments.all().map_or_else(|| atoms::stopped().to_term(env), |terms| get(env, terms))
+        })
+    }
 }
 
 inventory::submit!(Nif {

@@ -20,7 +20,7 @@ defmodule Bridge.Servers.HTTP do
     {:ok, %{status: 200, body: body}} =
       case parameters do
         [] -> request(:get, {url, headers(%{})})
-        _ -> request(:post, {url, headers(%{}), 'application/x-www-form-urlencoded', form})
+        _ -> request(:post, {url, headers(%{}), ~c"application/x-www-form-urlencoded", form})
       end
 
     {:ok, value} = JSON.decode(body)

@@ -11,7 +11,9 @@ defmodule Bench.Run do
   @spec_event [:bench, :genserver, :call_method, :stop]
 
   def main(argv) do
-    options = Arguments.parse!(argv, [quick: :boolean, cache: :boolean, json: :string], "bin/bench")
+    options =
+      Arguments.parse!(argv, [quick: :boolean, cache: :boolean, json: :string], "bin/bench")
+
     # Only the instance that is measured may handle the events.
     DSPexTelemetry.detach()
     hardware()

@@ -4,6 +4,7 @@ defmodule DSPexTelemetry.Options.Type do
 
   alias DSPexTelemetry.{Auth, Catalogue}
   alias DSPexTelemetry.Push.{Address, Headers}
+  alias DSPexTelemetry.Reporter.Metric
 
   @type t ::
           :auth
@@ -12,6 +13,7 @@ defmodule DSPexTelemetry.Options.Type do
           | :cacheable
           | :headers
           | :ip
+          | :metrics
           | :name
           | :path
           | :url
@@ -29,6 +31,7 @@ defmodule DSPexTelemetry.Options.Type do
   def name(:cacheable), do: "list"
   def name(:headers), do: "list or function"
   def name(:ip), do: "tuple"
+  def name(:metrics), do: "list"
   def name(:name), do: "atom"
   def name(:path), do: "string"
   def name(:url), do: "string"
@@ -43,6 +46,7 @@ defmodule DSPexTelemetry.Options.Type do
   def allowed(:auth), do: Auth.allowed()
   def allowed(:url), do: Address.allowed()
   def allowed(:headers), do: Headers.allowed()
+  def allowed(:metrics), do: Metric.allowed()
   def allowed(:name), do: "an atom such as MyApp.Telemetry"
   def allowed(:boolean), do: "true or false"
   def allowed(:path), do: "a path as a string without zero bytes, or nil"
@@ -92,6 +96,8 @@ defmodule DSPexTelemetry.Options.Type do
       do: {:ok, value},
       else: {:error, allowed(:url), Address.redact(value)}
   end
+
+  def cast(:metrics, value), do: Metric.cast_all(value)
 
   def cast(type, value) do
     if valid?(type, value), do: {:ok, value}, else: {:error, allowed(type)}

@@ -14,6 +14,7 @@ use crate::metric::HistogramMetric;
 use crate::point::Point;
 use crate::quantiles::{Distribution, Samples};
 use crate::reader::Reader;
+use crate::summaries::{self, SummaryRow};
 use crate::window::{Interval, Moment, Window};
 
 pub(crate) const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
@@ -38,6 +39,8 @@ pub struct Report {
     pub variables: Variables,
     /// The worker pool.
     pub pool: Pool,
+    /// Summaries among the metrics of other definitions, since the start whatever the interval.
+    pub summaries: Vec<SummaryRow>,
 }
 
 macro_rules! latency_row {
@@ -185,6 +188,7 @@ impl Report {
             sessions: view.sessions(),
             variables: view.variables(),
             pool: view.pool(),
+            summaries: summaries::rows(instance),
         }
     }
 

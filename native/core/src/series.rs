@@ -31,6 +31,8 @@ pub struct Series {
     /// A time in milliseconds since 1970 at which it had counted nothing.
     created_unix_ms: AtomicI64,
     exemplars: Exemplars,
+    /// The latest numbers of measures that keep them: of all threads, since only together they know it.
+    last_values: Box<[AtomicU64]>,
 }
 
 impl Series {
@@ -44,6 +46,7 @@ impl Series {
             active_at_ms: AtomicU64::new(0),
             created_unix_ms: AtomicI64::new(created_unix_ms),
             exemplars: Exemplars::default(),
+            last_values: (0..layout.last_value_count()).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -98,6 +101,12 @@ impl Series {
     #[inline]
     pub fn labels(&self) -> &LabelSet {
         &self.labels
+    }
+
+    /// The latest numbers of measures that keep them.
+    #[inline]
+    pub(crate) fn last_values(&self) -> &[AtomicU64] {
+        &self.last_values
     }
 
     /// Its numbers.
@@ -270,6 +279,10 @@ impl Series {
                 );
             }
         }
+        for measure in layout.measures() {
+            measure.absorb(&shared, self, other);
+        }
+        point.cells_mut()[layout.measured_cells()].fill(0);
         for (cell, &sum) in cells.iter().zip(&*point.cells_mut()) {
             shared.add_saturating(cell, sum);
         }
@@ -289,6 +302,7 @@ impl Series {
             + self.lanes.memory_bytes()
             + self.baseline().memory_bytes()
             + self.exemplars.memory_bytes()
+            + size_of_val(&*self.last_values)
             + table_entry
     }
 }
@@ -315,6 +329,7 @@ mod tests {
             digits: 2,
             series_limit: 1,
             usage: None,
+            measures: vec![],
         };
         Family::new(spec).expect("valid")
     }

@@ -475,7 +475,7 @@ defmodule DSPexTelemetry.ReporterTest do
       metrics = [
         counter("#{prefix}.c", event_name: event, tags: [:t]),
         sum("#{prefix}.s", event_name: event, measurement: :v, tags: [:t]),
-        sum("#{prefix}.f", event_name: event, measurement: & &1.v/2, tags: [:t]),
+        sum("#{prefix}.f", event_name: event, measurement: fn %{v: v} -> v / 2 end, tags: [:t]),
         distribution("#{prefix}.d",
           event_name: event,
           measurement: :v,

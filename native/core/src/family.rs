@@ -135,8 +135,7 @@ impl Layout {
             cell_count += histogram.bounds.count();
         }
         let first_measured = cell_count;
-        let mut room =
-            Room { cells: cell_count, histograms: histograms.len(), last_values: 0 };
+        let mut room = Room { cells: cell_count, histograms: histograms.len(), last_values: 0 };
         let measures = measure_specs
             .into_iter()
             .map(|spec| Measure::new(spec, &mut room, precision))

@@ -118,9 +118,12 @@ impl Instance {
             .plans
             .into_iter()
             .map(|spec| Plan::new(spec, &families, Arc::clone(&surroundings)))
-            .chain(definition.observations.into_iter().map(|spec| {
-                Plan::of_measures(spec, &families, Arc::clone(&surroundings))
-            }))
+            .chain(
+                definition
+                    .observations
+                    .into_iter()
+                    .map(|spec| Plan::of_measures(spec, &families, Arc::clone(&surroundings))),
+            )
             .map(|plan| plan.map(Arc::new))
             .collect::<Result<_, _>>()?;
         let windows = Windows::new(definition.windows, families.len(), now.ms);

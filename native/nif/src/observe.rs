@@ -48,11 +48,9 @@ struct Event<'a> {
 /// `dropped` or `raised`.
 #[inline]
 fn observe<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
-    let (Some(Ok(plan)), Some(measurements), Some(metadata)) = (
-        arguments.get(0).map(|plan| plan.decode::<u64>()),
-        arguments.get(1),
-        arguments.get(2),
-    ) else {
+    let (Some(Ok(plan)), Some(measurements), Some(metadata)) =
+        (arguments.get(0).map(|plan| plan.decode::<u64>()), arguments.get(1), arguments.get(2))
+    else {
         return atoms::stopped();
     };
     let event = Event {
@@ -91,8 +89,7 @@ fn fetch<'a>(map: Term<'a>, key: &Key) -> Option<Term<'a>> {
     // SAFETY: `map` is a term of `env`, the key is an atom, which is a term of every environment, and
     // the function sets `value` to a term of `env` if it returns something else than zero.
     unsafe {
-        let is_there =
-            enif_get_map_value(env.as_c_arg(), map.as_c_arg(), key, &mut value);
+        let is_there = enif_get_map_value(env.as_c_arg(), map.as_c_arg(), key, &mut value);
         (is_there != 0).then(|| Term::new(env, value))
     }
 }
@@ -181,7 +178,8 @@ fn other_tag(term: Term<'_>) -> Tag<'_> {
 }
 
 /// The texts of the integers that stand in tags most, such as those of HTTP status.
-static SMALL: Lazy<Vec<String>> = Lazy::new(|| (0..1_000).map(|number| number.to_string()).collect());
+static SMALL: Lazy<Vec<String>> =
+    Lazy::new(|| (0..1_000).map(|number| number.to_string()).collect());
 
 /// The texts of atoms that have been tags. Neither they nor atoms are ever freed.
 static TEXTS: Lazy<Mutex<HashMap<ErlNifTerm, &'static str>>> = Lazy::new(Mutex::default);

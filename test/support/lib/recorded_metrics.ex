@@ -57,7 +57,7 @@ defmodule DSPexTelemetry.RecordedMetrics do
         event_name: [:phoenix, :endpoint, :stop],
         measurement: :duration,
         unit: {:native, :millisecond},
-        description: "Time of \"requests\", in\nall",
+        description: "Time of \"requests\"",
         reporter_options: @milliseconds
       ),
       distribution("http.request.duration.seconds",

@@ -182,13 +182,7 @@ impl Encoder for Protobuf {
         append(labels, tag::METRIC_HISTOGRAM, &histogram, out);
     }
 
-    fn summary(
-        &self,
-        _bounds: &[f64],
-        labels: &[u8],
-        sample: &SummarySample,
-        out: &mut Vec<u8>,
-    ) {
+    fn summary(&self, _bounds: &[f64], labels: &[u8], sample: &SummarySample, out: &mut Vec<u8>) {
         let quantile = |&(quantile, value): &(f64, f64)| Quantile {
             quantile: Some(quantile),
             value: Some(value),

@@ -185,10 +185,8 @@ impl<'a, E: Encoder> Table<'a, E> {
         }
         for measure in self.family.layout().measures() {
             let rows = self.measured.iter().zip(&self.rows);
-            let all = rows.map(|(series, row)| Measured {
-                series,
-                labels: &self.labels[row.labels.clone()],
-            });
+            let all = rows
+                .map(|(series, row)| Measured { series, labels: &self.labels[row.labels.clone()] });
             measured::write(self.encoder, measure, all, created, out);
         }
     }

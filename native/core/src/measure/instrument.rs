@@ -1,7 +1,6 @@
 //! A measure's place among the numbers of a series, and how a number gets there.
 
 use std::mem::size_of_val;
-use std::sync::atomic::AtomicU64;
 
 use super::number::{Latest, Number, ordered};
 use super::spec::{Bound, MeasureKind, MeasureSpec};
@@ -102,12 +101,13 @@ impl Measure {
         Ok(Self { name, help, bare, instrument })
     }
 
-    /// Records a number. `last_values` are those of the series.
+    /// Records a number in a lane of a series.
     #[inline]
     pub(crate) fn record(
         &self,
         writer: &impl Writer,
-        last_values: &[AtomicU64],
+        // Not its parts: most measures need no look at it, which may be far from the lane.
+        series: &Series,
         number: Number,
     ) {
         let cells = writer.cells();
@@ -118,7 +118,7 @@ impl Measure {
                 writer.add(&cells[first_cell + SUM_COUNT], 1);
             }
             Instrument::LastValue { place } => {
-                Latest(&last_values[*place]).replace(number.as_f64());
+                Latest(&series.last_values()[*place]).replace(number.as_f64());
             }
             Instrument::Distribution { first_cell, limits } => {
                 add(writer, *first_cell, number);
@@ -226,8 +226,7 @@ impl Limits {
             return Err(DefinitionError::Limits { metric: metric.to_owned(), bounds: texts });
         }
         // An integer is what its text says, whatever a float can hold.
-        let integer =
-            |bound: &Bound| bound.text.parse().unwrap_or(bound.value.floor() as i64);
+        let integer = |bound: &Bound| bound.text.parse().unwrap_or(bound.value.floor() as i64);
         Ok(Self {
             floats: bounds.iter().map(|bound| bound.value).collect(),
             integers: bounds.iter().map(integer).collect(),
@@ -305,6 +304,10 @@ impl Scale {
 
     /// The largest number that is counted at a location; with `whole`, the largest integer.
     pub(crate) fn highest(self, is_negative: bool, location: Location, whole: bool) -> f64 {
+        if location == self.precision.locate(MAX_VALUE) {
+            // There is what was too large too, so it may be as large as the largest.
+            return if is_negative { f64::MIN } else { f64::MAX };
+        }
         let (value, sign) = if is_negative {
             (self.precision.lowest_value(location), -1.0)
         } else {

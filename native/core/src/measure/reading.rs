@@ -77,8 +77,7 @@ impl Measure {
                 let cells = first..first + limits.bucket_count();
                 let counts: Vec<_> = cells.map(|cell| lanes.sum(cell)).collect();
                 let is_there = counts.iter().any(|count| *count > 0);
-                is_there
-                    .then(|| Reading::Distribution(Buckets { counts, sum: total(*first_cell) }))
+                is_there.then(|| Reading::Distribution(Buckets { counts, sum: total(*first_cell) }))
             }
             Instrument::Summary { first_cell, scale, histograms } => {
                 let counts = histograms.map(|histogram| lanes.counts(histogram));

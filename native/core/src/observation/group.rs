@@ -111,7 +111,7 @@ impl Group {
         let layout = self.family.layout();
         for (index, (measure, source)) in layout.measures().iter().zip(&self.values).enumerate() {
             match event.value(source) {
-                Given::Number(number) => measure.record(writer, series.last_values(), number),
+                Given::Number(number) => measure.record(writer, series, number),
                 Given::Dropped => {}
                 Given::Refused(reason) => self.refuse(index, reason),
             }
@@ -159,6 +159,9 @@ impl Group {
 
     /// Forgets what was refused.
     pub(crate) fn clear(&self) {
-        self.refused.iter().flat_map(|refused| &refused.0).for_each(|count| count.store(0, Relaxed));
+        self.refused
+            .iter()
+            .flat_map(|refused| &refused.0)
+            .for_each(|count| count.store(0, Relaxed));
     }
 }

@@ -3,7 +3,6 @@ defmodule DSPexTelemetry.Reporter.PropertyTest do
   use ExUnit.Case, async: true
 
   import DSPexTelemetry.TestInstance
-  import Telemetry.Metrics
 
   @rounds 30
   @events 120

@@ -56,7 +56,9 @@ defmodule DSPexTelemetry.ReferenceTest do
   test "the metrics of the library itself are those of a scrape" do
     # Nobody listens there.
     push = [url: "http://127.0.0.1:1/metrics", stop_timeout: 0]
-    instance = start!(push: push)
+    metrics = [Telemetry.Metrics.sum("reference.rejects", event_name: [:reference, :test])]
+    instance = start!(push: push, metrics: metrics)
+    :telemetry.execute([:reference, :test], %{})
     :telemetry.execute([:dspex, :bridge, :call_method, :stop], %{}, %{})
     DSPexTelemetry.PerformanceRouter.put_workers(["w"], instance: instance)
 

@@ -126,3 +126,115 @@ fn quantiles(
         value
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::{Family, FamilySpec};
+    use crate::label::LabelSet;
+    use crate::lane::Writer;
+    use crate::measure::{Bound, MeasureKind, MeasureSpec, Number};
+    use crate::thread_number::ThreadNumber;
+
+    fn family() -> Family {
+        let bound = |value: f64| Bound { value, text: value.to_string() };
+        let kinds = [
+            MeasureKind::Counter,
+            MeasureKind::Sum { monotonic: false },
+            MeasureKind::LastValue,
+            MeasureKind::Distribution { bounds: vec![bound(-1.0), bound(0.5), bound(10.0)] },
+            MeasureKind::Summary { fraction_bits: 20 },
+        ];
+        let measure =
+            |kind| MeasureSpec { name: String::new(), help: String::new(), kind, bare: false };
+        let spec = FamilySpec {
+            name: "family".into(),
+            labels: vec![],
+            counters: vec![],
+            histograms: vec![],
+            digits: 2,
+            series_limit: 1,
+            usage: None,
+            measures: kinds.into_iter().map(measure).collect(),
+        };
+        Family::new(spec).expect("valid")
+    }
+
+    fn series(family: &Family) -> Series {
+        family.new_series(LabelSet::new([]))
+    }
+
+    fn record(family: &Family, series: &Series, writer: &impl Writer, number: Number) {
+        for measure in family.layout().measures() {
+            measure.record(writer, series, number);
+        }
+        writer.finish(&writer.cells()[family.layout().events_cell()]);
+    }
+
+    fn readings(family: &Family, series: &Series) -> Vec<Option<Reading>> {
+        family.layout().measures().iter().map(|measure| measure.read(series)).collect()
+    }
+
+    const NUMBERS: [Number; 7] = [
+        Number::Integer(3),
+        Number::Float(-2.5),
+        Number::Float(0.5),
+        Number::Integer(-1),
+        Number::Integer(11),
+        Number::Float(0.125),
+        Number::Integer(0),
+    ];
+
+    #[test]
+    fn a_series_without_numbers_has_nothing() {
+        let family = family();
+        assert_eq!(readings(&family, &series(&family)), [None, None, None, None, None]);
+    }
+
+    #[test]
+    fn own_and_shared_lanes_add_up() {
+        let family = family();
+        let series = series(&family);
+        let number = ThreadNumber::take();
+        for (at, value) in NUMBERS.into_iter().enumerate() {
+            match series.lanes().exclusive(&number).filter(|_| at % 2 == 0) {
+                Some(own) => record(&family, &series, &series.lanes().own(own), value),
+                None => record(&family, &series, &series.lanes().shared(), value),
+            }
+        }
+        let sum = Total::Float(11.125);
+        let readings = readings(&family, &series);
+        assert_eq!(
+            readings[..4],
+            [
+                Some(Reading::Count(7)),
+                Some(Reading::Sum(sum)),
+                Some(Reading::Last(Total::Integer(0))),
+                Some(Reading::Distribution(Buckets { counts: vec![2, 3, 1, 1], sum })),
+            ]
+        );
+        let Some(Reading::Summary(summary)) = &readings[4] else { panic!("no summary") };
+        assert_eq!((summary.count, summary.sum), (7, sum));
+        assert_eq!((summary.min, summary.max), (-2.5, 11.0));
+        let median = summary.quantiles[0];
+        assert!((0.125..0.127).contains(&median), "{median}");
+        assert_eq!(summary.quantiles[4], 11.0);
+    }
+
+    /// What a series that was removed meanwhile has counted goes to the one that takes its place.
+    #[test]
+    fn a_series_takes_over_what_another_has() {
+        let family = family();
+        let [whole, before, after] = [(); 3].map(|()| series(&family));
+        for (at, value) in NUMBERS.into_iter().enumerate() {
+            record(&family, &whole, &whole.lanes().shared(), value);
+            let part = if at < 4 { &before } else { &after };
+            record(&family, part, &part.lanes().shared(), value);
+        }
+        after.absorb(&before, family.layout());
+        assert_eq!(readings(&family, &after), readings(&family, &whole));
+        let fresh = series(&family);
+        fresh.absorb(&whole, family.layout());
+        assert_eq!(readings(&family, &fresh), readings(&family, &whole));
+    }
+}

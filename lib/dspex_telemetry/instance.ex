@@ -17,7 +17,6 @@ defmodule DSPexTelemetry.Instance do
     Native,
     Options,
     OTLP,
-    Push,
     Reporter
   }
 

@@ -27,7 +27,8 @@ defmodule DSPexTelemetry.MixProject do
           "docs/reference.md",
           "docs/routing.md",
           "docs/dashboard.md",
-          "docs/runbooks.md"
+          "docs/runbooks.md",
+          "docs/telemetry_metrics.md"
         ]
       ]
     ]

@@ -21,12 +21,24 @@ defmodule DSPexTelemetry do
         {DSPexTelemetry, name: MyApp.Telemetry, series_limit: 500}
       ]
 
+  One without a name takes the place of the default instance. Option `:metrics` takes definitions of
+  `Telemetry.Metrics`; see `DSPexTelemetry.Reporter`.
+
   Every function but `events/0`, `start_link/1` and `child_spec/1` takes `instance:`, the name of an
   instance, and raises `ArgumentError` if none of that name is running, or for an option that it
   does not know. See `DSPexTelemetry.Options` for the options of an instance.
   """
 
-  alias DSPexTelemetry.{Catalogue, Endpoint, Exposition, Info, Instance, InstanceSupervisor}
+  alias DSPexTelemetry.{
+    Catalogue,
+    DefaultInstance,
+    Endpoint,
+    Exposition,
+    Info,
+    Instance,
+    InstanceSupervisor
+  }
+
   alias DSPexTelemetry.{Native, Options, Report, Top, Window}
 
   @overflow_label :otel_metric_overflow
@@ -59,14 +71,26 @@ defmodule DSPexTelemetry do
       iex> DSPexTelemetry.start_link(series_limit: 0)
       ** (ArgumentError) option :series_limit must be an integer from 1 to 1000000, got: 0
 
-  Returns `{:error, {:already_started, pid}}` if one of that name is running. Raises `ArgumentError`
+  If the instance that the application has started by itself has the name, this one takes its place, with the
+  options in the application's environment for those that are not given. What was counted until then is lost, so start it
+  early: in your application's supervision tree.
+
+  Returns `{:error, {:already_started, pid}}` if another one of that name is running. Raises `ArgumentError`
   for an option that is not allowed. As with every supervisor, the caller gets an exit signal too if
   the instance cannot start, say because another one writes to its `:usage_path`.
   """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(options \\ []) do
-    options |> Options.validate!() |> InstanceSupervisor.start_link()
+    with {:error, {:already_started, pid}} = error <- start(options) do
+      # What the application has started by itself makes room for what is asked for.
+      case DefaultInstance.stop(pid) do
+        {:ok, configured} -> start(Keyword.merge(configured, options))
+        :error -> error
+      end
+    end
   end
+
+  defp start(options), do: options |> Options.validate!() |> InstanceSupervisor.start_link()
 
   @doc """
   Attaches the instance's handlers to all events of the catalogue. Attached ones stay as they are.

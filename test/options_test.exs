@@ -17,6 +17,7 @@ defmodule DSPexTelemetry.OptionsTest do
     series_limit: 2_000,
     significant_digits: 2,
     buckets: %{},
+    metrics: [],
     ref_limit: 100_000,
     worker_limit: 10_000,
     idle_timeout: :infinity,
@@ -663,7 +664,7 @@ defmodule DSPexTelemetry.OptionsTest do
     message =
       "unknown option :limit, allowed are " <>
         ":name, :attach, :presets, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
-        ":ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
+        ":metrics, :ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
         ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
         ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :router, :http, :push, :otlp, " <>

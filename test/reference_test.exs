@@ -58,7 +58,9 @@ defmodule DSPexTelemetry.ReferenceTest do
   test "the metrics of the library itself are those of a scrape" do
     # Nobody listens there.
     delivery = [url: "http://127.0.0.1:1/metrics", stop_timeout: 0]
-    instance = start!(push: delivery, otlp: delivery)
+    metrics = [Telemetry.Metrics.sum("reference.rejects", event_name: [:reference, :test])]
+    instance = start!(push: delivery, otlp: delivery, metrics: metrics)
+    :telemetry.execute([:reference, :test], %{})
     :telemetry.execute([:dspex, :bridge, :call_method, :stop], %{}, %{})
     DSPexTelemetry.PerformanceRouter.put_workers(["w"], instance: instance)
 

@@ -88,6 +88,7 @@ defmodule DSPexTelemetry.ReportTest do
     report = DSPexTelemetry.report(instance: instance)
 
     assert report |> Map.from_struct() |> Map.delete(:interval) == %{
+             summaries: [],
              operations: [],
              instances: [],
              tools: [],

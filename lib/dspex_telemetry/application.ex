@@ -3,25 +3,18 @@ defmodule DSPexTelemetry.Application do
 
   use Application
 
-  alias DSPexTelemetry.{HandlerJanitor, Instance, Options}
+  alias DSPexTelemetry.{DefaultInstance, HandlerJanitor, Instance}
 
   @impl true
   def start(_type, _args) do
     # Nothing depends on the janitor, so it comes last: its restart disturbs nobody.
     children =
       [{Registry, keys: :unique, name: Instance.registry()}] ++
-        default_instance() ++ [HandlerJanitor]
+        DefaultInstance.children() ++ [HandlerJanitor]
 
     Supervisor.start_link(children,
       strategy: :rest_for_one,
       name: DSPexTelemetry.Supervisor
     )
-  end
-
-  defp default_instance do
-    case Options.default_instance() do
-      {:ok, options} -> [{DSPexTelemetry, options}]
-      :none -> []
-    end
   end
 end

@@ -2,14 +2,15 @@ defmodule DSPexTelemetry.Definition do
   @moduledoc false
   # The catalogue and an instance's options as the definition that Rust compiles.
 
-  alias DSPexTelemetry.{Catalogue, Exemplar, Options}
+  alias DSPexTelemetry.{Catalogue, Exemplar, Options, Reporter}
   alias DSPexTelemetry.Catalogue.{Event, Field}
 
-  @doc "The definition for these options."
-  @spec new(Options.t()) :: map()
-  def new(options) do
+  @doc "The definition for these options and what they say of metrics."
+  @spec new(Options.t(), Reporter.t()) :: map()
+  def new(options, reporter) do
     %{
-      families: Enum.map(Catalogue.families(), &family(&1, options)),
+      families: Enum.map(Catalogue.families(), &family(&1, options)) ++ reporter.families,
+      observations: reporter.observations,
       plans: Enum.map(Catalogue.events(options.presets), &plan(&1, options)),
       gauges: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of}),
       levels: Enum.map(Catalogue.levels(), &level/1),

@@ -10,6 +10,8 @@ defmodule DSPexTelemetry.Info do
       overflow series) and `:memory_bytes`
     * `:rejected` - for each event and reason with rejections: `:event`, `:reason`, `:count`. The
       reasons are explained in `docs/reference.md`.
+    * `:metrics_rejected` - for each metric of option `:metrics` and reason why events did not count in it:
+      `:metric`, `:reason`, `:count`; see `DSPexTelemetry.Reporter`
     * `:refs` - references whose class is known
     * `:workers`, `:workers_overflow` - living workers, and those that found no room in the set
     * `:windows` - the slices of time that reports over a window are made of: `:slice_ms`, `:slices`
@@ -34,6 +36,7 @@ defmodule DSPexTelemetry.Info do
     :uptime_ms,
     :series,
     :rejected,
+    :metrics_rejected,
     :refs,
     :workers,
     :workers_overflow,
@@ -60,6 +63,7 @@ defmodule DSPexTelemetry.Info do
             }
           ],
           rejected: [%{event: String.t(), reason: String.t(), count: pos_integer()}],
+          metrics_rejected: [%{metric: String.t(), reason: String.t(), count: pos_integer()}],
           refs: non_neg_integer(),
           workers: non_neg_integer(),
           workers_overflow: non_neg_integer(),
@@ -91,6 +95,7 @@ defmodule DSPexTelemetry.Info do
       uptime_ms: Instance.now_ms() - handle.started_at_ms,
       series: info.series,
       rejected: info.rejected,
+      metrics_rejected: info.metrics_rejected,
       refs: info.refs,
       workers: info.workers,
       workers_overflow: info.workers_overflow,

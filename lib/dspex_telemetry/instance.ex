@@ -16,7 +16,8 @@ defmodule DSPexTelemetry.Instance do
     HandlerJanitor,
     Native,
     Options,
-    OTLP
+    OTLP,
+    Reporter
   }
 
   @registry DSPexTelemetry.Registry
@@ -25,6 +26,7 @@ defmodule DSPexTelemetry.Instance do
   @type handle :: %{
           native: Native.instance(),
           plans: %{[atom()] => Native.plan()},
+          reporting: [{event :: [atom()], function(), Native.plan()}],
           options: Options.t(),
           started_at_ms: integer(),
           started_at_unix_ms: integer(),
@@ -100,7 +102,7 @@ defmodule DSPexTelemetry.Instance do
     # In this order: an instance is in the registry before it attaches, so whatever is attached now
     # and not running then is stale.
     handlers = attached_handlers()
-    live = for {_pid, handle} <- running(), plan <- Map.values(handle.plans), do: plan
+    live = for {_pid, handle} <- running(), plan <- plans(handle), do: plan
     for handler <- handlers, handler.config not in live, do: :telemetry.detach(handler.id)
     :ok
   end
@@ -112,8 +114,11 @@ defmodule DSPexTelemetry.Instance do
 
     HandlerJanitor.await_clean_up(options.name)
 
-    case start_native(options) do
+    reporter = Reporter.new(options)
+
+    case start_native(options, reporter) do
       {:ok, native, plans} ->
+        {plans, reporting} = Enum.split(plans, length(events(options)))
         {started_at_ms, started_at_unix_ms} = now()
         summarised_until_ms = :atomics.new(1, [])
         :atomics.put(summarised_until_ms, 1, started_at_ms)
@@ -121,6 +126,7 @@ defmodule DSPexTelemetry.Instance do
         handle = %{
           native: native,
           plans: Map.new(Enum.zip(Enum.map(events(options), & &1.name), plans)),
+          reporting: Reporter.publish(reporter, reporting),
           options: options,
           started_at_ms: started_at_ms,
           started_at_unix_ms: started_at_unix_ms,
@@ -131,6 +137,7 @@ defmodule DSPexTelemetry.Instance do
 
         AdaptiveCache.publish(options.name, Native.cache_open(native))
         Native.publish_router(native, options.name)
+        log_left_out(reporter)
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
         HandlerJanitor.watch(self(), handle)
         if options.attach, do: attach_handlers(handle)
@@ -143,8 +150,22 @@ defmodule DSPexTelemetry.Instance do
     end
   end
 
-  defp start_native(options) do
-    with {:ok, native, plans} <- Native.start(Definition.new(options)),
+  defp log_left_out(reporter) do
+    for {metric, owner} <- reporter.left_out do
+      Logger.warning(
+        "Metric #{metric.name}, a #{metric.kind} of event #{inspect(metric.event)}, is left out: " <>
+          owner_of_name(owner)
+      )
+    end
+  end
+
+  defp owner_of_name(:reserved), do: "the name belongs to the library"
+
+  defp owner_of_name(metric),
+    do: "the #{metric.kind} #{metric.name} of event #{inspect(metric.event)} has the name"
+
+  defp start_native(options, reporter) do
+    with {:ok, native, plans} <- Native.start(Definition.new(options, reporter)),
          :ok <- restore_usage(native, options),
          do: {:ok, native, plans}
   end
@@ -196,6 +217,7 @@ defmodule DSPexTelemetry.Instance do
   @spec stop_native(handle()) :: :ok
   def stop_native(handle) do
     Native.stop(handle.native)
+    Reporter.withdraw(handle.reporting)
 
     case Native.usage_close(handle.native, now()) do
       :ok -> :ok
@@ -204,16 +226,13 @@ defmodule DSPexTelemetry.Instance do
   end
 
   defp attach_handlers(handle) do
-    attached = for handler <- attached_handlers(handle), do: handler.event_name
+    attached = for handler <- attached_handlers(handle), do: handler.config
 
-    for event <- events(handle.options), event.name not in attached do
-      function = Function.capture(Handler, Catalogue.function_name(event), 4)
-      plan = Map.fetch!(handle.plans, event.name)
-
+    for {event, function, plan} <- handlers(handle), plan not in attached do
       # The plan is the id too: no other instance ever has it, so whoever cleans up after one that was
       # killed does not detach its successor's handlers. And it is a number, which `:telemetry` need
       # not copy out of its table for every event.
-      :ok = :telemetry.attach(plan, event.name, function, plan)
+      :ok = :telemetry.attach(plan, event, function, plan)
     end
 
     :ok
@@ -221,14 +240,26 @@ defmodule DSPexTelemetry.Instance do
 
   defp events(options), do: Catalogue.events(options.presets)
 
+  defp handlers(handle) do
+    catalogue =
+      for event <- events(handle.options) do
+        function = Function.capture(Handler, Catalogue.function_name(event), 4)
+        {event.name, function, Map.fetch!(handle.plans, event.name)}
+      end
+
+    catalogue ++ handle.reporting
+  end
+
+  defp plans(handle), do: for({_event, _function, plan} <- handlers(handle), do: plan)
+
   defp attached_handlers(handle) do
-    plans = Map.values(handle.plans)
+    plans = plans(handle)
     for handler <- attached_handlers(), handler.config in plans, do: handler
   end
 
   defp attached_handlers do
     for %{function: function} = handler <- :telemetry.list_handlers([]),
-        Function.info(function, :module) == {:module, Handler},
+        Function.info(function, :module) in [module: Handler, module: Reporter.Handler],
         do: handler
   end
 

@@ -255,6 +255,17 @@ defmodule DSPexTelemetry.Native do
   @spec cache_report(cache()) :: {map(), non_neg_integer(), non_neg_integer()} | :stopped
   def cache_report(_cache), do: not_loaded()
 
+  @type observed :: :ok | :untold | :stopped | :panicked
+
+  @spec observe(plan(), term(), term()) :: observed()
+  def observe(_plan, _measurements, _metadata), do: not_loaded()
+
+  @spec observe(plan(), term(), term(), tuple()) :: observed()
+  def observe(_plan, _measurements, _metadata, _computed), do: not_loaded()
+
+  @spec observe(plan(), term(), term(), tuple(), :final) :: observed()
+  def observe(_plan, _measurements, _metadata, _computed, _final), do: not_loaded()
+
   for arity <- 1..9 do
     arguments = Macro.generate_arguments(arity, __MODULE__)
     def record(unquote_splicing(arguments)), do: not_loaded({unquote_splicing(arguments)})

@@ -90,6 +90,13 @@ defmodule DSPexTelemetry.Options do
           "`%{dspex_bridge_call_method_duration: [1_000, 10_000]}`. The other metrics keep " <>
           "their defaults."
     ],
+    metrics: [
+      type: :metrics,
+      default: [],
+      doc:
+        "Definitions of `Telemetry.Metrics` that are reported beside the library's own metrics; see " <>
+          "`DSPexTelemetry.Reporter`."
+    ],
     ref_limit: [
       type: {:integer, 0, 10_000_000},
       default: 100_000,
@@ -278,6 +285,7 @@ defmodule DSPexTelemetry.Options do
           series_limit: pos_integer(),
           significant_digits: 1..3,
           buckets: %{optional(String.t()) => [number()]},
+          metrics: [DSPexTelemetry.Reporter.Metric.t()],
           ref_limit: non_neg_integer(),
           worker_limit: pos_integer(),
           idle_timeout: pos_integer() | :infinity,

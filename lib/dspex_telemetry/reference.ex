@@ -74,6 +74,8 @@ defmodule DSPexTelemetry.Reference do
     {"dspex_telemetry_series_limit", "gauge", ["event"], "most series there may be"},
     {"dspex_telemetry_overflow_total", "counter", ["event"],
      "events that went to the overflow series"},
+    {"dspex_telemetry_metric_rejected_total", "counter", ["metric", "reason"],
+     "events that metrics of option `metrics` got nothing of, of reasons that there were"},
     {"dspex_telemetry_rejected_total", "counter", ["event", "reason"],
      "rejected events, of reasons that there were"},
     {"dspex_telemetry_signals_dropped_total", "counter", [],

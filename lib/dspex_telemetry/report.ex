@@ -15,6 +15,9 @@ defmodule DSPexTelemetry.Report do
     * `:variables` - `set` (by type), `get_found`, `get_missed`, `set_size_bytes`, `get_size_bytes`
     * `:pool` - `size`, `spawned`, `died` (by reason), `startup_us`, `lifetime_ms`,
       `queue_wait_us`, `queue_wait_us_by_command`
+    * `:summaries` - a row for each series of a summary among option `:metrics`: `name`, `labels` (a map), `count`,
+      `sum`, `mean`, `min`, `max`, `p50`, `p90`, `p95`, `p99` and `p999`, in the unit of the metric, since the start
+      whatever the interval; see `DSPexTelemetry.Reporter`
 
   Rows have `count` (completed calls), `errors` (exceptions and calls without success),
   `error_rate` (their quotient), `mean_us`, `min_us`, `max_us`, `p50_us`, `p90_us`, `p95_us`,
@@ -26,7 +29,7 @@ defmodule DSPexTelemetry.Report do
   """
 
   @enforce_keys [:interval, :operations, :instances, :tools, :sessions, :variables, :pool]
-  defstruct @enforce_keys
+  defstruct @enforce_keys ++ [summaries: []]
 
   @typedoc "Latency and errors of one label set."
   @type row :: %{
@@ -83,7 +86,23 @@ defmodule DSPexTelemetry.Report do
             lifetime_ms: distribution(),
             queue_wait_us: distribution(),
             queue_wait_us_by_command: %{String.t() => distribution()}
-          }
+          },
+          summaries: [
+            %{
+              name: String.t(),
+              labels: %{String.t() => String.t()},
+              count: pos_integer(),
+              sum: number(),
+              mean: float(),
+              min: float(),
+              max: float(),
+              p50: float(),
+              p90: float(),
+              p95: float(),
+              p99: float(),
+              p999: float()
+            }
+          ]
         }
 
   defimpl String.Chars do

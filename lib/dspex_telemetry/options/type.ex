@@ -4,6 +4,7 @@ defmodule DSPexTelemetry.Options.Type do
 
   alias DSPexTelemetry.{Auth, Catalogue}
   alias DSPexTelemetry.Delivery.{Address, Headers}
+  alias DSPexTelemetry.Reporter.Metric
 
   @type t ::
           :attributes
@@ -13,6 +14,7 @@ defmodule DSPexTelemetry.Options.Type do
           | :cacheable
           | {:headers, also :: [String.t()]}
           | :ip
+          | :metrics
           | :name
           | :otlp_url
           | :path
@@ -33,6 +35,7 @@ defmodule DSPexTelemetry.Options.Type do
   def name(:cacheable), do: "list"
   def name({:headers, _also}), do: "list or function"
   def name(:ip), do: "tuple"
+  def name(:metrics), do: "list"
   def name(:name), do: "atom"
   def name(:otlp_url), do: "string or atom"
   def name(:path), do: "string"
@@ -56,6 +59,7 @@ defmodule DSPexTelemetry.Options.Type do
       "a map of at most 128 attributes from non-empty strings or atoms to strings, booleans, floats, " <>
         "and integers of 64 bits"
 
+  def allowed(:metrics), do: Metric.allowed()
   def allowed(:name), do: "an atom such as MyApp.Telemetry"
   def allowed(:boolean), do: "true or false"
   def allowed(:path), do: "a path as a string without zero bytes, or nil"
@@ -115,6 +119,8 @@ defmodule DSPexTelemetry.Options.Type do
       do: {:ok, Map.new(value, fn {name, value} -> {to_string(name), value} end)},
       else: {:error, allowed(:attributes)}
   end
+
+  def cast(:metrics, value), do: Metric.cast_all(value)
 
   def cast(type, value) do
     if valid?(type, value), do: {:ok, value}, else: {:error, allowed(type)}

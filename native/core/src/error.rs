@@ -29,6 +29,34 @@ pub enum DefinitionError {
         /// How many are allowed.
         allowed: usize,
     },
+    /// Bounds of a distribution that are not strictly increasing, or not finite.
+    #[error("bucket bounds of {metric} must be strictly increasing numbers, got {bounds:?}")]
+    Limits {
+        /// The metric with the bounds.
+        metric: String,
+        /// The bounds as given.
+        bounds: Vec<String>,
+    },
+    /// A summary in too small a unit.
+    #[error("{metric} has {given} bits of fraction, at most {allowed} are allowed")]
+    FractionBits {
+        /// The metric.
+        metric: String,
+        /// How many were given.
+        given: u32,
+        /// How many are allowed.
+        allowed: u32,
+    },
+    /// More tags than the metrics of an event have room for.
+    #[error("metrics of {event} have {given} tags, at most {allowed} are allowed")]
+    TooManyTags {
+        /// The event.
+        event: String,
+        /// How many were given.
+        given: usize,
+        /// How many are allowed.
+        allowed: usize,
+    },
     /// More positional fields than the hot path has room for.
     #[error("{event} has {given} fields, at most {allowed} are allowed")]
     TooManyFields {

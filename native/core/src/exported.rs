@@ -125,6 +125,7 @@ mod tests {
             digits: 2,
             series_limit: 1,
             usage: None,
+            measures: vec![],
         };
         let family = Family::new(spec).expect("valid");
         let layout = family.layout();

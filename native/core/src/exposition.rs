@@ -6,6 +6,7 @@
 //! others, but no counter ever goes down: each is a sum of cells that only grow.
 
 mod encoder;
+mod measured;
 pub mod message;
 mod native;
 mod number;

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::DefinitionError;
 use crate::histogram::Precision;
-use crate::label::{LabelSet, MAX_LABELS};
+use crate::label::{LabelSet, MAX_LABELS, MAX_TAGS};
 use crate::lane::Shape;
 use crate::local;
+use crate::measure::{Measure, MeasureSpec, Room};
 use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
 use crate::point::Point;
 use crate::series::Series;
@@ -23,7 +24,7 @@ use crate::usage::Kind;
 pub const OVERFLOW_LABEL: &str = "otel_metric_overflow";
 
 /// A family as a definition declares it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct FamilySpec {
     /// The event or span whose series these are, such as `dspex.bridge.call_method`.
     pub name: String,
@@ -40,6 +41,9 @@ pub struct FamilySpec {
     /// Of what its series count uses.
     #[serde(default)]
     pub usage: Option<Usage>,
+    /// Its measures. A family that has any has neither counters nor histograms, and no slices of time.
+    #[serde(default, skip_serializing)]
+    pub measures: Vec<MeasureSpec>,
 }
 
 /// How the uses of something are read from a family.
@@ -90,6 +94,13 @@ impl FamilyId {
 pub struct Layout {
     counters: Vec<Counter>,
     histograms: Vec<HistogramMetric>,
+    measures: Vec<Measure>,
+    /// The first cell of measures.
+    first_measured: usize,
+    /// How many last values a series has.
+    last_values: usize,
+    /// How many histograms a series has, those of measures included.
+    histogram_count: usize,
     precision: Precision,
     events_cell: usize,
     /// For each cell whether its total is the largest over lanes.
@@ -100,6 +111,7 @@ impl Layout {
     fn new(
         counter_specs: Vec<CounterSpec>,
         histogram_specs: Vec<HistogramSpec>,
+        measure_specs: Vec<MeasureSpec>,
         digits: u8,
     ) -> Result<Self, DefinitionError> {
         let precision = Precision::try_from(digits)?;
@@ -122,19 +134,36 @@ impl Layout {
             histogram.place_covered(cell_count);
             cell_count += histogram.bounds.count();
         }
+        let first_measured = cell_count;
+        let mut room = Room { cells: cell_count, histograms: histograms.len(), last_values: 0 };
+        let measures = measure_specs
+            .into_iter()
+            .map(|spec| Measure::new(spec, &mut room, precision))
+            .collect::<Result<_, _>>()?;
+        let Room { cells: cell_count, histograms: histogram_count, last_values } = room;
         let mut raising: Box<[_]> = vec![false; cell_count].into();
         for metric in &histograms {
             raising[metric.max_cell()] = true;
             raising[metric.min_complement_cell()] = true;
         }
-        Ok(Self { counters, histograms, precision, events_cell, raising })
+        Ok(Self {
+            counters,
+            histograms,
+            measures,
+            first_measured,
+            last_values,
+            histogram_count,
+            precision,
+            events_cell,
+            raising,
+        })
     }
 
     /// How many numbers a series has.
     pub fn shape(&self) -> Shape {
         Shape {
             cells: self.cell_count(),
-            histograms: self.histograms.len(),
+            histograms: self.histogram_count,
             precision: self.precision,
         }
     }
@@ -147,6 +176,21 @@ impl Layout {
     /// The histograms.
     pub fn histograms(&self) -> &[HistogramMetric] {
         &self.histograms
+    }
+
+    /// The measures.
+    pub fn measures(&self) -> &[Measure] {
+        &self.measures
+    }
+
+    /// How many last values a series has.
+    pub(crate) fn last_value_count(&self) -> usize {
+        self.last_values
+    }
+
+    /// The cells of measures, which mean what each measure says.
+    pub(crate) fn measured_cells(&self) -> std::ops::Range<usize> {
+        self.first_measured..self.cell_count()
     }
 
     /// The cell that counts events which increment no counter.
@@ -226,18 +270,19 @@ impl Family {
     /// [`DefinitionError`] if it has too many labels, or a histogram's precision or bounds are not
     /// allowed.
     pub fn new(spec: FamilySpec) -> Result<Self, DefinitionError> {
-        if spec.labels.len() > MAX_LABELS {
+        let most = if spec.measures.is_empty() { MAX_LABELS } else { MAX_TAGS };
+        if spec.labels.len() > most {
             return Err(DefinitionError::Labels {
                 event: spec.name.clone(),
                 family: spec.name,
                 given: spec.labels.len(),
                 expected: spec.labels.len(),
-                allowed: MAX_LABELS,
+                allowed: most,
             });
         }
         Ok(Self {
             id: FamilyId::next(),
-            layout: Layout::new(spec.counters, spec.histograms, spec.digits)?,
+            layout: Layout::new(spec.counters, spec.histograms, spec.measures, spec.digits)?,
             name: spec.name,
             label_names: spec.labels,
             series_limit: spec.series_limit,
@@ -262,6 +307,7 @@ impl Family {
             digits: self.layout.precision.digits(),
             series_limit: 0,
             usage: self.usage.clone(),
+            measures: Vec::new(),
         }
     }
 
@@ -285,6 +331,11 @@ impl Family {
     #[inline]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Whether what its series count is kept by slices of time.
+    pub(crate) fn has_slices(&self) -> bool {
+        self.layout.measures.is_empty()
     }
 
     /// How many series it may have.
@@ -462,6 +513,7 @@ impl Family {
 
     pub(crate) fn memory_bytes_beside_series(&self) -> usize {
         let bounds = self.layout.histograms().iter().map(|metric| metric.bounds.memory_bytes());
-        size_of::<Self>() + bounds.sum::<usize>()
+        let measures = self.layout.measures().iter().map(Measure::memory_bytes);
+        size_of::<Self>() + bounds.sum::<usize>() + measures.sum::<usize>()
     }
 }

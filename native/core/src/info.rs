@@ -11,6 +11,8 @@ pub struct Info {
     pub series: Vec<FamilyInfo>,
     /// Rejected events by event and reason, where there are any.
     pub rejected: Vec<Rejected>,
+    /// Events that metrics of other definitions than the catalogue's got nothing of, by metric and reason.
+    pub metrics_rejected: Vec<Refused>,
     /// References whose class is known.
     pub refs: usize,
     /// Workers that are alive.
@@ -40,6 +42,17 @@ pub struct FamilyInfo {
     pub overflow: u64,
     /// Bytes allocated.
     pub memory_bytes: usize,
+}
+
+/// How many events a metric got nothing of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refused {
+    /// The metric.
+    pub metric: String,
+    /// Why.
+    pub reason: &'static str,
+    /// How many.
+    pub count: u64,
 }
 
 /// How many events were rejected.

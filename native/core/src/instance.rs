@@ -15,10 +15,11 @@ use crate::family::{self, Family, FamilySpec, OVERFLOW_LABEL};
 use crate::field::Reject;
 use crate::gauge::Gauge;
 use crate::id_set::IdSet;
-use crate::info::{FamilyInfo, Info, Rejected};
+use crate::info::{FamilyInfo, Info, Refused, Rejected};
 use crate::label::{self, LabelSet};
 use crate::level::{LevelSpec, Levels};
 use crate::local;
+use crate::observation::{Group, ObservationSpec};
 use crate::page::SharedMemo;
 use crate::plan::{Plan, PlanId};
 use crate::plan_spec::PlanSpec;
@@ -40,6 +41,9 @@ pub struct Definition {
     pub families: Vec<FamilySpec>,
     /// The plans, one for each event.
     pub plans: Vec<PlanSpec>,
+    /// What events feed of measures.
+    #[serde(default)]
+    pub observations: Vec<ObservationSpec>,
     /// Values that are looked up when they are asked for.
     #[serde(default)]
     pub gauges: Vec<Gauge>,
@@ -131,7 +135,14 @@ impl Instance {
         let plans: Vec<_> = definition
             .plans
             .into_iter()
-            .map(|spec| Plan::new(spec, &families, Arc::clone(&surroundings)).map(Arc::new))
+            .map(|spec| Plan::new(spec, &families, Arc::clone(&surroundings)))
+            .chain(
+                definition
+                    .observations
+                    .into_iter()
+                    .map(|spec| Plan::of_measures(spec, &families, Arc::clone(&surroundings))),
+            )
+            .map(|plan| plan.map(Arc::new))
             .collect::<Result<_, _>>()?;
         let windows = Windows::new(definition.windows, families.len(), now.ms);
         plans.iter().for_each(local::publish);
@@ -174,7 +185,7 @@ impl Instance {
         self.surroundings.router_now()
     }
 
-    /// The id of each plan, in the definition's order.
+    /// The id of each plan, in the definition's order, those of observations last.
     pub fn plan_ids(&self) -> impl Iterator<Item = PlanId> {
         self.plans.iter().map(|plan| plan.id())
     }
@@ -235,6 +246,9 @@ impl Instance {
             family.tell_time(now.unix_ms);
             let removed = |series: &Series| self.count_uses_of(family, series, now);
             retired += family.retire_idle(now.ms, timeout_ms, removed, |series, delta| {
+                if !family.has_slices() {
+                    return;
+                }
                 if series.take_delta(family.layout(), delta) {
                     collector.push(index, series.labels(), delta);
                 }
@@ -267,6 +281,9 @@ impl Instance {
         }
         let mut collector = state.windows.collector();
         for (index, family) in self.families.iter().enumerate() {
+            if !family.has_slices() {
+                continue;
+            }
             let mut delta = Point::new(family.layout());
             let mut take = |series: &Series| {
                 let taken = series.take_delta(family.layout(), &mut delta);
@@ -454,6 +471,13 @@ impl Instance {
             })
         });
         let families: Vec<_> = families.collect();
+        let refused = self.plans.iter().flat_map(|plan| plan.groups()).flat_map(Group::refusals);
+        let refused = refused.filter(|(_, _, count)| *count > 0);
+        let refused = refused.map(|(metric, reason, count)| Refused {
+            metric: metric.to_owned(),
+            reason: reason.name(),
+            count,
+        });
         let refs = &self.surroundings.refs;
         let workers = &self.surroundings.workers;
         Info {
@@ -470,6 +494,7 @@ impl Instance {
                 + self.page_memo().memory_bytes(),
             series: families,
             rejected: rejected.filter(|rejected| rejected.count > 0).collect(),
+            metrics_rejected: refused.collect(),
             refs: refs.len(),
             workers: workers.len(),
             workers_overflow: workers.overflow_total(),

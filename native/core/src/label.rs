@@ -10,6 +10,9 @@ pub const MAX_LABEL_BYTES: usize = 256;
 /// Most labels that a family may have.
 pub const MAX_LABELS: usize = 8;
 
+/// Most tags that metrics with measures may have.
+pub const MAX_TAGS: usize = 16;
+
 /// The value of a label that nothing is known of.
 pub const UNKNOWN: &[u8] = b"unknown";
 

@@ -373,7 +373,8 @@ impl Lanes {
         self.values(cell).max().unwrap_or(0)
     }
 
-    fn values(&self, cell: usize) -> impl Iterator<Item = u64> + '_ {
+    /// What each lane has in a cell.
+    pub(crate) fn values(&self, cell: usize) -> impl Iterator<Item = u64> + '_ {
         self.cells().map(move |cells| cells.as_slice()[cell].load(Relaxed))
     }
 
@@ -727,6 +728,16 @@ pub trait Writer {
     /// which is never below it, so that mostly one comparison does for both.
     fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64);
 
+    /// Adds to a sum of integers of either sign, kept in two's complement, which stops at the
+    /// smallest and largest value.
+    fn add_signed(&self, cell: &AtomicU64, amount: i64);
+
+    /// Adds to a sum of numbers with fractions, kept as the bits of an `f64`.
+    fn add_float(&self, cell: &AtomicU64, amount: f64);
+
+    /// Raises a cell to a value that is larger.
+    fn raise_one(&self, cell: &AtomicU64, value: u64);
+
     /// Marks the lines of samples that have been counted: who sees the mark sees the counts. Returns
     /// the marks that were there.
     fn mark(&self, marks: &AtomicU64, mark: u64) -> u64;
@@ -742,6 +753,26 @@ pub trait Writer {
 
     /// Counts one sample.
     fn count(&self, counted: Self::Counted<'_>);
+}
+
+/// A sum in two's complement and an integer.
+#[inline]
+fn plus_signed(sum: u64, amount: i64) -> u64 {
+    (sum as i64).saturating_add(amount) as u64
+}
+
+/// A sum as the bits of an `f64` and a number.
+#[inline]
+fn plus_float(sum: u64, amount: f64) -> u64 {
+    (f64::from_bits(sum) + amount).to_bits()
+}
+
+/// Replaces a cell that others write to as well.
+fn update(cell: &AtomicU64, new: impl Fn(u64) -> u64) {
+    let mut old = cell.load(Relaxed);
+    while let Err(seen) = cell.compare_exchange_weak(old, new(old), Relaxed, Relaxed) {
+        old = seen;
+    }
 }
 
 /// A counter of an exclusive lane, or none where the lane has no counters.
@@ -787,6 +818,23 @@ impl Writer for Exclusive<'_> {
             if value > ever.load(Relaxed) {
                 ever.store(value, Relaxed);
             }
+        }
+    }
+
+    #[inline]
+    fn add_signed(&self, cell: &AtomicU64, amount: i64) {
+        cell.store(plus_signed(cell.load(Relaxed), amount), Relaxed);
+    }
+
+    #[inline]
+    fn add_float(&self, cell: &AtomicU64, amount: f64) {
+        cell.store(plus_float(cell.load(Relaxed), amount), Relaxed);
+    }
+
+    #[inline]
+    fn raise_one(&self, cell: &AtomicU64, value: u64) {
+        if value > cell.load(Relaxed) {
+            cell.store(value, Relaxed);
         }
     }
 
@@ -864,12 +912,7 @@ impl Writer for Shared<'_> {
     }
 
     fn add_saturating(&self, cell: &AtomicU64, amount: u64) {
-        let mut old = cell.load(Relaxed);
-        while let Err(seen) =
-            cell.compare_exchange_weak(old, old.saturating_add(amount), Relaxed, Relaxed)
-        {
-            old = seen;
-        }
+        update(cell, |old| old.saturating_add(amount));
     }
 
     fn finish(&self, cell: &AtomicU64) {
@@ -881,6 +924,18 @@ impl Writer for Shared<'_> {
             cell.fetch_max(value, Relaxed);
             ever.fetch_max(value, Relaxed);
         }
+    }
+
+    fn add_signed(&self, cell: &AtomicU64, amount: i64) {
+        update(cell, |old| plus_signed(old, amount));
+    }
+
+    fn add_float(&self, cell: &AtomicU64, amount: f64) {
+        update(cell, |old| plus_float(old, amount));
+    }
+
+    fn raise_one(&self, cell: &AtomicU64, value: u64) {
+        cell.fetch_max(value, Relaxed);
     }
 
     fn mark(&self, marks: &AtomicU64, mark: u64) -> u64 {

@@ -16,6 +16,7 @@ use once_cell::sync::Lazy;
 
 use crate::exclusive::Exclusive;
 use crate::field::{Fields, Inputs, Reject};
+use crate::observation::{Observation, Observed};
 use crate::plan::{Plan, PlanId};
 use crate::router::{Memory, Router};
 use crate::series_cache::SeriesCache;
@@ -65,6 +66,17 @@ pub fn record<'a>(
             } else {
                 Outcome::Recorded
             }
+        })
+    })
+}
+
+/// Gives one event to the measures of the plan with this id. `event` must not record events itself.
+#[inline]
+pub fn observe<'a>(id: PlanId, event: &impl Observation<'a>) -> Observed {
+    LOCAL.with(|local| {
+        local.caches.with(|caches| match caches.plans.get(id) {
+            Some(plan) => plan.observe(event, &local.number, &mut caches.series),
+            None => Observed::Stopped,
         })
     })
 }
@@ -204,7 +216,7 @@ struct PlanCache {
 }
 
 impl PlanCache {
-    const ENTRIES: usize = 64;
+    const ENTRIES: usize = 256;
 
     #[inline]
     fn get(&mut self, id: PlanId) -> Option<&Plan> {

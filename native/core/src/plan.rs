@@ -16,6 +16,7 @@ use crate::field::{Fields, Inputs, MAX_FIELDS, Reject};
 use crate::label::{self, LabelSet, MAX_LABELS, UNKNOWN};
 use crate::lane::Writer;
 use crate::metric::HistogramMetric;
+use crate::observation::{Group, Observation, ObservationSpec, Observed};
 use crate::plan_spec::{PlanSpec, ValueSource};
 use crate::refs::Refs;
 use crate::router::Outcome;
@@ -175,6 +176,8 @@ pub struct Plan {
     exemplar_labels: Box<[Arc<str>]>,
     surroundings: Arc<Surroundings>,
     rejected: [AtomicU64; Reject::ALL.len()],
+    /// Measures of other definitions than the catalogue's; a plan has steps or groups.
+    groups: Box<[Group]>,
 }
 
 impl Plan {
@@ -219,6 +222,31 @@ impl Plan {
             ),
             surroundings,
             rejected: Default::default(),
+            groups: Box::default(),
+        })
+    }
+
+    /// Compiles what an event feeds of measures.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if it has too many tags or refers to something that is not there.
+    pub fn of_measures(
+        spec: ObservationSpec,
+        families: &[Arc<Family>],
+        surroundings: Arc<Surroundings>,
+    ) -> Result<Self, DefinitionError> {
+        let groups = spec.groups.into_iter();
+        let groups = groups.map(|group| Group::new(&spec.event, group, families));
+        Ok(Self {
+            id: PlanId::next(),
+            groups: groups.collect::<Result<_, _>>()?,
+            event: spec.event,
+            inputs: Inputs::default(),
+            steps: Box::default(),
+            exemplar_labels: Box::default(),
+            surroundings,
+            rejected: Default::default(),
         })
     }
 
@@ -254,6 +282,40 @@ impl Plan {
         for count in &self.rejected {
             count.store(0, Relaxed);
         }
+        self.groups.iter().for_each(Group::clear);
+    }
+
+    /// The measures that it feeds, by family.
+    pub(crate) fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// Gives an event to its measures.
+    #[inline]
+    pub(crate) fn observe<'a>(
+        &self,
+        event: &impl Observation<'a>,
+        number: &ThreadNumber,
+        cache: &mut SeriesCache,
+    ) -> Observed {
+        // Before anything is recorded: the event may come once more.
+        let can_wait = self.groups.len() > 1 && !event.is_final();
+        if can_wait && self.groups.iter().any(|group| group.is_untold(event)) {
+            return Observed::Untold;
+        }
+        for group in &self.groups {
+            if !group.observe(event, number, cache, |family| self.signal_overflow(family)) {
+                return Observed::Untold;
+            }
+        }
+        Observed::Recorded
+    }
+
+    #[cold]
+    fn signal_overflow(&self, family: &Family) {
+        let Surroundings { signals, clock, .. } = &*self.surroundings;
+        let overflow = Overflow { event: family.name().to_owned(), limit: family.series_limit() };
+        signals.send(clock(), Signal::Overflow(overflow));
     }
 
     /// Records one event whose fields were accepted. Says whether it should be an exemplar.
@@ -439,11 +501,9 @@ impl Plan {
     /// What else has to be done for an event that went to the overflow series.
     #[cold]
     fn overflowed(&self, feed: &Feed, fields: &Fields<'_>) {
-        let Surroundings { signals, usage, clock, refs, .. } = &*self.surroundings;
+        let Surroundings { usage, clock, refs, .. } = &*self.surroundings;
         if feed.family.is_first_overflow() {
-            let event = feed.family.name().to_owned();
-            let overflow = Overflow { event, limit: feed.family.series_limit() };
-            signals.send(clock(), Signal::Overflow(overflow));
+            self.signal_overflow(&feed.family);
         }
         // Of a series it would be read now and then; here the name is lost unless it is told at once.
         if feed.is_use

@@ -390,6 +390,7 @@ mod tests {
             histograms: vec![histogram("first"), histogram("second")],
             digits: 3,
             usage: None,
+            measures: vec![],
             series_limit: 1,
         };
         Family::new(spec).expect("valid")

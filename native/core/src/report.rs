@@ -15,6 +15,7 @@ use crate::metric::HistogramMetric;
 use crate::point::Point;
 use crate::quantiles::{Distribution, Samples};
 use crate::source::{Live, Source};
+use crate::summaries::{self, SummaryRow};
 use crate::window::{Interval, Moment, Window};
 
 /// The histogram of waits for a worker.
@@ -45,6 +46,8 @@ pub struct Report {
     pub variables: Variables,
     /// The worker pool.
     pub pool: Pool,
+    /// Summaries among the metrics of other definitions, since the start whatever the interval.
+    pub summaries: Vec<SummaryRow>,
 }
 
 macro_rules! latency_row {
@@ -184,10 +187,11 @@ impl Report {
     /// Reads an instance while it goes on recording.
     pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
         let reader = instance.read();
-        Self::of(&Live::new(&reader, window, now))
+        let report = Self::of(&Live::new(&reader, window, now));
+        Self { summaries: summaries::rows(instance), ..report }
     }
 
-    /// What a source says.
+    /// What a source says. It has no summaries.
     pub(crate) fn of(source: &dyn Source) -> Self {
         let view = View(source);
         Self {
@@ -198,6 +202,7 @@ impl Report {
             sessions: view.sessions(),
             variables: view.variables(),
             pool: view.pool(),
+            summaries: Vec::new(),
         }
     }
 

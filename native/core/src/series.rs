@@ -33,6 +33,8 @@ pub struct Series {
     created_unix_ms: AtomicI64,
     exemplars: Exemplars,
     exported: Exported,
+    /// The latest numbers of measures that keep them: of all threads, since only together they know it.
+    last_values: Box<[AtomicU64]>,
 }
 
 impl Series {
@@ -47,6 +49,7 @@ impl Series {
             created_unix_ms: AtomicI64::new(created_unix_ms),
             exemplars: Exemplars::default(),
             exported: Exported::default(),
+            last_values: (0..layout.last_value_count()).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
@@ -101,6 +104,12 @@ impl Series {
     #[inline]
     pub fn labels(&self) -> &LabelSet {
         &self.labels
+    }
+
+    /// The latest numbers of measures that keep them.
+    #[inline]
+    pub(crate) fn last_values(&self) -> &[AtomicU64] {
+        &self.last_values
     }
 
     /// Its numbers.
@@ -285,6 +294,10 @@ impl Series {
                 );
             }
         }
+        for measure in layout.measures() {
+            measure.absorb(&shared, self, other);
+        }
+        point.cells_mut()[layout.measured_cells()].fill(0);
         for (cell, &sum) in cells.iter().zip(&*point.cells_mut()) {
             shared.add_saturating(cell, sum);
         }
@@ -305,6 +318,7 @@ impl Series {
             + self.baseline().memory_bytes()
             + self.exemplars.memory_bytes()
             + self.exported.memory_bytes()
+            + size_of_val(&*self.last_values)
             + table_entry
     }
 }
@@ -331,6 +345,7 @@ mod tests {
             digits: 2,
             series_limit: 1,
             usage: None,
+            measures: vec![],
         };
         Family::new(spec).expect("valid")
     }

@@ -190,6 +190,7 @@ fn read_protobuf(bytes: &[u8]) -> Samples {
             match family.r#type() {
                 MetricType::Counter => put("", labels, metric.counter.as_ref().unwrap().value()),
                 MetricType::Gauge => put("", labels, metric.gauge.as_ref().unwrap().value()),
+                MetricType::Summary => unreachable!("the catalogue has none"),
                 MetricType::Histogram => {
                     let histogram = metric.histogram.as_ref().unwrap();
                     for bucket in &histogram.bucket {

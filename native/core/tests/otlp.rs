@@ -418,6 +418,7 @@ fn a_cumulative_request_says_what_was_recorded() {
     let points = exponential.metrics.iter().map(|metric| match metric.data.as_ref().unwrap() {
         Data::Sum(sum) => sum.data_points.len(),
         Data::Gauge(gauge) => gauge.data_points.len(),
+        Data::Summary(summary) => summary.data_points.len(),
         Data::Histogram(histogram) => histogram.data_points.len(),
         Data::ExponentialHistogram(histogram) => histogram.data_points.len(),
     });

@@ -144,7 +144,7 @@ pub fn text(term: Term<'_>) -> Option<&[u8]> {
 
 /// The text of an atom. The NIF functions give those in Latin-1; for others the external term format
 /// has it in UTF-8, behind the version, a tag and a length of one or two bytes.
-fn atom_text(atom: Term<'_>) -> Option<String> {
+pub fn atom_text(atom: Term<'_>) -> Option<String> {
     const SMALL_ATOM_UTF8: u8 = 119;
     const ATOM_UTF8: u8 = 118;
     atom.atom_to_string().ok().or_else(|| {

@@ -19,7 +19,7 @@ use crate::cache::CacheResource;
 use crate::exposition::{Spare, Unsettled};
 use crate::forwarder::Forwarder;
 use crate::usage::File;
-use crate::{clock, decode, encode};
+use crate::{clock, decode, encode, observe};
 
 mod atoms {
     rustler::atoms! { ok, error, not_found }
@@ -59,7 +59,9 @@ fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
         .and_then(|value| {
             serde_json::from_value::<Definition>(value).map_err(|error| error.to_string())
         })
-        .and_then(|definition| {
+        .and_then(|mut definition| {
+            let mut observations = definition.observations.iter_mut();
+            observations.try_for_each(|observation| observe::resolve_keys(env, observation))?;
             Instance::start(definition, Box::new(clock::now)).map_err(|error| error.to_string())
         });
     match started {

@@ -8,6 +8,7 @@ mod encode;
 mod exposition;
 mod forwarder;
 mod instance;
+mod observe;
 mod raw;
 mod record;
 mod router;

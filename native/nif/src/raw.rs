@@ -22,6 +22,21 @@ fn panics() -> u64 {
     PANICS.load(Ordering::Relaxed)
 }
 
+/// A term as a number. That of an atom is the same for as long as the VM lives.
+#[inline]
+pub fn word(term: ErlNifTerm) -> u64 {
+    // SAFETY: a term is a transparent wrapper around a `size_t`, whose value the wrapper keeps to itself.
+    (unsafe { std::mem::transmute::<ErlNifTerm, usize>(term) }) as u64
+}
+
+/// The term of a number that [`word`] has returned.
+#[inline]
+pub fn from_word(word: u64) -> ErlNifTerm {
+    // SAFETY: as above; every number is a value of the wrapper, and what the VM makes of it is for the
+    // caller to know.
+    unsafe { std::mem::transmute::<usize, ErlNifTerm>(word as usize) }
+}
+
 /// The arguments of a call.
 #[derive(Clone, Copy)]
 pub struct Arguments<'a> {

@@ -39,6 +39,9 @@ fn cell_count(spec: &FamilySpec) -> Option<usize> {
     if spec.counters.len() > MAX_METRICS || spec.histograms.len() > MAX_METRICS {
         return None;
     }
+    if !spec.measures.is_empty() {
+        return None;
+    }
     let mut cells = 0_usize;
     for counter in &spec.counters {
         let sizes = counter.dimensions.iter().map(|dimension| dimension.values.len());

@@ -38,11 +38,13 @@ pub fn take(
 ) -> Result<Vec<u8>, Refusal> {
     let reader = instance.read();
     let live = Live::new(&reader, window, now);
+    // What measures have has no slices and is left out.
+    let families = || live.families().iter().filter(|family| family.has_slices());
     let head = Head {
         interval: live.interval(),
         workers: live.workers(),
         ongoing: Ongoing::of(instance, now),
-        families: live.families().iter().map(|family| family.configuration()).collect(),
+        families: families().map(|family| family.configuration()).collect(),
     };
     let head = serde_json::to_vec(&head)
         .map_err(|error| Refusal::corrupt(&format!("the head of its snapshot: {error}")))?;
@@ -50,7 +52,7 @@ pub fn take(
     put_counted(&mut payload, &head);
     let mut folded = 0;
     let mut encoded = Vec::new();
-    for family in live.families() {
+    for family in families() {
         let points = live.points(family.name()).into_owned();
         let (points, left_out) = busiest(points, family, limits.series);
         folded += left_out as u64;

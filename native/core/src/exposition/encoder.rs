@@ -26,7 +26,41 @@ impl Header<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MetricKind {
     Scalar(Kind),
+    /// A counter whose whole name OpenMetrics would change: it is none there.
+    BareCounter,
     Histogram,
+    Summary,
+}
+
+/// The upper bound of a bucket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound<'a> {
+    pub(crate) value: f64,
+    /// How it is written in Prometheus' text format, if not as other exporters would.
+    pub(crate) text: Option<&'a str>,
+}
+
+impl From<f64> for Bound<'_> {
+    fn from(value: f64) -> Self {
+        Self { value, text: None }
+    }
+}
+
+/// The samples of one series of a distribution, of which nothing but buckets is known.
+pub(crate) struct DistributionSample<'a> {
+    /// Not cumulated, the one above all bounds last.
+    pub(crate) counts: &'a [u64],
+    pub(crate) sum: Value,
+    pub(crate) created_unix_ms: Option<i64>,
+}
+
+/// The samples of one series of a summary.
+pub(crate) struct SummarySample {
+    pub(crate) count: u64,
+    pub(crate) sum: Value,
+    /// Quantiles and their values.
+    pub(crate) quantiles: Vec<(f64, f64)>,
+    pub(crate) created_unix_ms: Option<i64>,
 }
 
 /// The samples of one histogram series.
@@ -58,7 +92,7 @@ pub(crate) trait Encoder {
     fn metric(
         &self,
         header: Header<'_>,
-        bounds: &[f64],
+        bounds: &[Bound<'_>],
         out: &mut Vec<u8>,
         write: impl FnOnce(&Self::Metric, &mut Vec<u8>),
     );
@@ -89,6 +123,22 @@ pub(crate) trait Encoder {
         out: &mut Vec<u8>,
     );
 
+    fn distribution(
+        &self,
+        metric: &Self::Metric,
+        labels: &[u8],
+        sample: &DistributionSample<'_>,
+        out: &mut Vec<u8>,
+    );
+
+    fn summary(
+        &self,
+        metric: &Self::Metric,
+        labels: &[u8],
+        sample: &SummarySample,
+        out: &mut Vec<u8>,
+    );
+
     /// Appends what follows the last metric.
     fn end(&self, out: &mut Vec<u8>);
 }
@@ -97,6 +147,7 @@ pub(crate) trait Encoder {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Value {
     Integer(u64),
+    Signed(i128),
     Float(f64),
 }
 
@@ -104,6 +155,7 @@ impl Value {
     pub(crate) fn as_f64(self) -> f64 {
         match self {
             Self::Integer(value) => value as f64,
+            Self::Signed(value) => value as f64,
             Self::Float(value) => value,
         }
     }

@@ -22,6 +22,7 @@ pub struct MetricFamily {
 pub enum MetricType {
     Counter = 0,
     Gauge = 1,
+    Summary = 2,
     Histogram = 4,
 }
 
@@ -33,6 +34,8 @@ pub struct Metric {
     pub gauge: Option<Gauge>,
     #[prost(message, optional, tag = "3")]
     pub counter: Option<Counter>,
+    #[prost(message, optional, tag = "4")]
+    pub summary: Option<Summary>,
     #[prost(message, optional, tag = "7")]
     pub histogram: Option<Histogram>,
 }
@@ -57,6 +60,26 @@ pub struct Counter {
     pub value: Option<f64>,
     #[prost(message, optional, tag = "3")]
     pub created_timestamp: Option<Timestamp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Summary {
+    #[prost(uint64, optional, tag = "1")]
+    pub sample_count: Option<u64>,
+    #[prost(double, optional, tag = "2")]
+    pub sample_sum: Option<f64>,
+    #[prost(message, repeated, tag = "3")]
+    pub quantile: Vec<Quantile>,
+    #[prost(message, optional, tag = "4")]
+    pub created_timestamp: Option<Timestamp>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Quantile {
+    #[prost(double, optional, tag = "1")]
+    pub quantile: Option<f64>,
+    #[prost(double, optional, tag = "2")]
+    pub value: Option<f64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -4,7 +4,7 @@ use std::io::Write;
 
 /// Appends an integer.
 #[inline]
-pub(crate) fn integer(value: u64, out: &mut Vec<u8>) {
+pub(crate) fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 

@@ -15,7 +15,9 @@ use serde::Deserialize;
 
 pub use response::{Accepted, accepted, refused};
 
-use super::encoder::{Encoder, Header, HistogramSample, MetricKind, Value};
+use super::encoder::{
+    Bound, DistributionSample, Encoder, Header, HistogramSample, MetricKind, SummarySample, Value,
+};
 use super::scalar::{Kind, Scalar};
 use super::table::{Reading, Table};
 use crate::exporter::is_reset;
@@ -26,7 +28,8 @@ use exponential::Exponential;
 use message::{
     AggregationTemporality, AnyValue, Exemplar, ExponentialHistogram,
     ExponentialHistogramDataPoint, Gauge, Histogram, HistogramDataPoint, InstrumentationScope,
-    KeyValue, Metric, NumberDataPoint, Resource, Sum, any_value, exemplar, number,
+    KeyValue, Metric, NumberDataPoint, Resource, Sum, Summary, SummaryDataPoint, ValueAtQuantile,
+    any_value, exemplar, number,
 };
 
 /// Since when sums and histograms count.
@@ -96,17 +99,20 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
     let now_unix_ms = now.unix_ms.max(exporter.exported_unix_ms());
     let encoder = |are_deltas| Otlp { export, are_deltas, now_unix_ms, points: Cell::new(0) };
 
-    let of_series = encoder(are_deltas);
+    let (of_series, of_measures) = (encoder(are_deltas), encoder(false));
     let mut metrics = Vec::new();
     let mut memory_bytes = Vec::with_capacity(instance.families().len());
     for (index, family) in instance.families().iter().enumerate() {
-        let reading = if are_deltas {
+        // Measures are told of since the start.
+        let has_measures = !family.layout().measures().is_empty();
+        let reading = if are_deltas && !has_measures {
             let left = exporter.take_left(index);
             Reading::Deltas { left, since_unix_ms: exporter.exported_unix_ms() }
         } else {
             Reading::Points { since_unix_ms: exporter.reset_unix_ms() }
         };
-        let table = Table::read(&of_series, family, reading);
+        let encoder = if has_measures { &of_measures } else { &of_series };
+        let table = Table::read(encoder, family, reading);
         memory_bytes.push(family.memory_bytes_beside_series() + table.series_memory_bytes());
         table.write(true, &mut metrics);
     }
@@ -127,7 +133,7 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
     }
     exporter.exported(now_unix_ms);
     write_request(export, &metrics, out);
-    of_series.points.get() + of_none.points.get()
+    of_series.points.get() + of_measures.points.get() + of_none.points.get()
 }
 
 /// Numbers of the fields that are written one by one.
@@ -141,6 +147,7 @@ mod tag {
     pub(super) const METRIC_SUM: u32 = 7;
     pub(super) const METRIC_HISTOGRAM: u32 = 9;
     pub(super) const METRIC_EXPONENTIAL_HISTOGRAM: u32 = 10;
+    pub(super) const METRIC_SUMMARY: u32 = 11;
     pub(super) const DATA_POINTS: u32 = 1;
     pub(super) const NUMBER_ATTRIBUTES: u32 = 7;
     pub(super) const HISTOGRAM_ATTRIBUTES: u32 = 9;
@@ -235,6 +242,10 @@ impl Otlp<'_> {
     ) {
         let value = match value {
             Value::Integer(value) => number::Value::Int(i64::try_from(value).unwrap_or(i64::MAX)),
+            Value::Signed(value) => match i64::try_from(value) {
+                Ok(value) => number::Value::Int(value),
+                Err(_) => number::Value::Double(value as f64),
+            },
             Value::Float(value) => number::Value::Double(value),
         };
         let point = NumberDataPoint {
@@ -305,24 +316,31 @@ impl Encoder for Otlp<'_> {
     fn metric(
         &self,
         header: Header<'_>,
-        bounds: &[f64],
+        bounds: &[Bound<'_>],
         out: &mut Vec<u8>,
         write: impl FnOnce(&[f64], &mut Vec<u8>),
     ) {
         let mut points = Vec::new();
-        write(bounds, &mut points);
+        let bounds: Vec<_> = bounds.iter().map(|bound| bound.value).collect();
+        write(&bounds, &mut points);
         if points.is_empty() {
             return;
         }
         let aggregation_temporality = self.temporality();
-        let (tag, data) = match (header.kind, self.export.histogram) {
-            (MetricKind::Scalar(Kind::Counter), _) => {
+        // Of measures nothing but buckets is known.
+        let kind = match header.stored_unit {
+            Some(_) => self.export.histogram,
+            None => HistogramKind::Explicit,
+        };
+        let (tag, data) = match (header.kind, kind) {
+            (MetricKind::Scalar(Kind::Counter) | MetricKind::BareCounter, _) => {
                 let sum = Sum { is_monotonic: true, aggregation_temporality, ..Sum::default() };
                 (tag::METRIC_SUM, sum.encode_to_vec())
             }
             (MetricKind::Scalar(Kind::Gauge), _) => {
                 (tag::METRIC_GAUGE, Gauge::default().encode_to_vec())
             }
+            (MetricKind::Summary, _) => (tag::METRIC_SUMMARY, Summary::default().encode_to_vec()),
             (MetricKind::Histogram, HistogramKind::Explicit) => {
                 let histogram = Histogram { aggregation_temporality, ..Histogram::default() };
                 (tag::METRIC_HISTOGRAM, histogram.encode_to_vec())
@@ -429,6 +447,38 @@ impl Encoder for Otlp<'_> {
                 self.append(labels, tag::EXPONENTIAL_HISTOGRAM_ATTRIBUTES, &point, out);
             }
         }
+    }
+
+    fn distribution(
+        &self,
+        bounds: &[f64],
+        labels: &[u8],
+        sample: &DistributionSample<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let point = HistogramDataPoint {
+            start_time_unix_nano: sample.created_unix_ms.map_or(0, nanoseconds),
+            time_unix_nano: nanoseconds(self.now_unix_ms),
+            count: sample.counts.iter().sum(),
+            sum: Some(sample.sum.as_f64()),
+            bucket_counts: sample.counts.to_vec(),
+            explicit_bounds: bounds[..bounds.len() - 1].to_vec(),
+            ..HistogramDataPoint::default()
+        };
+        self.append(labels, tag::HISTOGRAM_ATTRIBUTES, &point, out);
+    }
+
+    fn summary(&self, _bounds: &[f64], labels: &[u8], sample: &SummarySample, out: &mut Vec<u8>) {
+        let quantile = |&(quantile, value): &(f64, f64)| ValueAtQuantile { quantile, value };
+        let point = SummaryDataPoint {
+            start_time_unix_nano: sample.created_unix_ms.map_or(0, nanoseconds),
+            time_unix_nano: nanoseconds(self.now_unix_ms),
+            count: sample.count,
+            sum: sample.sum.as_f64(),
+            quantile_values: sample.quantiles.iter().map(quantile).collect(),
+            attributes: Vec::new(),
+        };
+        self.append(labels, tag::NUMBER_ATTRIBUTES, &point, out);
     }
 
     fn end(&self, _out: &mut Vec<u8>) {}

@@ -20,6 +20,15 @@ pub(crate) fn scalars(info: &Info) -> impl Iterator<Item = Scalar> {
         let labels = [("event", &*rejected.event), ("reason", rejected.reason)];
         scalar.with(&labels, rejected.count as f64)
     });
+    let metric_rejected = Scalar::new(
+        "dspex_telemetry_metric_rejected_total",
+        "Events that a metric of option :metrics got nothing of, by metric and reason.",
+        Kind::Counter,
+    );
+    let metric_rejected = info.metrics_rejected.iter().fold(metric_rejected, |scalar, rejected| {
+        let labels = [("metric", &*rejected.metric), ("reason", rejected.reason)];
+        scalar.with(&labels, rejected.count as f64)
+    });
     let one = |name, help, kind, value: f64| Scalar::new(name, help, kind).with(&[], value);
     let counter = |name, help, value: u64| one(name, help, Kind::Counter, value as f64);
     let gauge = |name, help, value: usize| one(name, help, Kind::Gauge, value as f64);
@@ -43,6 +52,7 @@ pub(crate) fn scalars(info: &Info) -> impl Iterator<Item = Scalar> {
             |family| family.overflow as f64,
         ),
         rejected,
+        metric_rejected,
         counter(
             "dspex_telemetry_signals_dropped_total",
             "Alerts for which there was no room in the channel.",

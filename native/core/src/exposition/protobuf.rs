@@ -3,10 +3,12 @@
 use prost::Message;
 use prost::encoding::{self, WireType};
 
-use super::encoder::{Encoder, Header, HistogramSample, MetricKind, Value};
+use super::encoder::{
+    Bound, DistributionSample, Encoder, Header, HistogramSample, MetricKind, SummarySample, Value,
+};
 use super::message::{
     Bucket, BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, MetricFamily, MetricType,
-    Timestamp,
+    Quantile, Summary, Timestamp,
 };
 use super::native::{Buckets, ZERO_THRESHOLD, schema};
 use super::scalar::Kind;
@@ -20,6 +22,7 @@ mod tag {
     pub(super) const METRIC_LABEL: u32 = 1;
     pub(super) const METRIC_GAUGE: u32 = 2;
     pub(super) const METRIC_COUNTER: u32 = 3;
+    pub(super) const METRIC_SUMMARY: u32 = 4;
     pub(super) const METRIC_HISTOGRAM: u32 = 7;
 }
 
@@ -63,14 +66,15 @@ impl Encoder for Protobuf {
     fn metric(
         &self,
         header: Header<'_>,
-        bounds: &[f64],
+        bounds: &[Bound<'_>],
         out: &mut Vec<u8>,
         write: impl FnOnce(&[f64], &mut Vec<u8>),
     ) {
         let kind = match header.kind {
-            MetricKind::Scalar(Kind::Counter) => MetricType::Counter,
+            MetricKind::Scalar(Kind::Counter) | MetricKind::BareCounter => MetricType::Counter,
             MetricKind::Scalar(Kind::Gauge) => MetricType::Gauge,
             MetricKind::Histogram => MetricType::Histogram,
+            MetricKind::Summary => MetricType::Summary,
         };
         let family = MetricFamily {
             name: Some(header.name.to_owned()),
@@ -81,7 +85,8 @@ impl Encoder for Protobuf {
         };
         // The length comes first, so the samples have to wait.
         let mut samples = Vec::new();
-        write(bounds, &mut samples);
+        let bounds: Vec<_> = bounds.iter().map(|bound| bound.value).collect();
+        write(&bounds, &mut samples);
         if !samples.is_empty() {
             let announcement = family.encode_to_vec();
             encoding::encode_varint((announcement.len() + samples.len()) as u64, out);
@@ -151,6 +156,44 @@ impl Encoder for Protobuf {
             created_timestamp: sample.created_unix_ms.map(timestamp),
         };
         append(labels, tag::METRIC_HISTOGRAM, &histogram, out);
+    }
+
+    fn distribution(
+        &self,
+        bounds: &[f64],
+        labels: &[u8],
+        sample: &DistributionSample<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut count = 0;
+        let bucket = bounds.iter().zip(sample.counts).map(|(bound, in_bucket)| {
+            count += in_bucket;
+            let (cumulative_count, upper_bound) = (Some(count), Some(*bound));
+            Bucket { cumulative_count, upper_bound, exemplar: None }
+        });
+        let bucket = bucket.collect();
+        let histogram = Histogram {
+            sample_count: Some(count),
+            sample_sum: Some(sample.sum.as_f64()),
+            bucket,
+            created_timestamp: sample.created_unix_ms.map(timestamp),
+            ..Histogram::default()
+        };
+        append(labels, tag::METRIC_HISTOGRAM, &histogram, out);
+    }
+
+    fn summary(&self, _bounds: &[f64], labels: &[u8], sample: &SummarySample, out: &mut Vec<u8>) {
+        let quantile = |&(quantile, value): &(f64, f64)| Quantile {
+            quantile: Some(quantile),
+            value: Some(value),
+        };
+        let summary = Summary {
+            sample_count: Some(sample.count),
+            sample_sum: Some(sample.sum.as_f64()),
+            quantile: sample.quantiles.iter().map(quantile).collect(),
+            created_timestamp: sample.created_unix_ms.map(timestamp),
+        };
+        append(labels, tag::METRIC_SUMMARY, &summary, out);
     }
 
     fn end(&self, _out: &mut Vec<u8>) {}

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
-use super::encoder::{Encoder, Header, HistogramSample, MetricKind, Value};
+use super::encoder::{Bound, Encoder, Header, HistogramSample, MetricKind, Value};
+use super::measured::{self, Measured};
 use super::scalar::Kind;
 use crate::exemplar::Exemplar;
 use crate::exporter::Left;
@@ -34,6 +36,8 @@ pub(crate) struct Table<'a, E> {
     counters: Vec<u64>,
     /// For each histogram the rows that have samples.
     histograms: Vec<HistogramTable<'a>>,
+    /// The series of all rows, if the family has measures.
+    measured: Vec<Arc<Series>>,
     series_memory_bytes: usize,
     /// Where labels are encoded.
     scratch: Vec<u8>,
@@ -91,11 +95,16 @@ impl<'a, E: Encoder> Table<'a, E> {
             labels: Vec::new(),
             counters: Vec::new(),
             histograms: family.layout().histograms().iter().map(histogram).collect(),
+            measured: Vec::new(),
             series_memory_bytes: 0,
             scratch: Vec::new(),
         };
         let mut series = family.series();
         series.sort_unstable_by(|left, right| left.labels().cmp(right.labels()));
+        if !family.layout().measures().is_empty() {
+            table.add_measured(series);
+            return table;
+        }
         let mut point = Point::new(family.layout());
         for (number, batch) in series.chunks(READ_AHEAD).enumerate() {
             if number % GIVE_WAY_BATCHES == 0 {
@@ -119,6 +128,18 @@ impl<'a, E: Encoder> Table<'a, E> {
         }
         table.add_left(reading);
         table
+    }
+
+    /// Adds the series of a family with measures, which are read when they are written.
+    fn add_measured(&mut self, series: Vec<Arc<Series>>) {
+        let series = series.into_iter().map(|series| (series, false));
+        let overflow = self.family.existing_overflow().map(|series| (series, true));
+        for (series, is_overflow) in series.chain(overflow) {
+            let labels = Some(series.labels()).filter(|_| !is_overflow);
+            self.push_row(labels, series.created_unix_ms());
+            self.series_memory_bytes += series.memory_bytes();
+            self.measured.push(series);
+        }
     }
 
     pub(crate) fn series_memory_bytes(&self) -> usize {
@@ -188,18 +209,22 @@ impl<'a, E: Encoder> Table<'a, E> {
         from: From<'_>,
     ) {
         let layout = self.family.layout();
-        let first_label = self.labels.len();
-        let mut labels = std::mem::take(&mut self.scratch);
-        labels.clear();
-        self.append_labels(values, |_| true, &mut labels);
-        self.labels.extend_from_slice(&labels);
-        self.scratch = labels;
         for counter in layout.counters() {
             self.counters.extend(counter.cells().map(|cell| point.cell(cell)));
         }
         for table in &mut self.histograms {
             table.add::<E>(self.rows.len(), created_unix_ms, point, &from);
         }
+        self.push_row(values, created_unix_ms);
+    }
+
+    fn push_row(&mut self, values: Option<&LabelSet>, created_unix_ms: i64) {
+        let first_label = self.labels.len();
+        let mut labels = std::mem::take(&mut self.scratch);
+        labels.clear();
+        self.append_labels(values, |_| true, &mut labels);
+        self.labels.extend_from_slice(&labels);
+        self.scratch = labels;
         self.rows.push(Row {
             values: values.cloned(),
             labels: first_label..self.labels.len(),
@@ -232,6 +257,12 @@ impl<'a, E: Encoder> Table<'a, E> {
         }
         for table in &self.histograms {
             self.write_histogram(table, created, out);
+        }
+        for measure in self.family.layout().measures() {
+            let rows = self.measured.iter().zip(&self.rows);
+            let all = rows
+                .map(|(series, row)| Measured { series, labels: &self.labels[row.labels.clone()] });
+            measured::write(self.encoder, measure, all, created, out);
         }
     }
 
@@ -311,7 +342,7 @@ impl<'a, E: Encoder> Table<'a, E> {
         let header =
             Header { name: &metric.name, help: &metric.help, kind, stored_unit: Some(unit) };
         let bounds = metric.bounds.as_slice().iter().map(|bound| *bound as f64 / unit.divisor());
-        let bounds: Vec<_> = bounds.chain([f64::INFINITY]).collect();
+        let bounds: Vec<_> = bounds.chain([f64::INFINITY]).map(Bound::from).collect();
         self.encoder.metric(header, &bounds, out, |encoded, out| {
             let mut counts_start = 0;
             let buckets = table.buckets.chunks_exact(bounds.len());

@@ -1,6 +1,8 @@
 //! The text formats: Prometheus 0.0.4 and OpenMetrics 1.0.0.
 
-use super::encoder::{Encoder, Header, HistogramSample, MetricKind, Value};
+use super::encoder::{
+    Bound, DistributionSample, Encoder, Header, HistogramSample, MetricKind, SummarySample, Value,
+};
 use super::number;
 use super::scalar::Kind;
 use crate::exemplar::Exemplar;
@@ -14,6 +16,8 @@ pub(crate) struct Text {
 pub(crate) struct TextMetric {
     /// What its samples are called, before `_bucket` and the like.
     name: String,
+    /// What the samples of a counter end in.
+    counter_suffix: &'static str,
     /// The label of each explicit bucket.
     bounds: Vec<Vec<u8>>,
 }
@@ -34,7 +38,10 @@ impl Text {
         let kind = match header.kind {
             MetricKind::Scalar(Kind::Counter) => "counter",
             MetricKind::Scalar(Kind::Gauge) => "gauge",
+            MetricKind::BareCounter if self.open_metrics => "unknown",
+            MetricKind::BareCounter => "counter",
             MetricKind::Histogram => "histogram",
+            MetricKind::Summary => "summary",
         };
         out.extend_from_slice(format!("# HELP {name} ").as_bytes());
         escape(header.help.as_bytes(), self.open_metrics, out);
@@ -44,15 +51,70 @@ impl Text {
         }
     }
 
-    fn bound(&self, bound: f64) -> Vec<u8> {
+    fn bound(&self, bound: Bound<'_>) -> Vec<u8> {
+        match bound.text.filter(|_| !self.open_metrics) {
+            Some(text) => self.label_alone("le", text.as_bytes()),
+            None => self.number_label("le", bound.value),
+        }
+    }
+
+    fn number_label(&self, name: &str, value: f64) -> Vec<u8> {
         let mut text = Vec::new();
-        number::go(bound, &mut text);
-        if self.open_metrics && text.iter().all(u8::is_ascii_digit) {
+        number::go(value, &mut text);
+        // OpenMetrics wants such labels to look like floats.
+        if self.open_metrics && text.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9')) {
             text.extend_from_slice(b".0");
         }
+        self.label_alone(name, &text)
+    }
+
+    fn label_alone(&self, name: &str, value: &[u8]) -> Vec<u8> {
         let mut label = Vec::new();
-        self.label_of_bytes("le", &text, &mut label);
+        self.label_of_bytes(name, value, &mut label);
         label
+    }
+
+    /// Writes explicit buckets, cumulated, and returns how many samples there are.
+    fn buckets(
+        &self,
+        metric: &TextMetric,
+        labels: &[u8],
+        buckets: &[u64],
+        out: &mut Vec<u8>,
+        exemplar: impl Fn(usize, &mut Vec<u8>),
+    ) -> u64 {
+        let mut prefix = Vec::with_capacity(metric.name.len() + labels.len() + 16);
+        prefix.extend_from_slice(metric.name.as_bytes());
+        prefix.extend_from_slice(b"_bucket{");
+        prefix.extend_from_slice(labels);
+        if !labels.is_empty() {
+            prefix.push(b',');
+        }
+        let mut count = 0;
+        for (at, (bound, in_bucket)) in metric.bounds.iter().zip(buckets).enumerate() {
+            count += in_bucket;
+            out.extend_from_slice(&prefix);
+            out.extend_from_slice(bound);
+            out.extend_from_slice(b"} ");
+            number::integer(count, out);
+            exemplar(at, out);
+            out.push(b'\n');
+        }
+        count
+    }
+
+    /// Writes how many samples there are, behind their sum.
+    fn count(
+        &self,
+        metric: &TextMetric,
+        labels: &[u8],
+        count: u64,
+        created_unix_ms: Option<i64>,
+        out: &mut Vec<u8>,
+    ) {
+        start(&metric.name, "_count", labels, out);
+        finish(Value::Integer(count), out);
+        self.created(&metric.name, labels, created_unix_ms, out);
     }
 
     fn label_of_bytes(&self, name: &str, value: &[u8], labels: &mut Vec<u8>) {
@@ -117,6 +179,7 @@ fn start(name: &str, suffix: &str, labels: &[u8], out: &mut Vec<u8>) {
 fn finish(value: Value, out: &mut Vec<u8>) {
     match value {
         Value::Integer(value) => number::integer(value, out),
+        Value::Signed(value) => number::integer(value, out),
         Value::Float(value) => number::go(value, out),
     }
     out.push(b'\n');
@@ -132,12 +195,13 @@ impl Encoder for Text {
     fn metric(
         &self,
         header: Header<'_>,
-        bounds: &[f64],
+        bounds: &[Bound<'_>],
         out: &mut Vec<u8>,
         write: impl FnOnce(&TextMetric, &mut Vec<u8>),
     ) {
         let metric = TextMetric {
             name: self.name(&header).to_owned(),
+            counter_suffix: if header.kind == MetricKind::BareCounter { "" } else { TOTAL },
             bounds: bounds.iter().map(|bound| self.bound(*bound)).collect(),
         };
         let start = out.len();
@@ -168,8 +232,10 @@ impl Encoder for Text {
         created_unix_ms: Option<i64>,
         out: &mut Vec<u8>,
     ) {
-        start(&metric.name, TOTAL, labels, out);
+        start(&metric.name, metric.counter_suffix, labels, out);
         finish(value, out);
+        // What is no counter in OpenMetrics has no time of creation there.
+        let created_unix_ms = created_unix_ms.filter(|_| !metric.counter_suffix.is_empty());
         self.created(&metric.name, labels, created_unix_ms, out);
     }
 
@@ -185,28 +251,14 @@ impl Encoder for Text {
         sample: &HistogramSample<'_>,
         out: &mut Vec<u8>,
     ) {
-        let mut prefix = Vec::with_capacity(metric.name.len() + labels.len() + 16);
-        prefix.extend_from_slice(metric.name.as_bytes());
-        prefix.extend_from_slice(b"_bucket{");
-        prefix.extend_from_slice(labels);
-        if !labels.is_empty() {
-            prefix.push(b',');
-        }
         let divisor = sample.metric.unit.divisor();
-        let mut count = 0;
-        for (at, (bound, in_bucket)) in metric.bounds.iter().zip(sample.buckets).enumerate() {
-            count += in_bucket;
-            out.extend_from_slice(&prefix);
-            out.extend_from_slice(bound);
-            out.extend_from_slice(b"} ");
-            number::integer(count, out);
+        let count = self.buckets(metric, labels, sample.buckets, out, |at, out| {
             if self.open_metrics
                 && let Some(Some(exemplar)) = sample.exemplars.get(at)
             {
                 self.exemplar(exemplar, divisor, out);
             }
-            out.push(b'\n');
-        }
+        });
         start(&metric.name, "_sum", labels, out);
         if divisor == 1.0 {
             number::integer(sample.sum, out);
@@ -214,9 +266,40 @@ impl Encoder for Text {
             number::thousandths(sample.sum, out);
         }
         out.push(b'\n');
-        start(&metric.name, "_count", labels, out);
-        finish(Value::Integer(count), out);
-        self.created(&metric.name, labels, sample.created_unix_ms, out);
+        self.count(metric, labels, count, sample.created_unix_ms, out);
+    }
+
+    fn distribution(
+        &self,
+        metric: &TextMetric,
+        labels: &[u8],
+        sample: &DistributionSample<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let count = self.buckets(metric, labels, sample.counts, out, |_, _| {});
+        start(&metric.name, "_sum", labels, out);
+        finish(sample.sum, out);
+        self.count(metric, labels, count, sample.created_unix_ms, out);
+    }
+
+    fn summary(
+        &self,
+        metric: &TextMetric,
+        labels: &[u8],
+        sample: &SummarySample,
+        out: &mut Vec<u8>,
+    ) {
+        let mut all_labels = Vec::new();
+        for (quantile, value) in &sample.quantiles {
+            all_labels.clear();
+            all_labels.extend_from_slice(labels);
+            self.join(&mut all_labels, &self.number_label("quantile", *quantile));
+            start(&metric.name, "", &all_labels, out);
+            finish(Value::Float(*value), out);
+        }
+        start(&metric.name, "_sum", labels, out);
+        finish(sample.sum, out);
+        self.count(metric, labels, sample.count, sample.created_unix_ms, out);
     }
 
     fn end(&self, out: &mut Vec<u8>) {

@@ -101,12 +101,12 @@ pub struct Metric {
     pub description: String,
     #[prost(string, tag = "3")]
     pub unit: String,
-    #[prost(oneof = "metric::Data", tags = "5, 7, 9, 10")]
+    #[prost(oneof = "metric::Data", tags = "5, 7, 9, 10, 11")]
     pub data: Option<metric::Data>,
 }
 
 pub mod metric {
-    use super::{ExponentialHistogram, Gauge, Histogram, Oneof, Sum};
+    use super::{ExponentialHistogram, Gauge, Histogram, Oneof, Sum, Summary};
 
     #[derive(Clone, PartialEq, Oneof)]
     pub enum Data {
@@ -118,6 +118,8 @@ pub mod metric {
         Histogram(Histogram),
         #[prost(message, tag = "10")]
         ExponentialHistogram(ExponentialHistogram),
+        #[prost(message, tag = "11")]
+        Summary(Summary),
     }
 }
 
@@ -266,4 +268,34 @@ pub mod exemplar {
         #[prost(double, tag = "3")]
         Double(f64),
     }
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    pub data_points: Vec<SummaryDataPoint>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct SummaryDataPoint {
+    #[prost(fixed64, tag = "2")]
+    pub start_time_unix_nano: u64,
+    #[prost(fixed64, tag = "3")]
+    pub time_unix_nano: u64,
+    #[prost(fixed64, tag = "4")]
+    pub count: u64,
+    #[prost(double, tag = "5")]
+    pub sum: f64,
+    #[prost(message, repeated, tag = "6")]
+    pub quantile_values: Vec<ValueAtQuantile>,
+    #[prost(message, repeated, tag = "7")]
+    pub attributes: Vec<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ValueAtQuantile {
+    #[prost(double, tag = "1")]
+    pub quantile: f64,
+    #[prost(double, tag = "2")]
+    pub value: f64,
 }

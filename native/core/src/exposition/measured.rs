@@ -1,0 +1,87 @@
+//! Measures, written from what each series of a family has of them.
+
+use std::sync::Arc;
+
+use super::encoder::{
+    Bound, DistributionSample, Encoder, Header, MetricKind, SummarySample, Value,
+};
+use super::scalar::Kind;
+use crate::measure::{Instrument, Measure, QUANTILES, Reading, Total};
+use crate::series::Series;
+
+/// A series with its encoded labels.
+pub(crate) struct Measured<'a> {
+    pub(crate) series: &'a Arc<Series>,
+    pub(crate) labels: &'a [u8],
+}
+
+impl From<Total> for Value {
+    fn from(total: Total) -> Self {
+        match total {
+            Total::Integer(value) => Self::Signed(value),
+            Total::Float(value) => Self::Float(value),
+        }
+    }
+}
+
+fn kind(measure: &Measure) -> MetricKind {
+    let counter =
+        if measure.bare { MetricKind::BareCounter } else { MetricKind::Scalar(Kind::Counter) };
+    match &measure.instrument {
+        Instrument::Counter { .. } | Instrument::Sum { monotonic: true, .. } => counter,
+        Instrument::Sum { .. } | Instrument::LastValue { .. } => MetricKind::Scalar(Kind::Gauge),
+        Instrument::Distribution { .. } => MetricKind::Histogram,
+        Instrument::Summary { .. } => MetricKind::Summary,
+    }
+}
+
+/// Writes a measure, of those series that have anything of it.
+pub(crate) fn write<'a, E: Encoder>(
+    encoder: &E,
+    measure: &Measure,
+    all: impl Iterator<Item = Measured<'a>>,
+    created: bool,
+    out: &mut Vec<u8>,
+) {
+    let kind = kind(measure);
+    let header = Header { name: &measure.name, help: &measure.help, kind, stored_unit: None };
+    let limits = match &measure.instrument {
+        Instrument::Distribution { limits, .. } => limits.bounds(),
+        _ => &[],
+    };
+    let bounds = limits.iter().map(|bound| Bound { value: bound.value, text: Some(&bound.text) });
+    let above_all = matches!(kind, MetricKind::Histogram).then_some(f64::INFINITY.into());
+    let bounds: Vec<_> = bounds.chain(above_all).collect();
+    encoder.metric(header, &bounds, out, |metric, out| {
+        for Measured { series, labels } in all {
+            let created_unix_ms = created.then(|| series.created_unix_ms());
+            match measure.read(series) {
+                None => {}
+                Some(Reading::Count(count)) => {
+                    encoder.counter(metric, labels, Value::Integer(count), created_unix_ms, out);
+                }
+                Some(Reading::Sum(total)) if matches!(kind, MetricKind::Scalar(Kind::Gauge)) => {
+                    encoder.gauge(metric, labels, total.into(), out);
+                }
+                Some(Reading::Sum(total)) => {
+                    encoder.counter(metric, labels, total.into(), created_unix_ms, out);
+                }
+                Some(Reading::Last(value)) => encoder.gauge(metric, labels, value.into(), out),
+                Some(Reading::Distribution(buckets)) => {
+                    let (counts, sum) = (&*buckets.counts, buckets.sum.into());
+                    let sample = DistributionSample { counts, sum, created_unix_ms };
+                    encoder.distribution(metric, labels, &sample, out);
+                }
+                Some(Reading::Summary(summary)) => {
+                    let sample = SummarySample {
+                        count: summary.count,
+                        sum: summary.sum.into(),
+                        quantiles: QUANTILES.into_iter().zip(summary.quantiles).collect(),
+                        created_unix_ms,
+                    };
+                    encoder.summary(metric, labels, &sample, out);
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,634 @@
+defmodule DSPexTelemetry.ReporterTest do
+  use ExUnit.Case, async: true
+
+  import DSPexTelemetry.TestInstance
+  import ExUnit.CaptureLog
+  import Telemetry.Metrics
+
+  alias DSPexTelemetry.{Instance, Options, Reporter}
+
+  # An event name of the test's own: instances see the events of all tests.
+  setup do
+    watch_handler_failures()
+    number = System.unique_integer([:positive])
+    %{event: [:reporter_test, :"event_#{number}"], prefix: "t#{number}"}
+  end
+
+  defp lines(instance, name, format \\ :text) do
+    text = DSPexTelemetry.scrape(instance: instance, format: format)
+    for line <- String.split(text, "\n"), line =~ ~r/^(# (TYPE|HELP) )?#{name}/, do: line
+  end
+
+  defp samples(instance, name, format \\ :text),
+    do: Enum.reject(lines(instance, name, format), &String.starts_with?(&1, "#"))
+
+  defp rejected(instance) do
+    for %{metric: metric, reason: reason, count: count} <-
+          DSPexTelemetry.info(instance: instance).metrics_rejected,
+        into: %{},
+        do: {{metric, reason}, count}
+  end
+
+  describe "kinds:" do
+    test "a counter counts events, whatever they measure", %{event: event} do
+      instance =
+        start!(metrics: [counter("c.a", event_name: event, description: "All\n\\ of them")])
+
+      :telemetry.execute(event, %{})
+      :telemetry.execute(event, %{a: "no number"})
+
+      assert lines(instance, "c_a") == [
+               "# HELP c_a All\\n\\\\ of them",
+               "# TYPE c_a counter",
+               "c_a 2"
+             ]
+    end
+
+    test "a sum adds integers exactly, and fractions", %{event: event} do
+      metrics = [
+        sum("s.integers", event_name: event),
+        sum("s.floats", event_name: event, reporter_options: [prometheus_type: :gauge])
+      ]
+
+      instance = start!(metrics: metrics)
+
+      for value <- [9_007_199_254_740_993, -1, 4],
+          do: :telemetry.execute(event, %{integers: value})
+
+      for value <- [0.5, 2, -7.25], do: :telemetry.execute(event, %{floats: value})
+
+      assert lines(instance, "s_integers") |> tl() == [
+               "# TYPE s_integers counter",
+               "s_integers 9007199254740996"
+             ]
+
+      assert lines(instance, "s_floats") |> tl() == ["# TYPE s_floats gauge", "s_floats -4.75"]
+    end
+
+    test "a last value is the latest, zero and negative ones too", %{event: event} do
+      instance = start!(metrics: [last_value("l.v", event_name: event, tags: [:t])])
+      :telemetry.execute(event, %{v: 5}, %{t: 1})
+      :telemetry.execute(event, %{v: 0}, %{t: 1})
+      :telemetry.execute(event, %{v: -1.5}, %{t: 2})
+      assert samples(instance, "l_v") == [~s(l_v{t="1"} 0), ~s(l_v{t="2"} -1.5)]
+    end
+
+    test "a distribution has its buckets, bounds as they were given", %{event: event} do
+      buckets = [-1, 0.5, 1.0, 1.0e4]
+      metrics = [distribution("d.v", event_name: event, reporter_options: [buckets: buckets])]
+      instance = start!(metrics: metrics)
+
+      for value <- [-1, -0.5, 0.5, 1, 1.0000001, 10_000, 10_001],
+          do: :telemetry.execute(event, %{v: value})
+
+      assert samples(instance, "d_v") == [
+               ~s(d_v_bucket{le="-1"} 1),
+               ~s(d_v_bucket{le="0.5"} 3),
+               ~s(d_v_bucket{le="1.0"} 4),
+               ~s(d_v_bucket{le="1.0e4"} 6),
+               ~s(d_v_bucket{le="+Inf"} 7),
+               "d_v_sum 20002.0000001",
+               "d_v_count 7"
+             ]
+
+      # OpenMetrics wants them as it writes numbers.
+      assert samples(instance, "d_v_bucket", :openmetrics) |> hd() == ~s(d_v_bucket{le="-1.0"} 1)
+    end
+
+    test "a summary has quantiles, of negative numbers and fractions too", %{event: event} do
+      metrics = [summary("q.v", event_name: event, tags: [:t])]
+      instance = start!(metrics: metrics)
+      for value <- 1..100, do: :telemetry.execute(event, %{v: value}, %{t: "integers"})
+
+      for value <- 1..1_000,
+          do: :telemetry.execute(event, %{v: (value - 500) / 1_000}, %{t: "floats"})
+
+      assert samples(instance, "q_v") |> Enum.filter(&(&1 =~ "integers")) == [
+               ~s(q_v{t="integers",quantile="0.5"} 50),
+               ~s(q_v{t="integers",quantile="0.9"} 90),
+               ~s(q_v{t="integers",quantile="0.95"} 95),
+               ~s(q_v{t="integers",quantile="0.99"} 99),
+               ~s(q_v{t="integers",quantile="0.999"} 100),
+               ~s(q_v_sum{t="integers"} 5050),
+               ~s(q_v_count{t="integers"} 100)
+             ]
+
+      rows = DSPexTelemetry.report(instance: instance).summaries
+      row = Enum.find(rows, &(&1.labels == %{"t" => "floats"}))
+      assert {row.count, row.min, row.max} == {1_000, -0.499, 0.5}
+      assert_in_delta row.p50, 0, 0.0001
+      assert_in_delta row.p90, 0.4, 0.004
+      assert_in_delta row.p999, 0.5, 0.005
+      # And as JSON, and in a window, which it is not cut to.
+      json = DSPexTelemetry.report(instance: instance, format: :json, window: :previous_minute)
+      assert json =~ ~s("summaries":[{"name":"q_v","labels":{"t":"floats"},"count":1000)
+    end
+  end
+
+  describe "fields:" do
+    test "one event feeds all its metrics, by keys, functions and units", %{event: event} do
+      metrics = [
+        counter("f.count", event_name: event, tags: [:a, :b]),
+        sum("f.key", event_name: event, tags: [:a, :b]),
+        sum("f.one", event_name: event, measurement: &(&1.key * 2), tags: [:a, :b]),
+        sum("f.two", event_name: event, measurement: &(&1.key + &2.b), tags: [:a]),
+        last_value("f.unit", event_name: event, measurement: :key, unit: {:byte, :kilobyte}),
+        last_value("f.text", event_name: event, measurement: "text key"),
+        counter("f.made",
+          event_name: event,
+          tags: [:c],
+          tag_values: &%{c: "#{&1.a}-#{&1.b}", d: 1}
+        ),
+        counter("f.strings", event_name: event, tags: ["s"]),
+        counter("f.kept", event_name: event, keep: &(&1.b == 1)),
+        counter("f.kept2",
+          event_name: event,
+          keep: fn metadata, measurements -> metadata.b == 1 and measurements.key > 0 end
+        ),
+        counter("f.dropped", event_name: event, drop: &(&1.b == 1)),
+        sum("f.kept_key", event_name: event, measurement: :key, keep: &(&1.b == 2))
+      ]
+
+      instance = start!(metrics: metrics)
+
+      for b <- 1..2,
+          do:
+            :telemetry.execute(event, %{:key => 10 * b, "text key" => b}, %{
+              :a => :x,
+              :b => b,
+              "s" => "t"
+            })
+
+      assert samples(instance, "f_") |> Enum.sort() == [
+               ~s(f_count{a="x",b="1"} 1),
+               ~s(f_count{a="x",b="2"} 1),
+               "f_dropped 1",
+               "f_kept 1",
+               "f_kept2 1",
+               "f_kept_key 20",
+               ~s(f_key{a="x",b="1"} 10),
+               ~s(f_key{a="x",b="2"} 20),
+               ~s(f_made{c="x-1"} 1),
+               ~s(f_made{c="x-2"} 1),
+               ~s(f_one{a="x",b="1"} 20),
+               ~s(f_one{a="x",b="2"} 40),
+               ~s(f_strings{s="t"} 2),
+               "f_text 2",
+               ~s(f_two{a="x"} 33),
+               "f_unit 0.02"
+             ]
+
+      assert_no_handler_failed()
+    end
+
+    test "tags are text by String.Chars, and nil is none", %{event: event} do
+      instance =
+        start!(
+          metrics: [
+            counter("g.tags", event_name: event, tags: [:t], tag_values: &Map.put(&1, :x, 1))
+          ]
+        )
+
+      tags = [
+        "text",
+        :atom,
+        7,
+        -7,
+        1_000,
+        12_345_678_901_234_567_890,
+        1.5,
+        'chars',
+        nil,
+        true,
+        MyApp.Module,
+        ~D[2024-02-29],
+        :ätom,
+        "a\"b\\c\nd",
+        <<255>>
+      ]
+
+      for tag <- tags, do: :telemetry.execute(event, %{}, %{t: tag})
+      # None has a text.
+      for tag <- [self(), {1, 2}, %{}, [self()], make_ref()],
+          do: :telemetry.execute(event, %{}, %{t: tag})
+
+      :telemetry.execute(event, %{}, %{})
+
+      texts =
+        ~w(text atom 7 -7 1000 12345678901234567890 1.5 chars) ++
+          ["", "true", "Elixir.MyApp.Module", "2024-02-29", "ätom", ~S(a\"b\\c\nd), "\uFFFD"]
+
+      assert samples(instance, "g_tags") |> Enum.sort() ==
+               Enum.sort(for text <- texts, do: ~s(g_tags{t="#{text}"} 1))
+
+      assert rejected(instance) == %{
+               {"g_tags", "invalid_tag"} => 5,
+               {"g_tags", "missing_tag"} => 1
+             }
+
+      assert_no_handler_failed()
+    end
+
+    test "more than eight measurements, and sixteen tags, are no exception", %{event: event} do
+      keys = for number <- 1..40, do: :"m#{number}"
+      tags = for number <- 1..16, do: :"t#{number}"
+      metrics = for key <- keys, do: sum([:many, key], event_name: event, tags: tags)
+      instance = start!(metrics: metrics)
+      :telemetry.execute(event, Map.new(keys, &{&1, 3}), Map.new(tags, &{&1, &1}))
+      assert length(samples(instance, "many_")) == 40
+      assert Enum.all?(samples(instance, "many_"), &(&1 =~ ~r/,t16="t16"} 3$/))
+
+      assert DSPexTelemetry.info(instance: instance).series
+             |> Enum.count(&(&1.event =~ to_string(List.last(event)))) == 1
+    end
+
+    test "an event may feed the catalogue and metrics", %{} do
+      method = label("both")
+
+      instance =
+        start!(
+          metrics: [
+            counter("both.count",
+              event_name: [:dspex, :bridge, :call_method, :stop],
+              tags: [:method]
+            )
+          ]
+        )
+
+      DSPexTelemetry.Emit.call_method(%{method: method, python_class: "C"}, fn -> :ok end)
+      assert ~s(both_count{method="#{method}"} 1) in samples(instance, "both_count")
+
+      assert row(DSPexTelemetry.report(instance: instance).operations, %{method: method}).count ==
+               1
+
+      assert_all_attached(plans(instance))
+    end
+
+    test "the name is what telemetry_metrics_prometheus_core makes of it", %{event: event} do
+      names = [[:a, :b], [:"a.b-c", :d!], [:_9, :_x, :y9], [:http, :ünicode]]
+      for name <- names, do: assert(Reporter.Name.metric(name) != "")
+      assert Enum.map(names, &Reporter.Name.metric/1) == ["a_b", "abc_d", "x_y9", "http_nicode"]
+
+      assert Enum.map([:a, "b.c", :"9d", nil], &Reporter.Name.label/1) == [
+               "a",
+               "b_c",
+               "_9d",
+               "nil"
+             ]
+
+      assert Reporter.Name.label(7) == nil and event != []
+    end
+  end
+
+  describe "OpenMetrics" do
+    test "keeps the name of a counter that does not end in _total", %{
+      event: event,
+      prefix: prefix
+    } do
+      metrics = [
+        counter("#{prefix}.count", event_name: event),
+        counter("#{prefix}.seen.total", event_name: event),
+        counter("#{prefix}.both.total", event_name: event),
+        last_value("#{prefix}.both", event_name: event, measurement: :v)
+      ]
+
+      instance = start!(metrics: metrics)
+      :telemetry.execute(event, %{v: 1})
+      lines = lines(instance, prefix, :openmetrics) |> Enum.reject(&(&1 =~ "HELP"))
+
+      assert Enum.sort(lines) ==
+               Enum.sort([
+                 "# TYPE #{prefix}_count unknown",
+                 "#{prefix}_count 1",
+                 "# TYPE #{prefix}_seen counter",
+                 "#{prefix}_seen_total 1",
+                 "# TYPE #{prefix}_both_total unknown",
+                 "#{prefix}_both_total 1",
+                 "# TYPE #{prefix}_both gauge",
+                 "#{prefix}_both 1"
+               ])
+    end
+  end
+
+  describe "a function that fails" do
+    test "is counted against its metric, logged once, and costs nobody else anything", %{
+      event: event,
+      prefix: prefix
+    } do
+      failures = [
+        fn -> raise "no" end,
+        fn -> throw(:no) end,
+        fn -> exit(:no) end,
+        fn -> :erlang.error(:no) end
+      ]
+
+      for {fail, number} <- Enum.with_index(failures) do
+        event = event ++ [:"n#{number}"]
+        name = &"#{prefix}.n#{number}.#{&1}"
+
+        metrics = [
+          counter(name.("count"), event_name: event),
+          sum(name.("measurement"), event_name: event, measurement: fn _ -> fail.() end),
+          counter(name.("keep"), event_name: event, keep: fn _ -> fail.() end),
+          counter(name.("tags"), event_name: event, tags: [:t], tag_values: fn _ -> fail.() end),
+          sum(name.("tags2"),
+            event_name: event,
+            measurement: :v,
+            tags: [:t],
+            keep: fn _ -> false end,
+            tag_values: fn _ -> fail.() end
+          ),
+          last_value(name.("last"), event_name: event, measurement: & &1.v)
+        ]
+
+        instance = start!(metrics: metrics)
+
+        log =
+          capture_log(fn ->
+            for _time <- 1..3, do: :telemetry.execute(event, %{v: 1}, %{t: 1})
+          end)
+
+        exposed = &String.replace(name.(&1), ".", "_")
+
+        assert samples(instance, exposed.("")) == [
+                 "#{exposed.("count")} 3",
+                 "#{exposed.("last")} 1"
+               ]
+
+        assert rejected(instance) ==
+                 for(
+                   what <- ~w(measurement keep tags),
+                   into: %{},
+                   do: {{exposed.(what), "raised"}, 3}
+                 )
+
+        for what <- ~w(measurement keep tags) do
+          assert length(String.split(log, "of metric #{exposed.(what)} of event")) == 2, log
+        end
+
+        refute log =~ exposed.("tags2")
+      end
+
+      assert_no_handler_failed()
+    end
+
+    test "that returns what it should not is counted", %{event: event} do
+      metrics = [
+        sum("r.text", event_name: event, measurement: fn _ -> "1" end),
+        sum("r.large", event_name: event, measurement: fn _ -> 12_345_678_901_234_567_890 end),
+        sum("r.nil", event_name: event, measurement: fn _ -> nil end),
+        counter("r.tags", event_name: event, tags: [:t], tag_values: fn _ -> :no_map end)
+      ]
+
+      instance = start!(metrics: metrics)
+      :telemetry.execute(event, %{})
+
+      assert rejected(instance) == %{
+               {"r_text", "invalid_measurement"} => 1,
+               {"r_large", "oversized_measurement"} => 1,
+               {"r_nil", "missing_measurement"} => 1,
+               {"r_tags", "missing_tag"} => 1
+             }
+
+      assert samples(instance, "r_") == []
+
+      assert ~s(dspex_telemetry_metric_rejected_total{metric="r_text",reason="invalid_measurement"} 1) in samples(
+               instance,
+               "dspex_telemetry_metric_rejected_total"
+             )
+
+      DSPexTelemetry.reset(instance: instance)
+      assert rejected(instance) == %{}
+    end
+  end
+
+  describe "life:" do
+    test "reset forgets, detach and attach keep, stop withdraws", %{event: event, prefix: prefix} do
+      metrics = [
+        counter("#{prefix}.count", event_name: event),
+        last_value("#{prefix}.v", event_name: event, measurement: & &1.v)
+      ]
+
+      instance = start!(metrics: metrics)
+      send = fn -> :telemetry.execute(event, %{v: 1}) end
+      send.()
+      DSPexTelemetry.detach(instance: instance)
+      refute DSPexTelemetry.attached?(instance: instance)
+      send.()
+      DSPexTelemetry.attach(instance: instance)
+      DSPexTelemetry.attach(instance: instance)
+      send.()
+      assert samples(instance, prefix) == ["#{prefix}_count 2", "#{prefix}_v 1"]
+      DSPexTelemetry.reset(instance: instance)
+      assert samples(instance, prefix) == []
+
+      [{_event, function, plan}] = Instance.fetch!(instance).reporting
+      assert Reporter.fetch(plan)
+      stop_supervised!({DSPexTelemetry, instance})
+      assert Reporter.fetch(plan) == nil
+      assert :telemetry.list_handlers(event) == []
+      # An event whose handler was already called.
+      assert function.(event, %{v: 1}, %{}, plan) in [nil, :stopped]
+    end
+
+    test "an instance that is killed leaves no handler and no plan behind", %{event: event} do
+      instance =
+        start!([metrics: [sum("k.v", event_name: event, measurement: & &1.v)]], :temporary)
+
+      [{_event, _function, plan}] = Instance.fetch!(instance).reporting
+      kill(supervisor_of(instance))
+      await("its handlers to go", fn -> :telemetry.list_handlers(event) == [] end)
+      await("its plan to go", fn -> Reporter.fetch(plan) == nil end)
+    end
+
+    test "what is over the limit goes to one series", %{event: event, prefix: prefix} do
+      metrics = [
+        counter("#{prefix}.c", event_name: event, tags: [:t]),
+        summary("#{prefix}.q", event_name: event, measurement: :v, tags: [:t])
+      ]
+
+      instance = start!(metrics: metrics, series_limit: 2)
+      for t <- 1..5, do: :telemetry.execute(event, %{v: t}, %{t: t})
+
+      assert samples(instance, "#{prefix}_c") == [
+               ~s(#{prefix}_c{t="1"} 1),
+               ~s(#{prefix}_c{t="2"} 1),
+               ~s(#{prefix}_c{otel_metric_overflow="true"} 3)
+             ]
+
+      assert ~s(#{prefix}_q{otel_metric_overflow="true",quantile="0.5"} 4) in samples(
+               instance,
+               "#{prefix}_q"
+             )
+    end
+
+    test "idle series go, and those that come back start anew", %{event: event, prefix: prefix} do
+      metrics = [counter("#{prefix}.c", event_name: event, tags: [:t])]
+      instance = start!(metrics: metrics, idle_timeout: 1_000)
+      :telemetry.execute(event, %{}, %{t: 1})
+      await("the series to go", fn -> samples(instance, prefix) == [] end)
+      :telemetry.execute(event, %{}, %{t: 1})
+      assert samples(instance, prefix) == [~s(#{prefix}_c{t="1"} 1)]
+    end
+
+    test "many processes at once lose no count", %{event: event, prefix: prefix} do
+      metrics = [
+        counter("#{prefix}.c", event_name: event, tags: [:t]),
+        sum("#{prefix}.s", event_name: event, measurement: :v, tags: [:t]),
+        sum("#{prefix}.f", event_name: event, measurement: fn %{v: v} -> v / 2 end, tags: [:t]),
+        distribution("#{prefix}.d",
+          event_name: event,
+          measurement: :v,
+          tags: [:t],
+          reporter_options: [buckets: [2]]
+        ),
+        summary("#{prefix}.q", event_name: event, measurement: :v, tags: [:t])
+      ]
+
+      instance = start!(metrics: metrics)
+
+      work = fn ->
+        for number <- 1..2_000,
+            do: :telemetry.execute(event, %{v: rem(number, 4) - 1}, %{t: rem(number, 3)})
+      end
+
+      1..8 |> Enum.map(fn _ -> Task.async(work) end) |> Task.await_many(60_000)
+
+      count = fn name ->
+        for line <- samples(instance, name),
+            reduce: 0.0,
+            do:
+              (sum ->
+                 sum + (line |> String.split(" ") |> List.last() |> Float.parse() |> elem(0)))
+      end
+
+      assert count.("#{prefix}_c{") == 16_000
+      assert count.("#{prefix}_s{") == 8_000
+      assert count.("#{prefix}_f{") == 4_000
+      assert count.("#{prefix}_d_count") == 16_000
+      assert count.("#{prefix}_q_count") == 16_000
+    end
+  end
+
+  describe "names:" do
+    test "the first metric of a name has it, and the log names the others", %{
+      event: event,
+      prefix: prefix
+    } do
+      metrics = [
+        distribution("#{prefix}.v", event_name: event, reporter_options: [buckets: [1]]),
+        summary("#{prefix}.v", event_name: event),
+        counter([:"#{prefix}_v"], event_name: event),
+        counter("#{prefix}.v.count", event_name: event),
+        counter("dspex.bridge.call_method.total", event_name: event)
+      ]
+
+      log =
+        capture_log(fn ->
+          instance = start!(metrics: metrics)
+          :telemetry.execute(event, %{v: 1})
+          assert length(samples(instance, prefix)) == 4
+        end)
+
+      assert log =~
+               "Metric #{prefix}_v, a summary of event #{inspect(event)}, is left out: the distribution #{prefix}_v of event #{inspect(event)} has the name"
+
+      assert log =~ "Metric #{prefix}_v, a counter"
+      assert log =~ "Metric #{prefix}_v_count, a counter"
+
+      assert log =~
+               "Metric dspex_bridge_call_method_total, a counter of event #{inspect(event)}, is left out: the name belongs to the library"
+    end
+  end
+
+  describe "a definition that is wrong is refused:" do
+    @many for number <- 1..17, do: :"t#{number}"
+
+    for {what, change, message} <- [
+          {"name", %{name: "a.b"},
+           ~s(of distribution "a.b", :name must be a list of atoms, got: "a.b")},
+          {"a name without letters", %{name: [:"9"]},
+           ":name must be a list of atoms with a letter in it, got: [:\"9\"]"},
+          {"event_name", %{event_name: []}, ":event_name must be a list of atoms, got: []"},
+          {"measurement", %{measurement: &Map.put/3},
+           ":measurement must be a key or a function of 1 or 2, got: &Map.put/3"},
+          {"tag_values", %{tag_values: 7}, ":tag_values must be nil or a function of 1, got: 7"},
+          {"keep", %{keep: true}, ":keep must be nil or a function of 1 or 2, got: true"},
+          {"tags", %{tags: :t}, ":tags must be a list of at most 16 keys, got: :t"},
+          {"too many tags", %{tags: @many}, ":tags must be a list of at most 16 keys, got: [:t1"},
+          {"tags that are no names", %{tags: [1]}, ":tags must be atoms or strings, got: [1]"},
+          {"tags that are one label", %{tags: [:a, "a"]},
+           ~s(:tags must be keys that are still different as labels ["a", "a"], got: [:a, "a"])},
+          {"le", %{tags: [:le]}, ":tags must be other keys than le, which is taken, got: [:le]"},
+          {"reporter_options", %{reporter_options: 1},
+           ":reporter_options must be a keyword list, got: 1"},
+          {"buckets", %{reporter_options: [buckets: [1, 1]]},
+           "key :buckets of :reporter_options must be strictly increasing numbers, 1 to 200 of them, or {first..last, step}, got: [1, 1]"},
+          {"no buckets", %{reporter_options: [buckets: []]}, "got: []"},
+          {"huge buckets", %{reporter_options: [buckets: [1.0e301]]}, "got: [1.0e301]"}
+        ] do
+      test what do
+        definition = Map.merge(distribution("a.b"), unquote(Macro.escape(change)))
+        error = assert_raise ArgumentError, fn -> Options.validate!(metrics: [definition]) end
+
+        assert error.message =~
+                 "option :metrics must be a list of Telemetry.Metrics definitions: of distribution "
+
+        assert error.message =~ unquote(message)
+      end
+    end
+
+    test "prometheus_type" do
+      definition = sum("a.b", reporter_options: [prometheus_type: :histogram])
+      error = assert_raise ArgumentError, fn -> Options.validate!(metrics: [definition]) end
+
+      assert error.message =~
+               "of sum [:a, :b], key :prometheus_type of :reporter_options must be :counter or :gauge, got: :histogram"
+    end
+
+    test "quantile, as the tag of a summary" do
+      error =
+        assert_raise ArgumentError, fn ->
+          Options.validate!(metrics: [summary("a.b", tags: [:quantile])])
+        end
+
+      assert error.message =~ "other keys than quantile"
+    end
+
+    test "what is no definition" do
+      for wrong <- [
+            %{},
+            :metrics,
+            [1],
+            [%{__struct__: Telemetry.Metrics.Unknown}],
+            [counter("a.b") | :improper]
+          ] do
+        error = assert_raise ArgumentError, fn -> Options.validate!(metrics: wrong) end
+
+        assert error.message =~
+                 "option :metrics must be a list of Telemetry.Metrics definitions, got: "
+      end
+    end
+  end
+
+  test "buckets that suit the unit are there where none are given" do
+    for {unit, first} <- [
+          second: 0.005,
+          millisecond: 5,
+          microsecond: 5_000,
+          byte: 256,
+          megabyte: 1,
+          unit: 1
+        ] do
+      %{metrics: [metric]} = Options.validate!(metrics: [distribution("a.b", unit: unit)])
+      assert hd(metric.buckets) == first
+    end
+
+    range = [buckets: {10..50, 20}]
+
+    %{metrics: [metric]} =
+      Options.validate!(metrics: [distribution("a.b", reporter_options: range)])
+
+    assert metric.buckets == [10, 30, 50]
+  end
+end

@@ -202,7 +202,7 @@ defmodule DSPexTelemetry.OTLP do
   end
 
   defp protobuf?(headers) do
-    case List.keyfind(headers, 'content-type', 0) do
+    case List.keyfind(headers, ~c"content-type", 0) do
       {_name, type} -> to_string(type) =~ ~r{\Aapplication/x-protobuf\b}i
       nil -> false
     end

@@ -11,7 +11,14 @@ defmodule Bridge.MixProject do
     ]
   end
 
-  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  # The library's tests know what Snakepit emits.
+  defp elixirc_paths(:test),
+    do: [
+      "lib",
+      "test/support",
+      Path.expand("../../test/support/lib/snakepit_samples.ex", __DIR__)
+    ]
+
   defp elixirc_paths(_), do: ["lib"]
 
   # No `mod:` — the pool starts when somebody asks for it, not because the code is loaded.

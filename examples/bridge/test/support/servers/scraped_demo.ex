@@ -11,7 +11,7 @@ defmodule Bridge.Servers.ScrapedDemo do
 
   alias Bridge.{Demo, Pool, Servers, Tally, Workload}
   alias Bridge.Servers.{FastRules, Listener, Program, Prometheus, Samples, ScrapeProxy, Watch}
-  alias DSPexTelemetry.{AdaptiveCache, PerformanceRouter, Report}
+  alias DSPexTelemetry.{AdaptiveCache, PerformanceRouter, Report, SnakepitSamples}
 
   @type format :: :text | :openmetrics | :protobuf
 
@@ -96,13 +96,23 @@ defmodule Bridge.Servers.ScrapedDemo do
     :telemetry.execute([:snakepit, :pool, :queue_time], %{wait_time_us: -1}, %{command: "none"})
   end
 
+  # What Snakepit tells of its own, for the dashboard to draw. The demo tells of workers itself.
+  defp emit_snakepit do
+    for {name, measurements, metadata} <- SnakepitSamples.all(),
+        name != [:snakepit, :pool, :worker_ready],
+        not List.starts_with?(name, [:snakepit, :pool, :worker]),
+        do: :telemetry.execute(name, measurements, metadata)
+  end
+
   # Returns when the calls are over and the workers still live.
   defp run_demo(prometheus) do
     test = self()
 
     hold = fn ->
       # What came once only may come again after a scrape, or its rate would not be known.
+      emit_snakepit()
       await_scrapes(prometheus)
+      emit_snakepit()
       call_often()
       route_and_cache()
       send(test, :holding)

@@ -41,9 +41,13 @@ defmodule Bridge.Servers.ScrapedDemo do
           report: Report.t()
         }
   def start do
+    importer = start_importer()
+
     target =
       Servers.restart_telemetry(
-        push: [url: start_importer(), interval: 1_000],
+        push: [url: importer, interval: 1_000],
+        otlp: [url: importer, interval: 1_000],
+        metrics: definitions(),
         cache: [cacheable: [{@cached_class, @cached_method}], min_calls: 0, min_hit_rate: 0]
       )
 
@@ -82,7 +86,13 @@ defmodule Bridge.Servers.ScrapedDemo do
   @spec operations() :: pos_integer()
   def operations, do: @operations
 
-  # So that there are pushes to be shown. It is there until the library does not push any more.
+  # The tag is missing in what the demo emits, so that something is left out.
+  defp definitions do
+    event = [:dspex, :session, :created]
+    [Telemetry.Metrics.counter("demo.sessions.count", event_name: event, tags: [:missing])]
+  end
+
+  # So that there are pushes and exports to be shown. It is there until the library does not push any more.
   defp start_importer do
     {:ok, importer} =
       GenServer.start(Listener, fn _push -> %{status: 204, headers: %{}, body: ""} end)

@@ -87,7 +87,7 @@ defmodule DSPexTelemetry.CardinalityTest do
   end
 
   # From two processes, each with every other number.
-  defp record(instance, first..last) do
+  defp record(instance, first..last//1) do
     plan = plans(instance)[@stop]
 
     [first, first + 1]

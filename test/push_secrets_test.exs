@@ -21,7 +21,7 @@ defmodule DSPexTelemetry.PushSecretsTest do
       refute text =~ secret
 
       refute text =~
-               inspect(String.to_charlist(secret), charlists: :as_lists) |> String.slice(1..-2)
+               inspect(String.to_charlist(secret), charlists: :as_lists) |> String.slice(1..-2//1)
     end
   end
 

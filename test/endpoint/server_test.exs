@@ -330,7 +330,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
         [],
         [{"authorization", ""}],
         [{"authorization", "Bearer"}],
-        [{"authorization", "Bearer #{String.slice(@token, 0..-2)}"}],
+        [{"authorization", "Bearer #{String.slice(@token, 0..-2//1)}"}],
         [{"authorization", "Bearer #{@token}x"}],
         [{"authorization", "Basic #{Base.encode64(@token)}"}],
         [{"authorization", "Bearer \xff\x80"}],

@@ -1,6 +1,8 @@
 defmodule DSPexTelemetry.Auth do
-  @moduledoc false
-  # Who may ask over HTTP.
+  @moduledoc """
+  Who may ask over HTTP: option `:auth` of `DSPexTelemetry.Plug` and key `:auth` of the options `:http`, `:push` and
+  `:otlp`, of which the last two are about what is sent.
+  """
 
   @typedoc "Who may ask. A secret is in a function, which is called for each request."
   @type t :: rule() | (() -> rule())

@@ -47,7 +47,7 @@ defmodule DSPexTelemetry.Endpoint do
           instance: atom(),
           auth: Auth.t(),
           page_methods: pos_integer(),
-          render: (Rendering.what() -> Rendering.result())
+          render: (term() -> {:ok, binary()} | {:error, :failed | :busy | :not_running})
         }
 
   @typedoc """

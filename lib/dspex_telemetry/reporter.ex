@@ -80,6 +80,7 @@ defmodule DSPexTelemetry.Reporter do
 
   alias DSPexTelemetry.Reporter.{Handler, Metric, Names, Plan}
 
+  @typedoc false
   @type t :: %{
           families: [map()],
           observations: [map()],

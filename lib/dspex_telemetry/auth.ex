@@ -20,7 +20,12 @@ defmodule DSPexTelemetry.Auth do
         "with non-empty strings of at most 1024 bytes without control characters and a user without " <>
         "colon, :none, or a function without arguments that returns one of them"
 
-  @doc "Whether a value, out of its function, says who may ask."
+  @doc """
+  Whether a value, out of its function, says who may ask.
+
+      iex> Enum.map([:none, {:bearer, "s3cret"}, {:bearer, "two words"}, "s3cret"], &DSPexTelemetry.Auth.valid?/1)
+      [true, true, false, false]
+  """
   @spec valid?(term()) :: boolean()
   def valid?({:bearer, token}), do: text?(token) and token =~ ~r/\A[\x21-\x7e]+\z/
 
@@ -55,6 +60,11 @@ defmodule DSPexTelemetry.Auth do
   Whether a request with these `authorization` headers, which should be one, is let in: the token of a
   `:bearer` also as the password of any user. Takes the same time for all tokens of a length that are
   wrong.
+
+      iex> DSPexTelemetry.Auth.authorised?({:bearer, "s3cret"}, ["Bearer s3cret"])
+      true
+      iex> DSPexTelemetry.Auth.authorised?({:bearer, "s3cret"}, [])
+      false
   """
   @spec authorised?(rule(), [String.t()]) :: boolean()
   def authorised?(rule, _headers) when rule in [:none, nil], do: true
@@ -106,7 +116,12 @@ defmodule DSPexTelemetry.Auth do
   defp same?(given, secret),
     do: :crypto.hash_equals(:crypto.hash(:sha256, given), :crypto.hash(:sha256, secret))
 
-  @doc "Whether only this machine reaches an address."
+  @doc """
+  Whether only this machine reaches an address.
+
+      iex> Enum.map([{127, 0, 0, 1}, {10, 0, 0, 1}], &DSPexTelemetry.Auth.loopback?/1)
+      [true, false]
+  """
   @spec loopback?(:inet.ip_address()) :: boolean()
   def loopback?({127, _, _, _}), do: true
   def loopback?({0, 0, 0, 0, 0, 0, 0, 1}), do: true

@@ -215,7 +215,7 @@ defmodule DSPexTelemetry.Cluster do
     own ++ others
   end
 
-  defp integer!(_key, value, least, most) when is_integer(value) and value in least..most,
+  defp integer!(_key, value, least, most) when is_integer(value) and value in least..most//1,
     do: value
 
   defp integer!(key, value, least, most) do

@@ -15,6 +15,7 @@ defmodule DSPexTelemetry.HandlersGuideTest do
   # In a VM of its own: the handlers of the guide hear every event. Its log goes to the output.
   defp run(code) do
     evaluate!("""
+    for device <- [:user, :standard_io], do: :ok = :io.setopts(device, encoding: :unicode)
     {:ok, _started} = Application.ensure_all_started(:dspex_telemetry)
     #{code}
     Logger.flush()

@@ -15,7 +15,18 @@ defmodule DSPexTelemetry.MigrationTest do
   # The definitions are those that mix phx.new generates and some 50 more.
   @summaries "phoenix_endpoint_stop_duration"
 
-  defp files(dependency, reporter, scrape) do
+  # What a project has before: its dependency, its reporter, and how it answers a scrape.
+  @projects %{
+    "From telemetry_metrics_prometheus_core" =>
+      {"{:telemetry_metrics_prometheus_core, \"~> 1.2\"}",
+       "{TelemetryMetricsPrometheus.Core, metrics: metrics()}",
+       "TelemetryMetricsPrometheus.Core.scrape()"},
+    "From Peep" =>
+      {"{:peep, \"~> 4.0\"}", "{Peep, name: :my_peep, metrics: metrics(), storage: :striped}",
+       "Peep.get_all_metrics(:my_peep) |> Peep.Prometheus.export()"}
+  }
+
+  defp files({dependency, reporter, scrape}) do
     [
       {"mix.exs",
        """
@@ -117,8 +128,8 @@ defmodule DSPexTelemetry.MigrationTest do
 
   defp migrate(folder, heading) do
     steps = steps(heading)
-    assert [{dependency, _}, {reporter, _}, {scrape, _}] = steps
-    write!(folder, files(dependency, reporter, scrape))
+    assert length(steps) == 3
+    write!(folder, @projects |> Map.fetch!(heading) |> files())
     before = File.read!(Path.join(folder, "lib/my_app_web/telemetry.ex"))
     Enum.each(steps, &take!(folder, &1))
     assert_one_line_differs(before, File.read!(Path.join(folder, "lib/my_app_web/telemetry.ex")))
@@ -150,7 +161,7 @@ defmodule DSPexTelemetry.MigrationTest do
     assert Enum.count(pairs, fn {old, new} -> old != new end) == 1
   end
 
-  for heading <- ["From telemetry_metrics_prometheus_core", "From Peep"] do
+  for {heading, _before} <- @projects do
     test "#{heading}: the steps lead to the same series", %{tmp_dir: folder} do
       {scrape, rejected} = migrate(folder, unquote(heading))
       RecordedScrape.assert_recorded(scrape, [@summaries])

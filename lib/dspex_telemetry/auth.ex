@@ -96,6 +96,9 @@ defmodule DSPexTelemetry.Auth do
   @doc """
   What to answer in `www-authenticate` to a `:browser`, which asks its user for `Basic` credentials and
   knows no other, or a `:client` who was not let in.
+
+      iex> DSPexTelemetry.Auth.challenge({:bearer, "s3cret"}, :client)
+      ~s(Bearer realm="dspex_telemetry")
   """
   @spec challenge(rule(), :browser | :client) :: String.t()
   def challenge({:bearer, _token}, :client), do: ~s(Bearer realm="dspex_telemetry")

@@ -102,6 +102,10 @@ defmodule DSPexTelemetry.Catalogue do
   The family and histogram that an event feeds: the one named, or the first.
 
   Raises `ArgumentError` for an unknown event, or one that does not feed such a histogram.
+
+      iex> {family, metric} = DSPexTelemetry.Catalogue.histogram!([:dspex, :tools, :call, :stop], nil)
+      iex> {family.labels, metric.name}
+      {[:tool_name], :dspex_tools_call_duration}
   """
   @spec histogram!([atom()], atom() | nil) :: {map(), map()}
   def histogram!(event_name, metric_name) do

@@ -24,7 +24,7 @@ defmodule DSPexTelemetry do
   One without a name takes the place of the default instance. Option `:metrics` takes definitions of
   `Telemetry.Metrics`; see `DSPexTelemetry.Reporter`.
 
-  Every function but `events/0`, `start_link/1` and `child_spec/1` takes `instance:`, the name of an
+  Every function but `events/1`, `start_link/1` and `child_spec/1` takes `instance:`, the name of an
   instance, and raises `ArgumentError` if none of that name is running, or for an option that it
   does not know. See `DSPexTelemetry.Options` for the options of an instance.
   """
@@ -143,13 +143,21 @@ defmodule DSPexTelemetry do
   end
 
   @doc """
-  The names of all events that the library handles, in the order of `docs/reference.md`.
+  The names of the events that an instance with these `:presets` handles, by default all that the library knows, in
+  the order of `docs/reference.md`.
 
       iex> [:dspex, :bridge, :call_method, :stop] in DSPexTelemetry.events()
       true
+      iex> [:dspex, :bridge, :call_method, :stop] in DSPexTelemetry.events([:snakepit])
+      false
+
+  Raises `ArgumentError` for a preset that there is not.
   """
-  @spec events() :: [[atom()]]
-  def events, do: Enum.map(Catalogue.events(), & &1.name)
+  @spec events([:dspex | :snakepit]) :: [[atom()]]
+  def events(presets \\ Catalogue.presets()) do
+    %{presets: presets} = Options.validate!(presets: presets)
+    Enum.map(Catalogue.events(presets), & &1.name)
+  end
 
   @doc """
   What was recorded, as a `DSPexTelemetry.Report`.

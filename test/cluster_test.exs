@@ -332,6 +332,24 @@ defmodule DSPexTelemetry.ClusterTest do
     assert states(report) == [:merged, :merged, :not_asked]
   end
 
+  test "metrics of definitions are each node's own, and keep nothing from merging", context do
+    %{caller: caller, others: [other, third]} = context
+    start_instances!([caller, third])
+
+    definitions = [
+      Telemetry.Metrics.summary("of.node", event_name: @call, measurement: :duration)
+    ]
+
+    start_instances!([other], metrics: definitions)
+    for node <- context.nodes, do: emit!(node, [call_event("m", 5)])
+    report = report(caller, nodes: names(context.nodes))
+    assert states(report) == [:merged, :merged, :merged]
+    assert [%{count: 3}] = report.operations
+    refute to_string(report) =~ "of_node"
+    own = call(other, DSPexTelemetry, :report, [[instance: @instance]])
+    assert [%{name: "of_node", count: 1}] = own.summaries
+  end
+
   test "options that are not allowed are refused" do
     for {option, value} <- [
           nodes: [],

@@ -17,6 +17,7 @@ defmodule DSPexTelemetry.DashboardTest do
     "dspex_telemetry_series_limit" => ~w(event),
     "dspex_telemetry_overflow_total" => ~w(event),
     "dspex_telemetry_rejected_total" => ~w(event reason),
+    "dspex_telemetry_metric_rejected_total" => ~w(metric reason),
     "dspex_telemetry_signals_dropped_total" => [],
     "dspex_telemetry_spikes_untracked_total" => [],
     "dspex_telemetry_workers_overflow_total" => [],
@@ -30,6 +31,8 @@ defmodule DSPexTelemetry.DashboardTest do
     "dspex_telemetry_attached" => [],
     "dspex_telemetry_build_info" => ~w(version),
     "dspex_telemetry_push_total" => ~w(result),
+    "dspex_telemetry_otlp_total" => ~w(result),
+    "dspex_telemetry_otlp_lost_points_total" => [],
     "dspex_router_decisions_total" => ~w(worker_id reason),
     "dspex_router_ejections_total" => ~w(worker_id),
     "dspex_router_in_flight" => ~w(worker_id),
@@ -186,8 +189,14 @@ defmodule DSPexTelemetry.DashboardTest do
           {name, Enum.map(Regex.scan(~r/(\w+)="/, labels), &List.last/1)}
         end
 
-      # Without option push there are none.
-      assert scraped == Map.delete(@own, "dspex_telemetry_push_total")
+      # Without options push, otlp and metrics there are none.
+      assert scraped ==
+               Map.drop(@own, [
+                 "dspex_telemetry_push_total",
+                 "dspex_telemetry_otlp_total",
+                 "dspex_telemetry_otlp_lost_points_total",
+                 "dspex_telemetry_metric_rejected_total"
+               ])
     end
 
     test "show quantiles of rates that keep the buckets" do
@@ -281,7 +290,8 @@ defmodule DSPexTelemetry.DashboardTest do
                "Power of GPUs",
                "Alerts",
                "Rejected events",
-               "Pushes",
+               "Events that metrics have not recorded",
+               "Pushes and exports",
                "Annotation: Error spikes",
                "Annotation: Alerts"
              ]

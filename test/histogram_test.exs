@@ -170,7 +170,7 @@ defmodule DSPexTelemetry.HistogramTest do
   end
 
   test "an unknown event is named" do
-    assert_raise ArgumentError, "no event [:no, :such], see events/0", fn ->
+    assert_raise ArgumentError, "no event [:no, :such], see events/1", fn ->
       DSPexTelemetry.histogram([:no, :such], %{})
     end
   end

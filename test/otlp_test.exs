@@ -5,6 +5,7 @@ defmodule DSPexTelemetry.OTLPTest do
   import DSPexTelemetry.PushServer, except: [start!: 0, start!: 1, stop: 1]
   import DSPexTelemetry.TestCalls, only: [call: 1]
   import DSPexTelemetry.TestInstance, except: [start!: 0, start!: 1, start!: 2]
+  import Telemetry.Metrics
 
   alias DSPexTelemetry.{OTLP, OTLPDecoder, Report}
 
@@ -121,6 +122,64 @@ defmodule DSPexTelemetry.OTLPTest do
       assert %{type: :gauge, points: [%{as_double: 1.0}]} = metrics["dspex_telemetry_attached"]
       info = metrics["dspex_telemetry_build_info"]
       assert [%{attributes: %{"version" => "0.1.0"}}] = info.points
+    end
+
+    test "has metrics of definitions, since the start whatever the temporality" do
+      server = start_server!()
+      event = [:otlp_test, :"#{label("e")}"]
+      options = [event_name: event, tags: [:t]]
+
+      metrics = [
+        counter("od.c", options),
+        sum("od.s", options),
+        last_value("od.l", options),
+        distribution("od.d", [reporter_options: [buckets: [1, 2.5]]] ++ options),
+        summary("od.q", options),
+        sum("od.g", [reporter_options: [prometheus_type: :gauge]] ++ options)
+      ]
+
+      name = start!(server.url, instance: [metrics: metrics], temporality: :delta)
+
+      send_one =
+        &:telemetry.execute(event, Map.new([:s, :l, :d, :q, :g], fn k -> {k, &1} end), %{t: "x"})
+
+      for value <- [1, 2.5, 4], do: send_one.(value)
+      told = OTLPDecoder.metrics(take_export!(server, name).body)
+      point = fn told, name -> hd(told[name].points) end
+
+      for name <- ~w(od_c od_s), metric = told[name] do
+        assert %{type: :sum, monotonic: true, temporality: :cumulative} = metric
+      end
+
+      assert point.(told, "od_c").as_int == 3
+      assert point.(told, "od_s").as_double == 7.5
+      assert %{type: :gauge, points: [%{as_int: 4}]} = told["od_l"]
+      assert %{type: :gauge, points: [%{as_double: 7.5}]} = told["od_g"]
+      assert %{type: :histogram, temporality: :cumulative} = told["od_d"]
+
+      assert %{count: 3, sum: 7.5, bucket_counts: [1, 1, 1], explicit_bounds: [1.0, 2.5]} =
+               point.(told, "od_d")
+
+      assert %{type: :summary, temporality: nil} = told["od_q"]
+      assert %{count: 3, sum: 7.5, quantile_values: quantiles} = point.(told, "od_q")
+      assert Enum.map(quantiles, & &1.quantile) == [0.5, 0.9, 0.95, 0.99, 0.999]
+      assert_in_delta hd(quantiles).value, 2.5, 0.025
+      assert_in_delta List.last(quantiles).value, 4.0, 0.04
+
+      for {"od_" <> _, %{points: points}} <- told do
+        assert [%{attributes: %{"t" => "x"}} = point] = points
+        assert point.start_time_unix_nano <= point.time_unix_nano
+      end
+
+      send_one.(2)
+      again = OTLPDecoder.metrics(take_export!(server, name).body)
+      assert point.(again, "od_c").as_int == 4
+
+      assert point.(again, "od_c").start_time_unix_nano ==
+               point.(told, "od_c").start_time_unix_nano
+
+      assert point.(again, "od_d").bucket_counts == [1, 2, 1]
+      assert point.(again, "od_q").count == 4
     end
 
     test "has the buckets that it is told to have" do

@@ -35,6 +35,41 @@ defmodule DSPexTelemetry.ReportTableTest do
     "\u2066isolate"
   ]
 
+  test "summaries of option metrics are there if there are any" do
+    refute to_string(empty()) =~ "Summaries"
+
+    summary = fn name, labels, values ->
+      [:count, :mean, :p50, :p90, :p95, :p99, :p999, :max]
+      |> Enum.zip(values)
+      |> Map.new()
+      |> Map.merge(%{name: name, labels: labels})
+    end
+
+    report = %Report{
+      empty()
+      | summaries: [
+          summary.("query_time", %{"source" => "users", "a" => "b\e"}, [
+            12_345_678,
+            0.25,
+            -1.5,
+            12,
+            1_234.56,
+            -99_999.4,
+            -1.0e9,
+            -1.0e-9
+          ]),
+          summary.("vm", %{}, [1, 0, 0.0, 1 / 3, 1.0e-3, 123_456, 123.456, -1.0e300])
+        ]
+    }
+
+    assert [
+             "Summaries",
+             "  metric                                           count     mean      p50      p90      p95      p99    p99.9      max",
+             "  query_time{a=b?,source=users}                    12.3M     0.25     -1.5     12.0   1234.6 -99999.4 -1.0e+09 -1.0e-09",
+             "  vm                                                   1        0        0   0.3333  1.0e-03  1.2e+05    123.5  -1e+300"
+           ] = report |> to_string() |> String.split("\n\n") |> List.last() |> String.split("\n")
+  end
+
   test "a report is laid out as documented" do
     report = %Report{
       empty()

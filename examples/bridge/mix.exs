@@ -11,7 +11,14 @@ defmodule Bridge.MixProject do
     ]
   end
 
-  defp elixirc_paths(:test), do: ["lib", "test/support"]
+  # The library's tests know what Snakepit emits, and what definitions of Telemetry.Metrics are.
+  defp elixirc_paths(:test) do
+    of_library = ~w(snakepit_samples telemetry_metrics)
+
+    ["lib", "test/support"] ++
+      for(name <- of_library, do: Path.expand("../../test/support/lib/#{name}.ex", __DIR__))
+  end
+
   defp elixirc_paths(_), do: ["lib"]
 
   # No `mod:` — the pool starts when somebody asks for it, not because the code is loaded.

@@ -112,7 +112,7 @@ defmodule DSPexTelemetry.Catalogue do
     event =
       case fetch(event_name) do
         {:ok, event} -> event
-        :error -> raise ArgumentError, "no event #{inspect(event_name)}, see events/0"
+        :error -> raise ArgumentError, "no event #{inspect(event_name)}, see events/1"
       end
 
     fed =

@@ -249,7 +249,9 @@ defmodule DSPexTelemetry.Delivery do
   # Counts an outcome, logs where an outage begins or ends, and says what comes next.
   defp note(state, :ok), do: note(state, {:ok, nil})
 
+  # What was lost is counted first, so that who sees a delivery sees what it has lost.
   defp note(%{status: status} = state, {:ok, remark}) do
+    :atomics.add(status, @lost, if(remark, do: remark.lost, else: 0))
     :atomics.add(status, @success, 1)
     :atomics.put(status, @last_success_unix_ms, System.system_time(:millisecond))
     failures = :atomics.exchange(status, @outage_failures, 0)
@@ -258,6 +260,7 @@ defmodule DSPexTelemetry.Delivery do
   end
 
   defp note(%{status: status} = state, {:error, failure}) do
+    :atomics.add(status, @lost, Map.get(failure, :lost, 0))
     :atomics.add(status, @failure, 1)
     failures = :atomics.add_get(status, @outage_failures, 1)
     if :atomics.get(status, @outage_since_unix_ms) == 0, do: begin_outage(state, failure)
@@ -268,7 +271,6 @@ defmodule DSPexTelemetry.Delivery do
       delay = Backoff.delay_ms(failures, options, :rand.uniform(), failure.after_ms, longest_ms)
       {%{state | unsettled: kind.resends?(options)}, {:retry_in, delay}}
     else
-      :atomics.add(status, @lost, Map.get(failure, :lost, 0))
       {settle(state), :wait}
     end
   end
@@ -282,8 +284,6 @@ defmodule DSPexTelemetry.Delivery do
   defp note_remark(state, nil), do: %{state | remark: nil}
 
   defp note_remark(state, remark) do
-    :atomics.add(state.status, @lost, remark.lost)
-
     if state.remark == nil or state.remark.reason != remark.reason do
       Logger.warning(
         "Metrics of #{inspect(state.instance)} are taken by #{address(state)}, " <>

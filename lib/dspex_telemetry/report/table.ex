@@ -23,6 +23,18 @@ defmodule DSPexTelemetry.Report.Table do
   ]
   @number_width 8
 
+  # In whatever unit a definition has.
+  @measured [
+    {"count", :count, :integer},
+    {"mean", :mean, :measured},
+    {"p50", :p50, :measured},
+    {"p90", :p90, :measured},
+    {"p95", :p95, :measured},
+    {"p99", :p99, :measured},
+    {"p99.9", :p999, :measured},
+    {"max", :max, :measured}
+  ]
+
   @spec render(Report.t()) :: String.t()
   def render(%Report{} = report) do
     [
@@ -31,8 +43,10 @@ defmodule DSPexTelemetry.Report.Table do
       section("Instances created", report.instances, [{"class", :python_class}]),
       section("Tool calls", report.tools, [{"tool", :tool_name}]),
       sessions(report.sessions, report.variables),
-      pool(report.pool)
+      pool(report.pool),
+      summaries(report.summaries)
     ]
+    |> Enum.reject(&(&1 == []))
     |> Enum.intersperse("\n")
     |> IO.iodata_to_binary()
     |> String.trim_trailing()
@@ -62,22 +76,36 @@ defmodule DSPexTelemetry.Report.Table do
 
   defp interval(interval), do: [interval_text(interval), "\n"]
 
-  defp section(title, [], _labels), do: [title, "\n  none\n"]
+  # Only there with option `metrics`.
+  defp summaries([]), do: []
 
-  defp section(title, rows, labels) do
+  defp summaries(rows) do
+    rows =
+      for row <- rows do
+        labels = row.labels |> Enum.sort() |> Enum.map_join(",", fn {k, v} -> "#{k}=#{v}" end)
+        %{row | name: if(labels == "", do: row.name, else: "#{row.name}{#{labels}}")}
+      end
+
+    section("Summaries", rows, [{"metric", :name}], @measured)
+  end
+
+  defp section(title, rows, labels, numbers \\ @numbers)
+  defp section(title, [], _labels, _numbers), do: [title, "\n  none\n"]
+
+  defp section(title, rows, labels, numbers) do
     {shown, more} = Enum.split(rows, @most_rows)
     # Two columns of indent, the numbers, and what is left for the labels.
-    space = @width - 2 - length(@numbers) * (@number_width + 1)
+    space = @width - 2 - length(numbers) * (@number_width + 1)
     width = div(space, length(labels)) - 1
     names = for {name, _key} <- labels, do: left(name, width)
-    heads = for {name, _key, _type} <- @numbers, do: right(name, @number_width)
+    heads = for {name, _key, _type} <- numbers, do: right(name, @number_width)
 
     lines =
       for row <- shown do
         label_cells = for {_name, key} <- labels, do: left(printable(Map.fetch!(row, key)), width)
 
         number_cells =
-          for {_name, key, type} <- @numbers,
+          for {_name, key, type} <- numbers,
               do: right(number(type, Map.fetch!(row, key)), @number_width)
 
         line(label_cells ++ number_cells)
@@ -142,6 +170,25 @@ defmodule DSPexTelemetry.Report.Table do
   defp number(:integer, value), do: integer(value)
   defp number(:percent, rate), do: :erlang.float_to_binary(rate * 100, decimals: 2)
   defp number(:duration, us), do: duration(us)
+  defp number(:measured, value), do: measured(value)
+
+  # Four significant digits, or two where these would not fit.
+  defp measured(value) when value == 0, do: "0"
+
+  defp measured(value) do
+    exponent = floor(:math.log10(abs(value)))
+
+    cond do
+      exponent in -2..4 ->
+        :erlang.float_to_binary(value * 1.0, [:compact, decimals: max(3 - exponent, 1)])
+
+      abs(exponent) < 99 ->
+        :erlang.float_to_binary(value * 1.0, scientific: 1)
+
+      true ->
+        :erlang.float_to_binary(value * 1.0, scientific: 0)
+    end
+  end
 
   defp integer(value) when value < 10_000_000, do: Integer.to_string(value)
   defp integer(value) when value < 999_950_000, do: decimal(value / 1_000_000, 1) <> "M"

@@ -44,7 +44,8 @@ defmodule DSPexTelemetry.Reporter.Names do
   defp own_names do
     families = Catalogue.families()
     counters = for family <- families, counter <- family.counters, do: to_string(counter.name)
-    gauges = for gauge <- Catalogue.gauges(), do: to_string(gauge.name)
+
+    gauges = for gauge <- Catalogue.gauges() ++ Catalogue.levels(), do: to_string(gauge.name)
 
     histograms =
       for name <- Catalogue.histogram_names(),

@@ -32,6 +32,7 @@ impl Exported {
         }) {
             return false;
         }
+        // With counts goes what their samples wrote before them, and maybe more, which waits for its counts.
         point.read(lanes, layout);
         let delta = point.since(&before, layout);
         for metric in layout.histograms() {
@@ -108,10 +109,8 @@ mod tests {
     use crate::metric::{HistogramSpec, Unit};
     use crate::series::Series;
 
-    /// An export comes after a sample was added to the sum and is known to be within its bound, and before
-    /// it is counted.
-    #[test]
-    fn what_is_ahead_of_its_count_is_told_with_it() {
+    /// One histogram with one bound.
+    fn family() -> Family {
         let spec = FamilySpec {
             name: "family".into(),
             labels: vec![],
@@ -127,7 +126,58 @@ mod tests {
             usage: None,
             measures: vec![],
         };
-        let family = Family::new(spec).expect("valid");
+        Family::new(spec).expect("valid")
+    }
+
+    /// What a series tells: its buckets, and the sum of their samples.
+    fn tell(series: &Series, layout: &Layout) -> ([u64; 2], u64) {
+        let mut point = Point::new(layout);
+        if !series.take_exported(layout, &mut point) {
+            return ([0; 2], 0);
+        }
+        let metric = &layout.histograms()[0];
+        let covered = |bound| point.cell(metric.covered_cell(bound));
+        let buckets = metric.bounds.buckets(point.counts(0), covered);
+        // Without a sample nothing of a histogram is told.
+        let is_told = point.sample_count(0) > 0;
+        let sum = if is_told { point.cell(metric.sum_cell()) } else { 0 };
+        (buckets.try_into().expect("one bound"), sum)
+    }
+
+    #[test]
+    fn what_is_told_while_samples_come_in_adds_up() {
+        const SAMPLES: u64 = 300_000;
+        let family = family();
+        let layout = family.layout();
+        let metric = &layout.histograms()[0];
+        let series = Series::new(LabelSet::new([]), layout, 0);
+        let (mut buckets, mut sum) = ([0; 2], 0);
+        let mut add = || {
+            let (more, of_them) = tell(&series, layout);
+            buckets.iter_mut().zip(more).for_each(|(all, more)| *all += more);
+            sum += of_them;
+        };
+        std::thread::scope(|scope| {
+            let recording = scope.spawn(|| {
+                let shared = series.lanes().shared();
+                for _ in 0..SAMPLES {
+                    let _mark = Series::observe(&shared, metric, 5);
+                    shared.finish(&shared.cells()[layout.events_cell()]);
+                }
+            });
+            while !recording.is_finished() {
+                add();
+            }
+        });
+        add();
+        assert_eq!((buckets, sum), ([SAMPLES, 0], 5 * SAMPLES));
+    }
+
+    /// An export comes after a sample was added to the sum and is known to be within its bound, and before
+    /// it is counted.
+    #[test]
+    fn what_is_ahead_of_its_count_is_told_with_it() {
+        let family = family();
         let layout = family.layout();
         let metric = &layout.histograms()[0];
         for another in [None, Some(1_000)] {
@@ -145,20 +195,11 @@ mod tests {
                 count(value);
             }
             finish();
-            let told = || {
-                let mut point = Point::new(layout);
-                assert!(series.take_exported(layout, &mut point));
-                let covered = |bound| point.cell(metric.covered_cell(bound));
-                let buckets = metric.bounds.buckets(point.counts(0), covered);
-                // Without a sample nothing of a histogram is told.
-                let is_told = point.sample_count(0) > 0;
-                (buckets, if is_told { point.cell(metric.sum_cell()) } else { 0 })
-            };
-            let (first, first_sum) = told();
+            let (first, first_sum) = tell(&series, layout);
             assert_eq!(first, [0, u64::from(another.is_some())]);
             count(5);
             finish();
-            let (second, second_sum) = told();
+            let (second, second_sum) = tell(&series, layout);
             assert_eq!(second, [1, 0]);
             assert_eq!(first_sum + second_sum, 5 + another.unwrap_or(0));
         }

@@ -59,7 +59,11 @@ pub struct Scrape {
 pub fn render(instance: &Instance, scrape: &Scrape, out: &mut Vec<u8>) {
     match scrape.format {
         Format::Text => render_with(&Text::PROMETHEUS, instance, scrape, out),
-        Format::OpenMetrics => render_with(&Text::OPEN_METRICS, instance, scrape, out),
+        Format::OpenMetrics => {
+            let measures = instance.families().iter().flat_map(|family| family.layout().measures());
+            let text = Text::open_metrics(measures.map(|measure| &*measure.name));
+            render_with(&text, instance, scrape, out);
+        }
         Format::Protobuf => render_with(&Protobuf, instance, scrape, out),
     }
 }

@@ -870,7 +870,7 @@ impl Writer for Exclusive<'_> {
                 if count == 0 {
                     self.touch(histogram, location);
                 }
-                counter.store(count + 1, Relaxed);
+                counter.store(count + 1, Ordering::Release);
             }
             None => self.lanes.shared().add_samples(histogram, location, 1),
         }
@@ -896,7 +896,7 @@ impl Shared<'_> {
     /// Adds samples to a histogram.
     pub fn add_samples(&self, histogram: usize, location: Location, count: u64) {
         let counters = &self.lane.counters;
-        if counters.at(histogram, location).fetch_add(count, Relaxed) == 0 {
+        if counters.at(histogram, location).fetch_add(count, Ordering::Release) == 0 {
             counters.touch(self.precision, histogram, location);
         }
     }

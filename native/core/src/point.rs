@@ -33,11 +33,12 @@ impl Point {
         }
     }
 
-    /// Replaces the point by all that a series has counted.
+    /// Replaces the point by all that a series has counted. Whatever is recorded meanwhile, what a
+    /// sample writes before its count is there if the count is.
     pub(crate) fn read(&mut self, lanes: &Lanes, layout: &Layout) {
         self.read_event_cells(lanes, layout);
-        self.read_other_cells(lanes, layout);
         self.read_each_histogram(|index, counts| lanes.read_counts(index, counts));
+        self.read_other_cells(lanes, layout);
         for (ever, _) in layout.raising_cells() {
             self.cells[ever] = lanes.max(ever);
         }

@@ -35,7 +35,8 @@ defmodule DSPexTelemetry.OTLPDecoder do
       5 => {:gauge, :one, :numbers},
       7 => {:sum, :one, :sum},
       9 => {:histogram, :one, :histogram},
-      10 => {:exponential_histogram, :one, :exponential_histogram}
+      10 => {:exponential_histogram, :one, :exponential_histogram},
+      11 => {:summary, :one, :summary}
     },
     numbers: %{1 => {:data_points, :many, :number_data_point}},
     sum: %{
@@ -47,6 +48,7 @@ defmodule DSPexTelemetry.OTLPDecoder do
       1 => {:data_points, :many, :histogram_data_point},
       2 => {:aggregation_temporality, :one, :varint}
     },
+    summary: %{1 => {:data_points, :many, :summary_data_point}},
     exponential_histogram: %{
       1 => {:data_points, :many, :exponential_histogram_data_point},
       2 => {:aggregation_temporality, :one, :varint}
@@ -73,6 +75,16 @@ defmodule DSPexTelemetry.OTLPDecoder do
       11 => {:min, :one, :double},
       12 => {:max, :one, :double}
     },
+    summary_data_point: %{
+      7 => {:attributes, :many, :key_value},
+      2 => {:start_time_unix_nano, :one, :fixed64},
+      3 => {:time_unix_nano, :one, :fixed64},
+      4 => {:count, :one, :fixed64},
+      5 => {:sum, :one, :double},
+      6 => {:quantile_values, :many, :value_at_quantile},
+      8 => {:flags, :one, :varint}
+    },
+    value_at_quantile: %{1 => {:quantile, :one, :double}, 2 => {:value, :one, :double}},
     exponential_histogram_data_point: %{
       1 => {:attributes, :many, :key_value},
       2 => {:start_time_unix_nano, :one, :fixed64},
@@ -118,7 +130,9 @@ defmodule DSPexTelemetry.OTLPDecoder do
 
     for metric <- metrics, into: %{} do
       [{type, data}] =
-        Map.to_list(Map.take(metric, [:gauge, :sum, :histogram, :exponential_histogram]))
+        Map.to_list(
+          Map.take(metric, [:gauge, :sum, :histogram, :exponential_histogram, :summary])
+        )
 
       points =
         for point <- data.data_points,

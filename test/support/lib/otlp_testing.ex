@@ -5,13 +5,14 @@ defmodule DSPexTelemetry.OTLPTesting do
 
   @doc """
   Starts an instance that exports when `export_now/1` says so and at no other time, retries after 1 ms, and exports
-  nothing when it stops, unless `options` of `:otlp` say otherwise.
+  nothing when it stops, unless `options` of `:otlp` say otherwise. `:instance` has options of the instance.
   """
   def start!(url, options \\ []) do
     {restart, options} = Keyword.pop(options, :restart, :permanent)
+    {of_instance, options} = Keyword.pop(options, :instance, [])
 
     defaults = [url: url, interval: 86_400_000, retry_floor: 1, retry_ceiling: 1, stop_timeout: 0]
-    TestInstance.start!([otlp: Keyword.merge(defaults, options)], restart)
+    TestInstance.start!([otlp: Keyword.merge(defaults, options)] ++ of_instance, restart)
   end
 
   @doc "A server that exports go to."

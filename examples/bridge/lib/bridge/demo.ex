@@ -241,7 +241,8 @@ defmodule Bridge.Demo do
 
   defp agreed(%{signal: signal}), do: {:interrupted, signal}
 
-  defp events, do: DSPexTelemetry.events() ++ Alerts.events()
+  # What a bridge emits. Snakepit itself does not run here.
+  defp events, do: DSPexTelemetry.events([:dspex]) ++ Alerts.events()
 
   defp now, do: System.monotonic_time(:millisecond)
 end

@@ -10,7 +10,7 @@ defmodule Bridge.ScrapeTest do
 
   alias Bridge.Servers
   alias Bridge.Servers.{Exposition, Prometheus, Samples, ScrapedDemo, ScrapeProxy}
-  alias DSPexTelemetry.{AdaptiveCache, Dashboard, PerformanceRouter}
+  alias DSPexTelemetry.{AdaptiveCache, Catalogue, Dashboard, PerformanceRouter}
 
   @moduletag :servers
   @moduletag timeout: 300_000
@@ -189,6 +189,7 @@ defmodule Bridge.ScrapeTest do
 
         compared = for metric <- Samples.metrics(), do: "#{metric}"
         others = ["snakepit_worker_pool_size" | router_metrics()] ++ cache_metrics()
+        others = others ++ (snakepit_metrics() -- compared)
         assert Enum.sort(Enum.uniq(names)) == Enum.sort(compared ++ others)
       end
     end
@@ -418,6 +419,17 @@ defmodule Bridge.ScrapeTest do
         name <- ~w(decisions_total ejections_total in_flight workers),
         do: "dspex_router_#{name}"
       )
+
+  # Of Snakepit's events, whose values the library's tests compare.
+  defp snakepit_metrics do
+    fed =
+      for event <- Catalogue.events([:snakepit]),
+          {:feed, _family, _labels, counts, observes} <- Catalogue.steps(event),
+          do: Keyword.keys(counts ++ observes)
+
+    levels = for level <- Catalogue.levels(), do: level.name
+    for name <- Enum.uniq(List.flatten([levels | fed])), do: "#{name}"
+  end
 
   # What the cache tells of a method, by metric.
   defp cache_metrics(method) do

@@ -13,9 +13,14 @@ defmodule Bridge.Servers do
   @spec restart_telemetry(keyword()) :: String.t()
   def restart_telemetry(options \\ []) do
     options = [http: [port: 0]] ++ options
-    before = for {name, _} <- options, do: {name, Application.get_env(:dspex_telemetry, name)}
+    before = Application.get_all_env(:dspex_telemetry)
     restart(options)
-    ExUnit.Callbacks.on_exit(fn -> restart(before) end)
+
+    ExUnit.Callbacks.on_exit(fn ->
+      for {name, _} <- options, do: Application.delete_env(:dspex_telemetry, name)
+      restart(before)
+    end)
+
     {:ok, %{port: port}} = DSPexTelemetry.http_address()
     "127.0.0.1:#{port}"
   end

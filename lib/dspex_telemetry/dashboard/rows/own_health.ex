@@ -71,6 +71,21 @@ defmodule DSPexTelemetry.Dashboard.Rows.OwnHealth do
         ]
       ],
       [
+        title: "Events that metrics have not recorded",
+        description:
+          "Of the definitions of option `metrics`: events without a measurement or tag that a definition asks for, or " <>
+            "for which one of its functions raised, counted over each step of the graph. docs/reference.md has the reasons.",
+        style: :steps,
+        targets: [
+          counted(
+            "dspex_telemetry_metric_rejected_total",
+            [:metric, :reason],
+            "{{metric}}: {{reason}}",
+            conditional: "an event did not fit a definition"
+          )
+        ]
+      ],
+      [
         title: "Alerts not told",
         description:
           "Signals that found their channel full (option `signal_limit`), and errors of methods beyond those that " <>
@@ -186,15 +201,22 @@ defmodule DSPexTelemetry.Dashboard.Rows.OwnHealth do
         ]
       ],
       [
-        title: "Pushes",
+        title: "Pushes and exports",
         description:
-          "Pushes to a gateway, counted over each step of the graph. Only where option `push` is set.",
+          "Pushes to a gateway and exports over OTLP, and data points that the receiver has refused for good, counted " <>
+            "over each step of the graph. Only where option `push` or `otlp` is set.",
         size: {8, 5},
         no_value: "not used",
         style: :steps,
         targets: [
-          counted("dspex_telemetry_push_total", [:result], "{{result}}",
+          counted("dspex_telemetry_push_total", [:result], "push: {{result}}",
             conditional: "option push is set"
+          ),
+          counted("dspex_telemetry_otlp_total", [:result], "OTLP: {{result}}",
+            conditional: "option otlp is set"
+          ),
+          counted("dspex_telemetry_otlp_lost_points_total", [], "OTLP: data points refused",
+            conditional: "option otlp is set"
           )
         ]
       ]

@@ -1,11 +1,13 @@
 //! What stands around the payload of a snapshot: whose it is, which version, and whether it is
 //! compressed.
 //!
-//!     magic  4 bytes, "DSPX"
-//!     format 2 bytes, most significant first
-//!     packed 1 byte, 0 as it is, 1 with zlib
-//!     length 4 bytes, of the payload before it was compressed
-//!     the payload
+//! ```text
+//! magic  4 bytes, "DSPX"
+//! format 2 bytes, most significant first
+//! packed 1 byte, 0 as it is, 1 with zlib
+//! length 4 bytes, of the payload before it was compressed
+//! the payload
+//! ```
 
 use std::borrow::Cow;
 use std::io::{Read, Write};

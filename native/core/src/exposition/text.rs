@@ -8,8 +8,10 @@ use super::scalar::Kind;
 use crate::exemplar::Exemplar;
 
 /// One of the two.
-pub(crate) struct Text {
+pub(crate) struct Text<'a> {
     open_metrics: bool,
+    /// Names that OpenMetrics must not give to a counter once it has taken off `_total`.
+    taken: Vec<&'a str>,
 }
 
 /// A metric, ready for its samples.
@@ -22,14 +24,28 @@ pub(crate) struct TextMetric {
     bounds: Vec<Vec<u8>>,
 }
 
-impl Text {
-    pub(crate) const PROMETHEUS: Self = Self { open_metrics: false };
-    pub(crate) const OPEN_METRICS: Self = Self { open_metrics: true };
+impl<'a> Text<'a> {
+    pub(crate) const PROMETHEUS: Self = Self { open_metrics: false, taken: Vec::new() };
+
+    /// OpenMetrics, given the metrics that keep their names whatever they end in.
+    pub(crate) fn open_metrics(taken: impl Iterator<Item = &'a str>) -> Self {
+        Self { open_metrics: true, taken: taken.collect() }
+    }
 
     /// What the samples of a metric are called, before `_bucket` and the like.
     fn name<'h>(&self, header: &Header<'h>) -> &'h str {
         let is_counter = header.kind == MetricKind::Scalar(Kind::Counter);
         header.name.strip_suffix(TOTAL).filter(|_| is_counter).unwrap_or(header.name)
+    }
+
+    /// The metric as it can be told: without `_total` a counter may have the name of another one. Then it
+    /// keeps it and is of unknown type, as two metrics of one name make the whole scrape unreadable.
+    fn tell<'h>(&self, header: Header<'h>) -> Header<'h> {
+        if self.taken.contains(&self.name(&header)) && header.name.ends_with(TOTAL) {
+            Header { kind: MetricKind::BareCounter, ..header }
+        } else {
+            header
+        }
     }
 
     fn announce(&self, header: &Header<'_>, out: &mut Vec<u8>) {
@@ -187,7 +203,7 @@ fn finish(value: Value, out: &mut Vec<u8>) {
 
 const TOTAL: &str = "_total";
 
-impl Encoder for Text {
+impl Encoder for Text<'_> {
     const HAS_COUNTS: bool = false;
 
     type Metric = TextMetric;
@@ -199,6 +215,7 @@ impl Encoder for Text {
         out: &mut Vec<u8>,
         write: impl FnOnce(&TextMetric, &mut Vec<u8>),
     ) {
+        let header = self.tell(header);
         let metric = TextMetric {
             name: self.name(&header).to_owned(),
             counter_suffix: if header.kind == MetricKind::BareCounter { "" } else { TOTAL },
@@ -324,7 +341,7 @@ mod tests {
 
     #[test]
     fn quotes_in_a_help_text_are_escaped_in_openmetrics_only() {
-        let announcement = |text: Text| {
+        let announcement = |text: Text<'_>| {
             let kind = MetricKind::Scalar(Kind::Counter);
             let help = "x=\"y\" \\\n";
             let header = Header { name: "a_total", help, kind, stored_unit: None };
@@ -335,6 +352,28 @@ mod tests {
         let expected = "# HELP a_total x=\"y\" \\\\\\n\n# TYPE a_total counter\n";
         assert_eq!(announcement(Text::PROMETHEUS), expected);
         let expected = "# HELP a x=\\\"y\\\" \\\\\\n\n# TYPE a counter\n";
-        assert_eq!(announcement(Text::OPEN_METRICS), expected);
+        assert_eq!(announcement(Text::open_metrics([].into_iter())), expected);
+    }
+
+    #[test]
+    fn a_counter_keeps_total_where_openmetrics_would_give_it_the_name_of_another() {
+        let written = |text: &Text<'_>, name, kind| {
+            let header = Header { name, help: "", kind, stored_unit: None };
+            let mut out = Vec::new();
+            text.metric(header, &[], &mut out, |metric, out| {
+                text.counter(metric, b"", Value::Integer(1), Some(1_000), out);
+            });
+            String::from_utf8(out).expect("UTF-8")
+        };
+        let counter = MetricKind::Scalar(Kind::Counter);
+        let text = Text::open_metrics(["a", "b_total"].into_iter());
+        let expected = "# HELP a_total \n# TYPE a_total unknown\na_total 1\n";
+        assert_eq!(written(&text, "a_total", counter), expected);
+        let expected = "# HELP a \n# TYPE a unknown\na 1\n";
+        assert_eq!(written(&text, "a", MetricKind::BareCounter), expected);
+        let expected = "# HELP b \n# TYPE b counter\nb_total 1\nb_created 1.000\n";
+        assert_eq!(written(&text, "b_total", counter), expected);
+        let expected = "# HELP a_total \n# TYPE a_total counter\na_total 1\n";
+        assert_eq!(written(&Text::PROMETHEUS, "a_total", counter), expected);
     }
 }

@@ -11,7 +11,7 @@ defmodule Bridge.Servers.ScrapedDemo do
 
   alias Bridge.{Demo, Pool, Servers, Tally, Workload}
   alias Bridge.Servers.{FastRules, Listener, Program, Prometheus, Samples, ScrapeProxy, Watch}
-  alias DSPexTelemetry.{AdaptiveCache, PerformanceRouter, Report}
+  alias DSPexTelemetry.{AdaptiveCache, PerformanceRouter, Report, SnakepitSamples}
 
   @type format :: :text | :openmetrics | :protobuf
 
@@ -41,9 +41,13 @@ defmodule Bridge.Servers.ScrapedDemo do
           report: Report.t()
         }
   def start do
+    importer = start_importer()
+
     target =
       Servers.restart_telemetry(
-        push: [url: start_importer(), interval: 1_000],
+        push: [url: importer, interval: 1_000],
+        otlp: [url: importer, interval: 1_000],
+        metrics: definitions(),
         cache: [cacheable: [{@cached_class, @cached_method}], min_calls: 0, min_hit_rate: 0]
       )
 
@@ -82,7 +86,13 @@ defmodule Bridge.Servers.ScrapedDemo do
   @spec operations() :: pos_integer()
   def operations, do: @operations
 
-  # So that there are pushes to be shown. It is there until the library does not push any more.
+  # The tag is missing in what the demo emits, so that something is left out.
+  defp definitions do
+    event = [:dspex, :session, :created]
+    [Telemetry.Metrics.counter("demo.sessions.count", event_name: event, tags: [:missing])]
+  end
+
+  # So that there are pushes and exports to be shown. It is there until the library does not push any more.
   defp start_importer do
     {:ok, importer} =
       GenServer.start(Listener, fn _push -> %{status: 204, headers: %{}, body: ""} end)
@@ -96,13 +106,23 @@ defmodule Bridge.Servers.ScrapedDemo do
     :telemetry.execute([:snakepit, :pool, :queue_time], %{wait_time_us: -1}, %{command: "none"})
   end
 
+  # What Snakepit tells of its own, for the dashboard to draw. The demo tells of workers itself.
+  defp emit_snakepit do
+    for {name, measurements, metadata} <- SnakepitSamples.all(),
+        name != [:snakepit, :pool, :worker_ready],
+        not List.starts_with?(name, [:snakepit, :pool, :worker]),
+        do: :telemetry.execute(name, measurements, metadata)
+  end
+
   # Returns when the calls are over and the workers still live.
   defp run_demo(prometheus) do
     test = self()
 
     hold = fn ->
       # What came once only may come again after a scrape, or its rate would not be known.
+      emit_snakepit()
       await_scrapes(prometheus)
+      emit_snakepit()
       call_often()
       route_and_cache()
       send(test, :holding)

@@ -15,22 +15,7 @@ defmodule DSPexTelemetry.MixProject do
       description:
         "Telemetry for DSPex/Snakepit bridges: the hot path and the histograms in Rust.",
       package: package(),
-      docs: [
-        main: "readme",
-        extras: [
-          "README.md",
-          "CHANGELOG.md",
-          "docs/architecture.md",
-          "docs/caching.md",
-          "docs/cluster.md",
-          "docs/otlp.md",
-          "docs/reference.md",
-          "docs/routing.md",
-          "docs/dashboard.md",
-          "docs/runbooks.md",
-          "docs/telemetry_metrics.md"
-        ]
-      ]
+      docs: docs()
     ]
   end
 
@@ -54,13 +39,92 @@ defmodule DSPexTelemetry.MixProject do
     end
   end
 
+  # Read by `mix docs` where ExDoc is a dependency, and by bin/docs.
+  defp docs do
+    [
+      main: "readme",
+      assets: %{
+        "docs/images" => "docs/images",
+        "priv/grafana" => "priv/grafana",
+        "priv/prometheus" => "priv/prometheus"
+      },
+      extras: [
+        "README.md",
+        "docs/getting_started.md",
+        "docs/tour.livemd",
+        "docs/handlers.md",
+        "docs/phoenix.md",
+        "docs/snakepit.md",
+        "docs/telemetry_metrics.md",
+        "docs/production.md",
+        "docs/dashboard.md",
+        "docs/runbooks.md",
+        "docs/otlp.md",
+        "docs/cluster.md",
+        "docs/routing.md",
+        "docs/caching.md",
+        "docs/reference.md",
+        "docs/architecture.md",
+        "CHANGELOG.md",
+        "LICENSE"
+      ],
+      groups_for_extras: [
+        Guides:
+          ~r{docs/(getting_started|tour|handlers|phoenix|snakepit|telemetry_metrics|production)},
+        Operating: ~r{docs/(dashboard|runbooks|otlp|cluster)},
+        "How it works": ~r{docs/(routing|caching|reference|architecture)}
+      ],
+      groups_for_modules: [
+        "What is told": [
+          DSPexTelemetry.AdaptiveCache,
+          DSPexTelemetry.AdaptiveCache.Failure,
+          DSPexTelemetry.Alert,
+          DSPexTelemetry.Cluster,
+          DSPexTelemetry.Cluster.Report,
+          DSPexTelemetry.ErrorAnalyzer,
+          DSPexTelemetry.Info,
+          DSPexTelemetry.PerformanceMonitor,
+          DSPexTelemetry.PerformanceRouter,
+          DSPexTelemetry.PerformanceRouter.Ticket,
+          DSPexTelemetry.Report,
+          DSPexTelemetry.Tools,
+          DSPexTelemetry.Top,
+          DSPexTelemetry.UsageAnalytics,
+          DSPexTelemetry.Window
+        ],
+        "How it gets out": [
+          DSPexTelemetry.Auth,
+          DSPexTelemetry.Dashboard,
+          DSPexTelemetry.Endpoint,
+          DSPexTelemetry.Exemplar,
+          DSPexTelemetry.Exposition,
+          DSPexTelemetry.OTLP,
+          DSPexTelemetry.Plug,
+          DSPexTelemetry.Push
+        ],
+        Inside: [
+          DSPexTelemetry.Catalogue,
+          DSPexTelemetry.Catalogue.Event,
+          DSPexTelemetry.Catalogue.Field,
+          DSPexTelemetry.Handler,
+          DSPexTelemetry.Name,
+          DSPexTelemetry.Reason,
+          DSPexTelemetry.Reference,
+          DSPexTelemetry.Top.Screen
+        ]
+      ]
+    ]
+  end
+
   defp package do
     [
       licenses: ["Apache-2.0"],
+      # There is no address of this repository to link to yet.
+      links: %{},
       files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
                 native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
                 priv/page priv/prometheus
-                docs/*.md mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
+                docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
     ]
   end
 end

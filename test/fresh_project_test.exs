@@ -1,6 +1,8 @@
 defmodule DSPexTelemetry.FreshProjectTest do
   use ExUnit.Case, async: true
 
+  import DSPexTelemetry.TestProject
+
   # The first run builds the Rust library, should it be older than its sources.
   @moduletag timeout: 600_000
   @moduletag :tmp_dir
@@ -51,10 +53,11 @@ defmodule DSPexTelemetry.FreshProjectTest do
 
   test "a new project that depends on this one by path compiles, records and reports",
        %{tmp_dir: folder} do
-    File.write!(Path.join(folder, "mix.exs"), @mix_exs)
-    File.mkdir_p!(Path.join(folder, "lib"))
-    File.write!(Path.join(folder, "lib/fresh.ex"), @application)
-    File.write!(Path.join(folder, "record.exs"), @script)
+    write!(folder, [
+      {"mix.exs", @mix_exs},
+      {"lib/fresh.ex", @application},
+      {"record.exs", @script}
+    ])
 
     mix!(folder, ["deps.get"])
     compiled = mix!(folder, ["compile"])
@@ -78,15 +81,5 @@ defmodule DSPexTelemetry.FreshProjectTest do
       assert text =~
                ~r/^\{"interval":\{[^}]*\},"operations":\[\{"method":"search","python_class":"Index","count":4,/m
     end
-  end
-
-  # As in a shell of one's own: what this run has set does not count there.
-  defp mix!(folder, arguments) do
-    unset = ~w(MIX_BUILD_PATH MIX_BUILD_ROOT MIX_DEPS_PATH MIX_EXS MIX_TARGET ERL_FLAGS ERL_LIBS)
-    environment = [{"MIX_ENV", "dev"} | Enum.map(unset, &{&1, nil})]
-    options = [cd: folder, env: environment, stderr_to_stdout: true]
-    {output, status} = System.cmd("mix", arguments, options)
-    assert {status, output} == {0, output}
-    output
   end
 end

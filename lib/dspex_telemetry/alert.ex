@@ -122,6 +122,9 @@ defmodule DSPexTelemetry.Alert do
 
   @doc """
   The most frequent causes in words, with a colon in front; nothing if there is none.
+
+      iex> DSPexTelemetry.Alert.causes([%{kind: "error", reason: "ArgumentError", count: 3}])
+      ": 3 × error ArgumentError"
   """
   @spec causes([map()]) :: String.t()
   def causes([]), do: ""
@@ -133,7 +136,12 @@ defmodule DSPexTelemetry.Alert do
        |> Enum.map_join(", ", &"#{&1.count} × #{printable(cause(&1))}"))
   end
 
-  @doc "The kind and reason of a cause in words."
+  @doc """
+  The kind and reason of a cause in words.
+
+      iex> DSPexTelemetry.Alert.cause(%{kind: "exit", reason: "timeout"})
+      "exit timeout"
+  """
   @spec cause(%{kind: String.t(), reason: String.t()}) :: String.t()
   def cause(%{kind: same, reason: same}), do: same
   def cause(%{kind: kind, reason: reason}), do: "#{kind} #{reason}"
@@ -152,7 +160,12 @@ defmodule DSPexTelemetry.Alert do
     :telemetry.execute([:dspex, :alerts, name], measurements, metadata)
   end
 
-  @doc "The class and method of a row as one name, fit to be printed."
+  @doc """
+  The class and method of a row as one name, fit to be printed.
+
+      iex> DSPexTelemetry.Alert.method(%{python_class: "Index", method: "search"})
+      "Index.search"
+  """
   @spec method(%{method: String.t(), python_class: String.t()}) :: String.t()
   def method(row), do: printable("#{row.python_class}.#{row.method}")
 

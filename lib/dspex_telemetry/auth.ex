@@ -1,6 +1,8 @@
 defmodule DSPexTelemetry.Auth do
-  @moduledoc false
-  # Who may ask over HTTP.
+  @moduledoc """
+  Who may ask over HTTP: option `:auth` of `DSPexTelemetry.Plug` and key `:auth` of the options `:http`, `:push` and
+  `:otlp`, of which the last two are about what is sent.
+  """
 
   @typedoc "Who may ask. A secret is in a function, which is called for each request."
   @type t :: rule() | (() -> rule())
@@ -18,7 +20,12 @@ defmodule DSPexTelemetry.Auth do
         "with non-empty strings of at most 1024 bytes without control characters and a user without " <>
         "colon, :none, or a function without arguments that returns one of them"
 
-  @doc "Whether a value, out of its function, says who may ask."
+  @doc """
+  Whether a value, out of its function, says who may ask.
+
+      iex> Enum.map([:none, {:bearer, "s3cret"}, {:bearer, "two words"}, "s3cret"], &DSPexTelemetry.Auth.valid?/1)
+      [true, true, false, false]
+  """
   @spec valid?(term()) :: boolean()
   def valid?({:bearer, token}), do: text?(token) and token =~ ~r/\A[\x21-\x7e]+\z/
 
@@ -53,6 +60,11 @@ defmodule DSPexTelemetry.Auth do
   Whether a request with these `authorization` headers, which should be one, is let in: the token of a
   `:bearer` also as the password of any user. Takes the same time for all tokens of a length that are
   wrong.
+
+      iex> DSPexTelemetry.Auth.authorised?({:bearer, "s3cret"}, ["Bearer s3cret"])
+      true
+      iex> DSPexTelemetry.Auth.authorised?({:bearer, "s3cret"}, [])
+      false
   """
   @spec authorised?(rule(), [String.t()]) :: boolean()
   def authorised?(rule, _headers) when rule in [:none, nil], do: true
@@ -84,6 +96,9 @@ defmodule DSPexTelemetry.Auth do
   @doc """
   What to answer in `www-authenticate` to a `:browser`, which asks its user for `Basic` credentials and
   knows no other, or a `:client` who was not let in.
+
+      iex> DSPexTelemetry.Auth.challenge({:bearer, "s3cret"}, :client)
+      ~s(Bearer realm="dspex_telemetry")
   """
   @spec challenge(rule(), :browser | :client) :: String.t()
   def challenge({:bearer, _token}, :client), do: ~s(Bearer realm="dspex_telemetry")
@@ -104,7 +119,12 @@ defmodule DSPexTelemetry.Auth do
   defp same?(given, secret),
     do: :crypto.hash_equals(:crypto.hash(:sha256, given), :crypto.hash(:sha256, secret))
 
-  @doc "Whether only this machine reaches an address."
+  @doc """
+  Whether only this machine reaches an address.
+
+      iex> Enum.map([{127, 0, 0, 1}, {10, 0, 0, 1}], &DSPexTelemetry.Auth.loopback?/1)
+      [true, false]
+  """
   @spec loopback?(:inet.ip_address()) :: boolean()
   def loopback?({127, _, _, _}), do: true
   def loopback?({0, 0, 0, 0, 0, 0, 0, 1}), do: true

@@ -19,15 +19,33 @@ defmodule DSPexTelemetry.Catalogue do
   @spec events() :: [Event.t()]
   def events, do: @events
 
-  @doc "The emitters that the catalogue knows the events of."
+  @doc """
+  The emitters that the catalogue knows the events of.
+
+      iex> DSPexTelemetry.Catalogue.presets()
+      [:dspex, :snakepit]
+  """
   @spec presets() :: [atom()]
   def presets, do: @presets
 
-  @doc "The events of these emitters, in the order of the reference."
+  @doc """
+  The events of these emitters, in the order of the reference.
+
+      iex> hd(DSPexTelemetry.Catalogue.events([:dspex])).name
+      [:dspex, :bridge, :create_instance, :start]
+  """
   @spec events([atom()]) :: [Event.t()]
   def events(presets), do: Enum.filter(@events, &(&1.preset in presets))
 
-  @doc "The event with this name, or `:error`."
+  @doc """
+  The event with this name, or `:error`.
+
+      iex> {:ok, event} = DSPexTelemetry.Catalogue.fetch([:snakepit, :worker, :spawned])
+      iex> Enum.map(event.fields, & &1.key)
+      [:startup_time, :worker_id, :python_version]
+      iex> DSPexTelemetry.Catalogue.fetch([:no, :such, :event])
+      :error
+  """
   @spec fetch([atom()]) :: {:ok, Event.t()} | :error
   def fetch(name) do
     case Enum.find(@events, &(&1.name == name)) do
@@ -84,6 +102,10 @@ defmodule DSPexTelemetry.Catalogue do
   The family and histogram that an event feeds: the one named, or the first.
 
   Raises `ArgumentError` for an unknown event, or one that does not feed such a histogram.
+
+      iex> {family, metric} = DSPexTelemetry.Catalogue.histogram!([:dspex, :tools, :call, :stop], nil)
+      iex> {family.labels, metric.name}
+      {[:tool_name], :dspex_tools_call_duration}
   """
   @spec histogram!([atom()], atom() | nil) :: {map(), map()}
   def histogram!(event_name, metric_name) do
@@ -128,7 +150,12 @@ defmodule DSPexTelemetry.Catalogue do
   @spec calls_family() :: String.t()
   def calls_family, do: "dspex.bridge.call_method"
 
-  @doc "The unit in which samples are stored, and how many of it make one of a metric's unit."
+  @doc """
+  The unit in which samples are stored, and how many of it make one of a metric's unit.
+
+      iex> DSPexTelemetry.Catalogue.stored_unit(:microsecond)
+      {:nanosecond, 1_000}
+  """
   @spec stored_unit(atom()) :: {atom(), pos_integer()}
   def stored_unit(:microsecond), do: {:nanosecond, 1_000}
   def stored_unit(:second), do: {:millisecond, 1_000}

@@ -123,6 +123,11 @@ defmodule DSPexTelemetry.Cluster do
 
   Errors add up. Spikes and anomalies are those of single nodes, as each node looks for its own; each has
   its `:node`. Of spikes that are over there are the latest hundred.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Alone, attach: false)
+      iex> errors = DSPexTelemetry.Cluster.errors(instance: MyApp.Alone, nodes: [node()])
+      iex> {errors.errors, Enum.map(errors.nodes, & &1.state)}
+      {0, [:merged]}
   """
   @spec errors(keyword()) :: ErrorAnalyzer.report()
   def errors(options \\ []) do

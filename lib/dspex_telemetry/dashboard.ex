@@ -110,7 +110,14 @@ defmodule DSPexTelemetry.Dashboard do
     panels ++ annotations
   end
 
-  @doc "The options in full, or a sentence about one that is not allowed."
+  @doc """
+  The options in full, or a sentence about one that is not allowed.
+
+      iex> {:ok, options} = DSPexTelemetry.Dashboard.validate(prefix: "acme_")
+      iex> options.prefix
+      "acme_"
+      iex> {:error, _sentence} = DSPexTelemetry.Dashboard.validate(prefix: 1)
+  """
   @spec validate([option()]) :: {:ok, map()} | {:error, String.t()}
   def validate(options) do
     Enum.reduce_while(options, {:ok, defaults()}, fn {name, value}, {:ok, valid} ->

@@ -40,17 +40,7 @@ defmodule DSPexTelemetry.Delivery do
   @typedoc "How the log calls it: that it cannot be done, is done, and what was done."
   @type words :: %{cannot: String.t(), are: String.t(), noun: String.t()}
 
-  @typedoc """
-  Times are milliseconds since 1970; `nil` if there was no success, or if there is no outage. `lost` are data
-  points that the server has refused for good.
-  """
-  @type status :: %{
-          success: non_neg_integer(),
-          failure: non_neg_integer(),
-          lost: non_neg_integer(),
-          last_success_unix_ms: pos_integer() | nil,
-          outage_since_unix_ms: pos_integer() | nil
-        }
+  @type status :: DSPexTelemetry.OTLP.status()
 
   @doc "The instance's options of this kind."
   @callback options(Options.t()) :: map() | nil

@@ -116,6 +116,11 @@ defmodule DSPexTelemetry.Emit do
   @doc """
   What a span's function may return instead of a plain value: the value, and metadata for the stop
   event. `:success` in it overrides what the value says.
+
+      iex> DSPexTelemetry.Emit.tool_call(%{tool_name: "lookup"}, fn ->
+      ...>   DSPexTelemetry.Emit.result(nil, %{success: false})
+      ...> end)
+      nil
   """
   @spec result(value, map()) :: value when value: term()
   def result(value, metadata) when is_map(metadata),

@@ -32,7 +32,7 @@ defmodule DSPexTelemetry.Endpoint do
   require Logger
 
   alias DSPexTelemetry.{Auth, Instance, Window}
-  alias DSPexTelemetry.Endpoint.{Negotiation, Page, Rendering}
+  alias DSPexTelemetry.Endpoint.{Negotiation, Page}
 
   @typedoc "A request, wherever it comes from. Names of headers are in lower case."
   @type request :: %{
@@ -47,7 +47,7 @@ defmodule DSPexTelemetry.Endpoint do
           instance: atom(),
           auth: Auth.t(),
           page_methods: pos_integer(),
-          render: (Rendering.what() -> Rendering.result())
+          render: (term() -> {:ok, binary()} | {:error, :failed | :busy | :not_running})
         }
 
   @typedoc """
@@ -56,7 +56,17 @@ defmodule DSPexTelemetry.Endpoint do
   """
   @type response :: {status :: 200..599, headers :: [{String.t(), String.t()}], body :: iodata()}
 
-  @doc "The answer to a request."
+  @doc """
+  The answer to a request.
+
+      iex> request = %{method: "GET", path: "/health", query: "", headers: []}
+      iex> config = %{instance: DSPexTelemetry, auth: {:bearer, "s3cret"}, page_methods: 50, render: & &1}
+      iex> {401, _headers, _body} = DSPexTelemetry.Endpoint.respond(request, config)
+      iex> request = %{request | headers: [{"authorization", "Bearer s3cret"}]}
+      iex> {200, _headers, body} = DSPexTelemetry.Endpoint.respond(request, config)
+      iex> body |> IO.iodata_to_binary() |> String.trim()
+      ~s({"status":"ok"})
+  """
   @spec respond(request(), config()) :: response()
   def respond(request, config) do
     case rule(config.auth) do

@@ -28,7 +28,7 @@ defmodule DSPexTelemetry.Info do
       and worker ids take by their number and length. The caches of schedulers are not in it.
   """
 
-  alias DSPexTelemetry.{Delivery, Instance, Native, OTLP, Push}
+  alias DSPexTelemetry.{Instance, Native, OTLP, Push}
 
   defstruct [
     :instance,
@@ -80,7 +80,7 @@ defmodule DSPexTelemetry.Info do
           spikes_untracked: non_neg_integer(),
           panics: non_neg_integer(),
           push: Push.status() | nil,
-          otlp: Delivery.status() | nil,
+          otlp: OTLP.status() | nil,
           memory_bytes: non_neg_integer()
         }
 

@@ -15,10 +15,7 @@ defmodule DSPexTelemetry.Native do
   @type plan :: pos_integer()
   @type outcome :: :ok | :exemplary | :rejected | :stopped | :panicked
 
-  @type window ::
-          :since_start
-          | {:last | :previous, non_neg_integer()}
-          | {:between, from_ms :: non_neg_integer(), to_ms :: non_neg_integer()}
+  @type window :: DSPexTelemetry.Window.native()
   @type moment :: {now_ms :: non_neg_integer(), unix_ms :: integer()}
 
   @spec start(map()) :: {:ok, instance(), [plan()]} | {:error, String.t()}

@@ -285,7 +285,7 @@ defmodule DSPexTelemetry.Options do
           series_limit: pos_integer(),
           significant_digits: 1..3,
           buckets: %{optional(String.t()) => [number()]},
-          metrics: [DSPexTelemetry.Reporter.Metric.t()],
+          metrics: [struct()],
           ref_limit: non_neg_integer(),
           worker_limit: pos_integer(),
           idle_timeout: pos_integer() | :infinity,

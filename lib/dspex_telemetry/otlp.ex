@@ -41,6 +41,18 @@ defmodule DSPexTelemetry.OTLP do
   alias DSPexTelemetry.{Delivery, Exposition, Instance, Native, Options}
   alias DSPexTelemetry.Delivery.Outcome
 
+  @typedoc """
+  Times are milliseconds since 1970; `nil` if there was no success, or if there is no outage. `lost` are data
+  points that the server has refused for good.
+  """
+  @type status :: %{
+          success: non_neg_integer(),
+          failure: non_neg_integer(),
+          lost: non_neg_integer(),
+          last_success_unix_ms: pos_integer() | nil,
+          outage_since_unix_ms: pos_integer() | nil
+        }
+
   @library "dspex_telemetry"
   @version Mix.Project.config()[:version]
 
@@ -75,10 +87,10 @@ defmodule DSPexTelemetry.OTLP do
   end
 
   @doc false
-  @spec status(Instance.handle()) :: Delivery.status() | nil
+  @spec status(Instance.handle()) :: status() | nil
   def status(handle), do: handle |> status_of() |> Delivery.status()
 
-  @typedoc "What an instance that exports keeps of it."
+  @typedoc false
   @type state :: %{status: :atomics.atomics_ref(), resource: [[term()]]}
 
   @doc false

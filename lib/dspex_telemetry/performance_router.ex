@@ -253,6 +253,12 @@ defmodule DSPexTelemetry.PerformanceRouter do
     * `:error_rate` of all its requests lately, `:successes` and `:failures` of the command
     * `:ejected_for_ms`, `nil` if it is not ejected, and `:ejections`, how often it was
     * `:share`, 0 to 1, of the command's requests that it got
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Explained, router: [])
+      iex> DSPexTelemetry.PerformanceRouter.put_workers(["w-1"], instance: MyApp.Explained)
+      iex> [worker] = DSPexTelemetry.PerformanceRouter.explain("ask", instance: MyApp.Explained).candidates
+      iex> {worker.worker_id, worker.latency_from, worker.ejected_for_ms}
+      {"w-1", "usual", nil}
   """
   @spec explain(command(), keyword()) :: map()
   def explain(command, opts \\ []) do

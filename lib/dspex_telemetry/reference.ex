@@ -537,12 +537,15 @@ defmodule DSPexTelemetry.Reference do
       code(prefix <> to_string(option.name)),
       option.type,
       default(option),
-      option.allowed,
+      braces(option.allowed),
       option.doc
     ]
 
     [row | Enum.flat_map(option.keys, &option(&1, "#{option.name}: "))]
   end
+
+  # Some Markdown takes what is in braces as attributes of the text before it.
+  defp braces(text), do: String.replace(text, "{", "\\{")
 
   defp default(%{default: default}), do: code(inspect(default))
   defp default(_required), do: "required"

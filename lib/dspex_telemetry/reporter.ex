@@ -11,6 +11,14 @@ defmodule DSPexTelemetry.Reporter do
   `DSPexTelemetry.scrape/1` and on the HTTP endpoint beside the library's own metrics, under the names that
   telemetry_metrics_prometheus_core gives them; `docs/telemetry_metrics.md` says what differs.
 
+      iex> import Telemetry.Metrics
+      iex> metrics = [counter("shop.order.count", tags: [:country]), summary("shop.order.total")]
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Shop, metrics: metrics)
+      iex> :telemetry.execute([:shop, :order], %{total: 12.5}, %{country: "PT"})
+      iex> scrape = DSPexTelemetry.scrape(instance: MyApp.Shop)
+      iex> Regex.scan(~r/^shop_order_(?:count|total_sum).*$/m, scrape)
+      [[~s(shop_order_count{country="PT"} 1)], ["shop_order_total_sum 12.5"]]
+
   | definition | in Prometheus | what is kept of each number |
   | --- | --- | --- |
   | `counter` | counter | that it came |
@@ -80,6 +88,7 @@ defmodule DSPexTelemetry.Reporter do
 
   alias DSPexTelemetry.Reporter.{Handler, Metric, Names, Plan}
 
+  @typedoc false
   @type t :: %{
           families: [map()],
           observations: [map()],

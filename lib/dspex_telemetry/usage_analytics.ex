@@ -140,6 +140,12 @@ defmodule DSPexTelemetry.UsageAnalytics do
   Says which tools exist, for `:never_used`. Replaces what was said before.
 
   Raises `ArgumentError` if there are more than option `:usage_capacity`, or one is no string.
+
+      iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Declared)
+      iex> DSPexTelemetry.UsageAnalytics.declare_tools(["calendar"], instance: MyApp.Declared)
+      :ok
+      iex> DSPexTelemetry.UsageAnalytics.get_usage_report(instance: MyApp.Declared).tools.never_used
+      ["calendar"]
   """
   @spec declare_tools([String.t()], keyword()) :: :ok
   def declare_tools(names, options \\ []), do: declare(:tool, names, options)
@@ -153,6 +159,9 @@ defmodule DSPexTelemetry.UsageAnalytics do
 
   Returns `{:error, :no_path}` without option `:usage_path`, and `{:error, sentence}` if it fails; the
   file is then as it was.
+
+      iex> DSPexTelemetry.UsageAnalytics.save()
+      {:error, :no_path}
   """
   @spec save(keyword()) :: :ok | {:error, :no_path | String.t()}
   def save(options \\ []) do

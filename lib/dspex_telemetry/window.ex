@@ -14,8 +14,6 @@ defmodule DSPexTelemetry.Window do
   back as far, the window is shorter. Every report says in `:interval` which time it covers.
   """
 
-  alias DSPexTelemetry.Native
-
   @second 1_000
   @minute 60 * @second
   @hour 60 * @minute
@@ -39,6 +37,12 @@ defmodule DSPexTelemetry.Window do
           | :previous_hour
           | {pos_integer(), :second | :seconds | :minute | :minutes | :hour | :hours}
 
+  @typedoc "A window as the core takes it, in milliseconds."
+  @type native ::
+          :since_start
+          | {:last | :previous, non_neg_integer()}
+          | {:between, from_ms :: non_neg_integer(), to_ms :: non_neg_integer()}
+
   @typedoc "The time that a report covers: milliseconds since 1970 (UTC), and its length."
   @type interval :: %{
           from_unix_ms: integer(),
@@ -55,7 +59,7 @@ defmodule DSPexTelemetry.Window do
       iex> DSPexTelemetry.Window.native!({0, :minutes})
       ** (ArgumentError) option :window must be :since_start, :last_minute, :last_hour, :previous_minute, :previous_hour or a tuple such as {5, :minutes} with a positive number and :seconds, :minutes or :hours, got: {0, :minutes}
   """
-  @spec native!(t()) :: Native.window()
+  @spec native!(t()) :: native()
   def native!(:since_start), do: :since_start
   def native!(:last_minute), do: {:last, @minute}
   def native!(:last_hour), do: {:last, @hour}

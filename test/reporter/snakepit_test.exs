@@ -12,7 +12,7 @@ defmodule DSPexTelemetry.Reporter.SnakepitTest do
   # The definitions of `Snakepit.TelemetryMetrics.metrics/0`, from the table that the documentation has of them.
   defp definitions do
     [_before, table] =
-      "docs/snakepit.md" |> File.read!() |> String.split("## Definitions of Snakepit's own")
+      "docs/snakepit.md" |> File.read!() |> String.split("## Definitions that Snakepit has")
 
     for line <- String.split(table, "\n"), String.starts_with?(line, "| `") do
       [name, type, event, measurement, tags, unit] =

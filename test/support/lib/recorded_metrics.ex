@@ -359,7 +359,7 @@ defmodule DSPexTelemetry.RecordedMetrics do
   defp odd do
     [
       {[:my_app, :odd], %{}, %{tag: 1.5}},
-      {[:my_app, :odd], %{}, %{tag: 'charlist'}},
+      {[:my_app, :odd], %{}, %{tag: ~c"charlist"}},
       {[:my_app, :odd], %{}, %{tag: nil}},
       {[:my_app, :odd], %{}, %{tag: true}},
       {[:my_app, :odd], %{}, %{tag: 12_345_678_901_234_567_890}},

@@ -1,0 +1,41 @@
+# Where Plug is not installed, the few functions of it that DSPexTelemetry.Plug calls are stood in for,
+# and it is compiled against them. Where it is, nothing of this is.
+plug_installed? = Code.ensure_loaded?(Plug.Conn)
+
+unless plug_installed? do
+  defmodule Plug do
+    @callback init(term()) :: term()
+    @callback call(map(), term()) :: map()
+  end
+
+  defmodule Plug.Conn do
+    defstruct method: "GET",
+              path_info: [],
+              script_name: [],
+              request_path: "/",
+              query_string: "",
+              req_headers: [],
+              resp_headers: [{"cache-control", "max-age=0, private, must-revalidate"}],
+              resp_body: nil,
+              status: nil,
+              state: :unset,
+              halted: false
+
+    def get_req_header(conn, name), do: for({^name, value} <- conn.req_headers, do: value)
+
+    def merge_resp_headers(conn, headers) do
+      kept = Enum.reject(conn.resp_headers, fn {name, _} -> List.keymember?(headers, name, 0) end)
+      %{conn | resp_headers: kept ++ headers}
+    end
+
+    def send_resp(%{state: :unset} = conn, status, body) when is_integer(status),
+      do: %{conn | status: status, resp_body: IO.iodata_to_binary(body), state: :sent}
+
+    def halt(conn), do: %{conn | halted: true}
+  end
+
+  "../../lib/dspex_telemetry/plug.ex" |> Path.expand(__DIR__) |> Code.compile_file()
+end
+
+# Whether it is the real one.
+plug_installed?

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use choice::{Choice, Chooser, Rules};
-use command::{Command, Stripe};
+use command::{Command, Lane};
 use ejections::Ejections;
 use estimate::ErrorRate;
 use pool::{Members, Pool};
@@ -165,9 +165,9 @@ impl Router {
     ) -> Option<R> {
         memory.refresh(&self.pool);
         let Memory { view, looks } = memory;
-        let stripe = view.stripe;
+        let lane = view.lane;
         let (members, command) = view.command(request.command, &self.pool);
-        let chooser = self.chooser(members, command, stripe, now_ns);
+        let chooser = self.chooser(members, command, lane, now_ns);
         let by_key;
         let choice = match request.key {
             None => chooser.choose(looks)?,
@@ -178,7 +178,7 @@ impl Router {
             }
         };
         if let Some(command) = command {
-            command.decided(choice.worker.slot, stripe);
+            command.decided(choice.worker.slot, lane);
         }
         if !choice.worker.decided(choice.reason) {
             self.pool.take_counts(choice.worker);
@@ -193,7 +193,7 @@ impl Router {
         &'a self,
         members: &'a Members,
         command: Option<&'a Arc<Command>>,
-        stripe: Stripe,
+        lane: Lane,
         now_ns: u64,
     ) -> Chooser<'a> {
         let now = Tick::at(now_ns);
@@ -203,7 +203,7 @@ impl Router {
             members,
             ejections: &self.ejections,
             command: command.map(|command| &**command),
-            stripe,
+            lane,
             usual: usual.map(|(usual, _)| usual),
             now_ns,
             now,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::command::{Command, Stripe};
+use super::command::{Command, Lane};
 use super::ejections::Ejections;
 use super::memory::{Census, Looks, next};
 use super::pool::Members;
@@ -51,7 +51,7 @@ pub(crate) struct Chooser<'a> {
     pub(crate) ejections: &'a Ejections,
     pub(crate) command: Option<&'a Command>,
     /// Where the thread counts decisions.
-    pub(crate) stripe: Stripe,
+    pub(crate) lane: Lane,
     /// How long the command usually takes, if that is known.
     pub(crate) usual: Option<f32>,
     pub(crate) now_ns: u64,
@@ -112,8 +112,8 @@ impl Chooser<'_> {
     pub(crate) fn choose(&self, looks: &mut Looks) -> Option<Choice<'_>> {
         let any_ejected = self.ejections.any(self.now_ns);
         if any_ejected && self.most_are_ejected(looks) {
-            let (worker, score) = self.best(looks, |_| true)?;
-            return Some(Choice { worker, latency: score.latency, reason: Reason::Panic });
+            let (worker, latency) = self.best(looks, |_| true)?;
+            return Some(Choice { worker, latency, reason: Reason::Panic });
         }
         let is_well = |worker: &Worker| !any_ejected || !worker.health.is_ejected(self.now_ns);
         if looks.chance < self.rules.exploration
@@ -123,7 +123,7 @@ impl Chooser<'_> {
             return Some(Choice { worker, latency, reason: Reason::Explore });
         }
         let best = self.best(looks, is_well).or_else(|| self.best_of_all(is_well));
-        best.map(|(worker, score)| Choice { worker, latency: score.latency, reason: Reason::Best })
+        best.map(|(worker, latency)| Choice { worker, latency, reason: Reason::Best })
     }
 
     /// A worker at random, if it has nothing to do.
@@ -133,19 +133,19 @@ impl Chooser<'_> {
         (worker.load.in_flight(self.now) < 1.0 && is_well(worker)).then_some(worker)
     }
 
-    /// The best of those that may be compared.
+    /// The best of those that may be compared, and how long it will take.
     #[inline]
     fn best(
         &self,
         looks: &mut Looks,
         is_well: impl Fn(&Worker) -> bool,
-    ) -> Option<(&Arc<Worker>, Score)> {
-        let (at, score) = if self.members.workers.len() <= self.rules.choices {
-            self.best_in_turn(looks, is_well)
+    ) -> Option<(&Arc<Worker>, f32)> {
+        let (at, latency) = if self.members.workers.len() <= self.rules.choices {
+            self.best_in_turn(looks, is_well).map(|(at, score)| (at, score.latency))
         } else {
             self.best_of_some(looks, is_well)
         }?;
-        Some((&self.members.workers[at as usize], score))
+        Some((&self.members.workers[at as usize], latency))
     }
 
     /// Of few workers: they are looked at in turn from anywhere on, until two have been compared and
@@ -172,60 +172,63 @@ impl Chooser<'_> {
         compared.best
     }
 
-    /// Of many: the two that were drawn if that is enough, else the one that is remembered too.
+    /// Of many: one that was drawn and the one that is remembered if that is enough, else another that was
+    /// drawn too.
     #[inline]
     fn best_of_some(
         &self,
         looks: &mut Looks,
         is_well: impl Fn(&Worker) -> bool,
-    ) -> Option<(u32, Score)> {
-        let workers = &self.members.workers;
+    ) -> Option<(u32, f32)> {
         let good_enough = self.usual() * GOOD_ENOUGH;
-        let mut compared = Compared::new(good_enough);
-        let mut order = BestTwo::new();
-        let mut look = |at: u32| {
-            if let Some(worker) = workers.get(at as usize)
-                && is_well(worker)
-            {
-                let score = self.score(worker);
-                order.add(at, score.score);
-                compared.add(at, score);
-            }
-            compared.is_enough()
-        };
         let [first, second] = looks.drawn();
-        if let Some(command) = self.command {
-            for at in looks.drawn().into_iter().chain(looks.kept) {
-                if let Some(worker) = workers.get(at as usize) {
-                    command.prefetch(worker.slot, self.stripe);
-                }
-            }
+        let kept = looks.kept.filter(|kept| *kept != first).unwrap_or(second);
+        self.prefetch(first);
+        self.prefetch(kept);
+        let one = self.look(first, &is_well);
+        let other = if kept == first { Look::NOBODY } else { self.look(kept, &is_well) };
+        let least_busy = one.in_flight.min(other.in_flight);
+        let (mut best, mut next) = one.in_order(other);
+        let is_enough = next.is_somebody() && (least_busy >= MUCH || best.score <= good_enough);
+        if !is_enough && second != first && second != kept {
+            let (better, worse) = best.in_order(self.look(second, &is_well));
+            (next, _) = next.in_order(worse);
+            best = better;
         }
-        look(first);
-        if second != first && look(second) {
-            // The other is as good as one that is remembered, or there is no need to remember any.
-            let (other, score) = order.second;
-            if score <= good_enough {
-                looks.kept = Some(other);
-            }
-        } else {
-            if let Some(kept) = looks.kept {
-                look(kept);
-            }
-            if let Some((_, score)) = compared.best {
-                let then = score.score * (score.in_flight + 2.0) / (score.in_flight + 1.0);
-                looks.kept = Some(order.best_once_first_has(then));
-            }
+        best.is_somebody().then(|| {
+            // Once the best has got the request, its score is another.
+            let then = best.score * (best.in_flight + 2.0) / (best.in_flight + 1.0);
+            looks.kept = Some(if next.score < then { next.at } else { best.at });
+            (best.at, best.latency)
+        })
+    }
+
+    /// Asks for what a decision reads and writes of the command at a worker.
+    #[inline]
+    fn prefetch(&self, at: u32) {
+        if let (Some(command), Some(worker)) = (self.command, self.members.workers.get(at as usize))
+        {
+            command.prefetch(worker.slot, self.lane);
         }
-        compared.best
+    }
+
+    /// A look at a worker.
+    #[inline]
+    fn look(&self, at: u32, is_well: &impl Fn(&Worker) -> bool) -> Look {
+        let worker = self.members.workers.get(at as usize).filter(|worker| is_well(worker));
+        worker.map_or(Look::NOBODY, |worker| {
+            let Score { latency, in_flight, score, .. } = self.score(worker);
+            Look { at, latency, in_flight, score }
+        })
     }
 
     /// The best of all, where none of those that were compared is well.
     #[cold]
-    fn best_of_all(&self, is_well: impl Fn(&Worker) -> bool) -> Option<(&Arc<Worker>, Score)> {
+    fn best_of_all(&self, is_well: impl Fn(&Worker) -> bool) -> Option<(&Arc<Worker>, f32)> {
         let well = self.members.workers.iter().filter(|worker| is_well(worker));
         let scored = well.map(|worker| (worker, self.score(worker)));
-        scored.min_by(|(_, one), (_, other)| one.score.total_cmp(&other.score))
+        let best = scored.min_by(|(_, one), (_, other)| one.score.total_cmp(&other.score));
+        best.map(|(worker, score)| (worker, score.latency))
     }
 
     /// Whether more than half of all workers are ejected. They are counted after every ejection, and
@@ -290,35 +293,29 @@ impl Compared {
     }
 }
 
-/// The best two of those that were compared, with their scores.
-struct BestTwo {
-    first: (u32, f32),
-    second: (u32, f32),
+/// What a look at a worker has shown.
+#[derive(Clone, Copy)]
+struct Look {
+    /// Where it is in the list.
+    at: u32,
+    latency: f32,
+    in_flight: f32,
+    score: f32,
 }
 
-impl BestTwo {
-    const NOBODY: (u32, f32) = (u32::MAX, f32::INFINITY);
-
-    const fn new() -> Self {
-        Self { first: Self::NOBODY, second: Self::NOBODY }
-    }
+impl Look {
+    /// Worse than everybody.
+    const NOBODY: Self =
+        Self { at: u32::MAX, latency: UNKNOWN, in_flight: f32::INFINITY, score: f32::INFINITY };
 
     #[inline]
-    fn add(&mut self, at: u32, score: f32) {
-        if at == self.first.0 || at == self.second.0 {
-            return;
-        }
-        if score < self.first.1 {
-            self.second = self.first;
-            self.first = (at, score);
-        } else if score < self.second.1 {
-            self.second = (at, score);
-        }
+    fn is_somebody(self) -> bool {
+        self.at != Self::NOBODY.at
     }
 
-    /// Where the better one is once the first gets the request, after which its score is another.
+    /// The better one, and the other.
     #[inline]
-    fn best_once_first_has(&self, score: f32) -> u32 {
-        if self.second.1 < score { self.second.0 } else { self.first.0 }
+    fn in_order(self, other: Self) -> (Self, Self) {
+        if other.score < self.score { (other, self) } else { (self, other) }
     }
 }

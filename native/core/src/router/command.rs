@@ -31,16 +31,36 @@ pub(crate) struct Command {
     column: Box<[OnceBox<Chunk>]>,
 }
 
-/// Where a thread counts decisions. Threads with different stripes do not wait for each other's cache
-/// lines.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Stripe(usize);
+/// Where a thread counts decisions. The first threads have lanes of their own, in which a count goes up
+/// by a load and a store, and nobody waits for another's cache line; the others share one, and count
+/// by atomic instructions.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lane(usize);
 
-const STRIPES: usize = 4;
+/// How many threads have lanes of their own.
+const OWN: usize = 4;
+const LANES: usize = OWN + 1;
 
-impl Stripe {
+impl Lane {
+    const SHARED: Self = Self(OWN);
+
     pub(crate) fn of(thread: usize) -> Self {
-        Self(thread % STRIPES)
+        Self(thread.min(OWN))
+    }
+
+    #[inline]
+    fn increment(self, count: &AtomicU64) {
+        if self.0 < OWN {
+            count.store(count.load(Relaxed) + 1, Relaxed);
+        } else {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self::SHARED
     }
 }
 
@@ -49,7 +69,9 @@ impl Stripe {
 struct Chunk {
     latencies: [Latency; CHUNK],
     outcomes: [Outcomes; CHUNK],
-    decisions: [[AtomicU64; CHUNK]; STRIPES],
+    decisions: [[AtomicU64; CHUNK]; LANES],
+    /// How many of those are forgotten. A lane is written by its thread only, and never goes down.
+    forgotten: [AtomicU64; CHUNK],
 }
 
 impl Default for Chunk {
@@ -58,6 +80,7 @@ impl Default for Chunk {
             latencies: std::array::from_fn(|_| Latency::default()),
             outcomes: std::array::from_fn(|_| Outcomes::default()),
             decisions: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            forgotten: std::array::from_fn(|_| AtomicU64::new(0)),
         }
     }
 }
@@ -66,7 +89,17 @@ impl Chunk {
     fn clear(&self, at: usize) {
         self.latencies[at].clear();
         self.outcomes[at].clear();
-        self.decisions.iter().for_each(|stripe| stripe[at].store(0, Relaxed));
+        self.forgotten[at].store(self.all_decisions(at), Relaxed);
+    }
+
+    fn all_decisions(&self, at: usize) -> u64 {
+        self.decisions.iter().map(|lane| lane[at].load(Relaxed)).sum()
+    }
+
+    fn decisions(&self, at: usize) -> u64 {
+        // In this order: what is forgotten between the two is at most what was counted before.
+        let forgotten = self.forgotten[at].load(Relaxed);
+        self.all_decisions(at).saturating_sub(forgotten)
     }
 }
 
@@ -112,10 +145,10 @@ impl Command {
 
     /// Asks for what a decision reads of a worker, and for what it writes if the worker is chosen.
     #[inline]
-    pub(crate) fn prefetch(&self, slot: Slot, stripe: Stripe) {
+    pub(crate) fn prefetch(&self, slot: Slot, lane: Lane) {
         if let Some((chunk, at)) = self.find(slot) {
             prefetch::line(&chunk.latencies[at]);
-            prefetch::line(&chunk.decisions[stripe.0][at]);
+            prefetch::line(&chunk.decisions[lane.0][at]);
         }
     }
 
@@ -131,17 +164,15 @@ impl Command {
 
     /// Counts a request that a worker gets.
     #[inline]
-    pub(crate) fn decided(&self, slot: Slot, stripe: Stripe) {
+    pub(crate) fn decided(&self, slot: Slot, lane: Lane) {
         if let Some((chunk, at)) = self.find_or_add(slot) {
-            chunk.decisions[stripe.0][at].fetch_add(1, Relaxed);
+            lane.increment(&chunk.decisions[lane.0][at]);
         }
     }
 
     /// How many requests a worker got.
     pub(crate) fn decisions(&self, slot: Slot) -> u64 {
-        self.find(slot).map_or(0, |(chunk, at)| {
-            chunk.decisions.iter().map(|stripe| stripe[at].load(Relaxed)).sum()
-        })
+        self.find(slot).map_or(0, |(chunk, at)| chunk.decisions(at))
     }
 
     /// Forgets a worker.
@@ -163,5 +194,47 @@ impl Command {
     pub(crate) fn memory_bytes(&self) -> usize {
         let chunks = self.column.iter().filter(|chunk| chunk.get().is_some()).count();
         size_of::<Self>() + size_of_val(&*self.column) + chunks * size_of::<Chunk>()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn every_decision_is_counted_by_threads_with_lanes_of_their_own_and_others() {
+        const THREADS: usize = LANES + 2;
+        const TIMES: usize = 300_000;
+        let command = Command::new(100);
+        let start = Barrier::new(THREADS);
+        thread::scope(|scope| {
+            for thread in 0..THREADS {
+                let (command, start) = (&command, &start);
+                scope.spawn(move || {
+                    start.wait();
+                    (0..TIMES).for_each(|_| command.decided(Slot(70), Lane::of(thread)));
+                });
+            }
+        });
+        assert_eq!(command.decisions(Slot(70)), (THREADS * TIMES) as u64);
+        assert_eq!(command.decisions(Slot(71)), 0);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_told_again_when_its_thread_goes_on_to_count() {
+        let command = Command::new(100);
+        for forget in [|command: &Command| command.clear_slot(Slot(7)), Command::clear] {
+            (0..3).for_each(|_| command.decided(Slot(7), Lane::of(0)));
+            assert_eq!(command.decisions(Slot(7)), 3);
+            forget(&command);
+            assert_eq!(command.decisions(Slot(7)), 0);
+            command.decided(Slot(7), Lane::of(0));
+            command.decided(Slot(7), Lane::default());
+            assert_eq!(command.decisions(Slot(7)), 2);
+            forget(&command);
+        }
     }
 }

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Router;
 use super::choice::Chooser;
+use super::command::Lane;
 use super::command::Outcomes;
-use super::command::Stripe;
 use super::reason::Reason;
 use super::worker::Worker;
 
@@ -108,7 +108,7 @@ impl Router {
     pub fn explain(&self, command: &str, now_ns: u64) -> CommandExplanation {
         let members = self.pool.members();
         let known = members.commands.get(command);
-        let chooser = self.chooser(&members, known, Stripe::default(), now_ns);
+        let chooser = self.chooser(&members, known, Lane::default(), now_ns);
         let decisions = |worker: &Worker| known.map_or(0, |command| command.decisions(worker.slot));
         let total: u64 = members.workers.iter().map(|worker| decisions(worker)).sum();
         let mut candidates: Vec<_> = members
@@ -164,7 +164,7 @@ impl Router {
     pub fn report(&self, now_ns: u64) -> RouterReport {
         let total = self.pool.total();
         let members = self.pool.members();
-        let chooser = self.chooser(&members, None, Stripe::default(), now_ns);
+        let chooser = self.chooser(&members, None, Lane::default(), now_ns);
         let mut commands: Vec<_> = members.commands.keys().map(|name| name.to_string()).collect();
         commands.sort_unstable();
         RouterReport {

@@ -43,12 +43,15 @@ impl Load {
         self.tickets.load(Relaxed)
     }
 
-    /// A request begins whose end may never be told, and which is expected to take so long.
+    /// A request begins whose end may never be told, and which is expected to take so long. Of two
+    /// that begin at the same moment one may go unnoticed: what is presumed is an estimate, and an
+    /// atomic instruction would hold up what comes after it until the worker's cache line is here.
     #[inline]
     pub(crate) fn presume(&self, now: Tick, latency: f32) {
         let life = self.life();
-        let before = self.presumed.update(now, |old| faded(old, life) + 1.0);
-        if faded(before, life) < 1.0 {
+        let before = faded(self.presumed.since(now), life);
+        self.presumed.set(before + 1.0, now);
+        if before < 1.0 {
             // There are no others to speak of.
             self.life.store(HalfLife::of_mean_life(latency).to_bits(), Relaxed);
         } else {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use super::command::{Command, Stripe};
+use super::command::{Command, Lane};
 use super::pool::{Generation, Members, Pool};
 use crate::label;
 
@@ -23,11 +23,12 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// An empty one. Threads with different numbers count decisions in different cache lines.
+    /// An empty one. No two that decide at once may have the same number below 4, by which threads have
+    /// cells of their own to count in: some of their decisions would be missing in what is explained.
     pub fn new(rng: Rng, thread: usize) -> Self {
         let mut memory = Self::default();
         memory.looks.rng = rng;
-        memory.view.stripe = Stripe::of(thread);
+        memory.view.lane = Lane::of(thread);
         memory
     }
 
@@ -56,7 +57,7 @@ impl Memory {
 pub(crate) struct View {
     generation: Generation,
     pub(crate) members: Arc<Members>,
-    pub(crate) stripe: Stripe,
+    pub(crate) lane: Lane,
     commands: Box<[Option<Named>]>,
 }
 
@@ -137,8 +138,8 @@ impl Default for Looks {
 }
 
 impl Looks {
-    /// Draws those that the next decision looks at, and asks for their numbers. Of a list that is
-    /// looked at in turn, neighbours.
+    /// Draws those that the next decision looks at, and asks for the numbers of those that it is sure to
+    /// look at. Of a list that is looked at in turn, neighbours.
     #[inline]
     pub(crate) fn draw(&mut self, members: &Members, in_turn_up_to: usize) {
         let workers = &members.workers;
@@ -153,8 +154,10 @@ impl Looks {
         let first = scaled(bits >> 16);
         let second = if count <= in_turn_up_to { next(first, count) } else { scaled(bits >> 40) };
         self.drawn = [first, second];
-        for at in self.drawn {
-            workers[at as usize].prefetch();
+        // Not read back from what was just stored in halves, which would have to wait for both.
+        workers[first as usize].prefetch();
+        if count <= in_turn_up_to {
+            workers[second as usize].prefetch();
         }
     }
 

@@ -99,19 +99,26 @@ impl Stamped {
         unpack(self.0.load(Relaxed))
     }
 
-    /// Replaces the number by what `next` makes of it and of the steps since it was stored. Returns
-    /// these.
+    /// The number and the steps since it was stored, unless nothing was stored yet.
     #[inline]
-    pub(crate) fn update(
-        &self,
-        now: Tick,
-        next: impl Fn(Option<(f32, f32)>) -> f32,
-    ) -> Option<(f32, f32)> {
+    pub(crate) fn since(&self, now: Tick) -> Option<(f32, f32)> {
+        self.get().map(|(number, stored)| (number, now.since(stored)))
+    }
+
+    /// Stores a number, whatever others store meanwhile.
+    #[inline]
+    pub(crate) fn set(&self, number: f32, now: Tick) {
+        self.0.store(pack(number, now), Relaxed);
+    }
+
+    /// Replaces the number by what `next` makes of it and of the steps since it was stored.
+    #[inline]
+    pub(crate) fn update(&self, now: Tick, next: impl Fn(Option<(f32, f32)>) -> f32) {
         let mut word = self.0.load(Relaxed);
         loop {
             let old = unpack(word).map(|(number, stored)| (number, now.since(stored)));
             match self.0.compare_exchange_weak(word, pack(next(old), now), Relaxed, Relaxed) {
-                Ok(_) => return old,
+                Ok(_) => return,
                 Err(changed) => word = changed,
             }
         }

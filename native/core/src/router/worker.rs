@@ -26,6 +26,7 @@ use crate::prefetch;
 pub(crate) struct Worker {
     /// Its place in the columns of commands.
     pub(crate) slot: Slot,
+    is_gone: AtomicBool,
     pub(crate) load: Load,
     /// How long requests waited for it before it got them, in nanoseconds.
     pub(crate) queue_wait: Latency,
@@ -35,7 +36,6 @@ pub(crate) struct Worker {
     /// How many times as long as usual its requests take, whatever they are. For commands that it was
     /// never asked for.
     pub(crate) slowness: Latency,
-    is_gone: AtomicBool,
     short_id: ShortId,
     others: [AtomicU64; Reason::ALL.len() - 1],
     id: Arc<str>,
@@ -109,7 +109,7 @@ impl Worker {
     #[inline]
     pub(crate) fn prefetch(&self) {
         prefetch::line(&self.slot);
-        prefetch::line(&self.is_gone);
+        prefetch::line(&self.short_id);
     }
 
     /// Whether it has left the pool.

@@ -103,31 +103,10 @@ fn surplus(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::family::{Family, FamilySpec};
     use crate::label::LabelSet;
     use crate::lane::Writer;
-    use crate::metric::{HistogramSpec, Unit};
     use crate::series::Series;
-
-    /// One histogram with one bound.
-    fn family() -> Family {
-        let spec = FamilySpec {
-            name: "family".into(),
-            labels: vec![],
-            counters: vec![],
-            histograms: vec![HistogramSpec {
-                name: "h".into(),
-                help: String::new(),
-                unit: Unit::One,
-                bounds: vec![5],
-            }],
-            digits: 2,
-            series_limit: 1,
-            usage: None,
-            measures: vec![],
-        };
-        Family::new(spec).expect("valid")
-    }
+    use crate::series::tests::family;
 
     /// What a series tells: its buckets, and the sum of their samples.
     fn tell(series: &Series, layout: &Layout) -> ([u64; 2], u64) {

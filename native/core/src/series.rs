@@ -324,14 +324,15 @@ impl Series {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::family::{Family, FamilySpec};
     use crate::lane::{COUNTING_LANES, FULL};
     use crate::metric::{HistogramSpec, Unit};
     use crate::thread_number::{ThreadNumber, exclusive_lanes};
 
-    fn family() -> Family {
+    /// One histogram with one bound.
+    pub(crate) fn family() -> Family {
         let spec = FamilySpec {
             name: "family".into(),
             labels: vec![],

@@ -112,6 +112,7 @@ impl Method {
     /// Forgets what was observed.
     pub(super) fn clear(&self) {
         self.observed(|observed| *observed = Observed::new(1));
+        self.too_large.store(0, Relaxed);
     }
 
     /// What was observed, up to now.
@@ -171,10 +172,5 @@ impl Method {
     pub fn memory_bytes(&self) -> usize {
         let observed = self.observed(|observed| observed.memory_bytes());
         size_of::<Self>() + self.labels.memory_bytes() + observed
-    }
-
-    /// Calls that waited for another caller's run.
-    pub fn joined(&self) -> u64 {
-        self.joined.load(Relaxed)
     }
 }

@@ -49,6 +49,7 @@ pub struct Observed {
     hits: Share,
     changes: Share,
     answered: u64,
+    joined: u64,
     duration_ns: u128,
     timed: u64,
     saved_ns: f64,
@@ -68,6 +69,7 @@ impl Observed {
             hits: Share::of_the_last(Self::RATE_MEMORY),
             changes: Share::of_the_last(Self::VARIANCE_MEMORY),
             answered: 0,
+            joined: 0,
             duration_ns: 0,
             timed: 0,
             saved_ns: 0.0,
@@ -80,6 +82,7 @@ impl Observed {
         self.calls += hits + joined;
         self.hits.add(hits + joined, hits + joined);
         self.answered += hits;
+        self.joined += joined;
         self.saved_ns += hits as f64 * self.mean_ns().unwrap_or(0.0);
     }
 
@@ -111,6 +114,11 @@ impl Observed {
     /// How many calls the cache has answered, of those that were told.
     pub fn hits(&self) -> u64 {
         self.answered
+    }
+
+    /// How many waited for another caller's run, of those that were told.
+    pub fn joined(&self) -> u64 {
+        self.joined
     }
 
     /// What they would have taken: each as long as the mean was when it was told.

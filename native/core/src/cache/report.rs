@@ -79,8 +79,9 @@ impl CacheReport {
 
 impl MethodReport {
     fn new(cache: &Cache, method: &Method) -> Self {
-        let (inputs, hits, mean_ns, saved_ns) = method.observed(|observed| {
-            (observed.inputs(), observed.hits(), observed.mean_ns(), observed.saved_ns())
+        let (inputs, [hits, joined], mean_ns, saved_ns) = method.observed(|observed| {
+            let answered = [observed.hits(), observed.joined()];
+            (observed.inputs(), answered, observed.mean_ns(), observed.saved_ns())
         });
         let verdict = cache.verdict(method, inputs);
         let ttl_ms = match verdict {
@@ -88,7 +89,6 @@ impl MethodReport {
             _ => None,
         };
         let mut labels = method.labels().values().map(str::to_owned);
-        let joined = method.joined();
         Self {
             method: labels.next().unwrap_or_default(),
             python_class: labels.next().unwrap_or_default(),

@@ -50,6 +50,11 @@ impl IdSet {
         }
     }
 
+    /// Whether an id is in it.
+    pub fn contains(&self, id: &str) -> bool {
+        self.ids().set.contains(id)
+    }
+
     /// How many ids there are.
     pub fn len(&self) -> usize {
         self.ids().set.len()

@@ -56,10 +56,26 @@ impl Levels {
         Some((place, self.levels[place].spec.labels.len()))
     }
 
-    /// Sets a level, in the unit in which fields are stored. A label set over the limit is not kept.
-    pub(crate) fn set(&self, level: usize, labels: LabelSet, value: u64) {
+    /// Sets a level, in the unit in which fields are stored. A label set over the limit is not kept, but those
+    /// of workers that are not alive make room for it: a value that was on its way when its worker died comes
+    /// after the worker was forgotten.
+    pub(crate) fn set(
+        &self,
+        level: usize,
+        labels: LabelSet,
+        value: u64,
+        is_alive: impl Fn(&str) -> bool,
+    ) {
+        let Level { spec, .. } = &self.levels[level];
         let mut values = self.levels[level].values();
-        if values.len() < self.limit || values.contains_key(&labels) {
+        let is_full = |values: &HashMap<_, _, _>| values.len() >= self.limit;
+        if is_full(&values)
+            && !values.contains_key(&labels)
+            && let Some(worker) = spec.worker
+        {
+            values.retain(|labels, _| labels.values().nth(worker).is_some_and(&is_alive));
+        }
+        if !is_full(&values) || values.contains_key(&labels) {
             values.insert(labels, value);
         }
     }
@@ -128,6 +144,10 @@ mod tests {
         Levels::new(vec![spec], limit)
     }
 
+    fn set(levels: &Levels, worker: &str, value: u64) {
+        levels.set(0, LabelSet::new([worker]), value, |_| true);
+    }
+
     fn told(levels: &Levels) -> Vec<(String, f64)> {
         let scalar = levels.scalars().next().expect("a level");
         scalar
@@ -140,26 +160,35 @@ mod tests {
     #[test]
     fn the_last_value_counts() {
         let levels = levels(2);
-        levels.set(0, LabelSet::new(["w1"]), 500);
-        levels.set(0, LabelSet::new(["w1"]), 1_500);
+        set(&levels, "w1", 500);
+        set(&levels, "w1", 1_500);
         assert_eq!(told(&levels), [("w1".to_owned(), 1.5)]);
     }
 
     #[test]
     fn no_more_label_sets_than_the_limit_are_kept() {
         let levels = levels(2);
-        for worker in ["w1", "w2", "w3", "w1"] {
-            levels.set(0, LabelSet::new([worker]), 1_000);
+        for (worker, value) in [("w1", 1_000), ("w2", 1_000), ("w3", 1_000), ("w1", 2_000)] {
+            set(&levels, worker, value);
         }
-        assert_eq!(told(&levels), [("w1".to_owned(), 1.0), ("w2".to_owned(), 1.0)]);
+        assert_eq!(told(&levels), [("w1".to_owned(), 2.0), ("w2".to_owned(), 1.0)]);
         assert!(levels.memory_bytes() > 0);
+    }
+
+    #[test]
+    fn what_dead_workers_told_too_late_makes_room_for_living_ones() {
+        let levels = levels(2);
+        set(&levels, "w1", 1_000);
+        set(&levels, "w2", 1_000);
+        levels.set(0, LabelSet::new(["w3"]), 3_000, |worker| worker != "w1");
+        assert_eq!(told(&levels), [("w2".to_owned(), 1.0), ("w3".to_owned(), 3.0)]);
     }
 
     #[test]
     fn a_workers_levels_go_with_it() {
         let levels = levels(2);
-        levels.set(0, LabelSet::new(["w1"]), 1_000);
-        levels.set(0, LabelSet::new(["w2"]), 2_000);
+        set(&levels, "w1", 1_000);
+        set(&levels, "w2", 2_000);
         levels.forget_worker("w1");
         assert_eq!(told(&levels), [("w2".to_owned(), 2.0)]);
         levels.clear();

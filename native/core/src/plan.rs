@@ -394,8 +394,9 @@ impl Plan {
             ValueSource::Constant(value) => Some(value),
         };
         if let Some(value) = value {
-            let Surroundings { levels, refs, .. } = &*self.surroundings;
-            levels.set(set.level, set.labels.resolve(fields, refs), value);
+            let Surroundings { levels, refs, workers, .. } = &*self.surroundings;
+            let labels = set.labels.resolve(fields, refs);
+            levels.set(set.level, labels, value, |worker| workers.contains(worker));
         }
     }
 

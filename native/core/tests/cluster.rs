@@ -438,6 +438,55 @@ fn more_events_than_there_can_be_are_refused() {
     assert!(merged.nodes()[0].reason.as_ref().unwrap().contains("more events"));
 }
 
+/// A snapshot as nobody makes it: families of one counter, each counted up to there by one series.
+fn made_up(names: impl Iterator<Item = String>, count: u64) -> Vec<u8> {
+    let family = |name: String| {
+        json!({
+            "name": name, "labels": ["l"], "counters": [{"name": "c", "dimensions": []}],
+            "histograms": [], "digits": 2, "series_limit": 0,
+            "usage": {"kind": "method", "counter": "c", "labels": [0]},
+        })
+    };
+    let families: Vec<_> = names.map(family).collect();
+    let series = families.len();
+    let head = json!({
+        "interval": {"from_unix_ms": 0, "to_unix_ms": 0, "duration_ms": 0}, "workers": 0,
+        "ongoing": {"spikes": [], "recent_spikes": [], "anomalies": []}, "families": families,
+    });
+    let put = |bytes: &mut Vec<u8>, mut number: u64| {
+        while number >= 0x80 {
+            bytes.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+    };
+    let (head, mut payload) = (head.to_string(), Vec::new());
+    put(&mut payload, head.len() as u64);
+    payload.extend_from_slice(head.as_bytes());
+    for _ in 0..series {
+        payload.extend_from_slice(&[1, 1, b'x']);
+        let mut point = vec![1, 0];
+        put(&mut point, count);
+        put(&mut payload, point.len() as u64);
+        payload.extend_from_slice(&point);
+    }
+    payload.push(0);
+    packed(&payload)
+}
+
+#[test]
+fn families_and_their_events_are_bounded_together() {
+    let names = |from: usize| (from..from + 300).map(|n| format!("f{n}"));
+    let merged = merge(&[made_up(names(0), 1), made_up(names(0), 1), made_up(names(300), 1)]);
+    assert_eq!(states(&merged), [State::Merged, State::Merged, State::Corrupt]);
+    let merged = merge(&[made_up(names(0), 1 << 52)]);
+    assert_eq!(states(&merged), [State::Corrupt]);
+    let reason = merged.nodes()[0].reason.as_deref().unwrap();
+    assert!(reason.contains("more events than there can be"), "{reason}");
+    let twice = made_up(["f".to_owned(), "f".to_owned()].into_iter(), 1);
+    assert_eq!(states(&merge(&[twice])), [State::Corrupt]);
+}
+
 #[test]
 fn a_report_of_no_nodes_is_empty() {
     let absent = |state| Answer::None(state, Some("reason".to_owned()));

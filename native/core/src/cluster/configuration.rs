@@ -7,7 +7,7 @@ use super::node::{Refusal, State};
 use crate::family::{Family, FamilySpec};
 
 /// More than any catalogue has, and few enough to be made without asking what they cost.
-const MAX_FAMILIES: usize = 512;
+pub(super) const MAX_FAMILIES: usize = 512;
 const MAX_METRICS: usize = 64;
 const MAX_CELLS: usize = 8_192;
 

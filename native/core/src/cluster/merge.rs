@@ -7,7 +7,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use super::MAX_EVENTS;
-use super::configuration::{check, families};
+use super::configuration::{MAX_FAMILIES, check, families};
 use super::envelope::open;
 use super::head::Head;
 use super::node::{Node, Refusal, State};
@@ -136,6 +136,11 @@ impl Merged {
             let merged = self.sums.iter().find(|sum| sum.spec.name == spec.name);
             merged.map_or(Ok(()), |merged| check(&merged.spec, spec))?;
         }
+        let is_new = |spec: &&FamilySpec| !self.sums.iter().any(|sum| sum.spec.name == spec.name);
+        let new = head.families.iter().filter(is_new).count();
+        if self.sums.len() + new > MAX_FAMILIES {
+            return Err(Refusal::corrupt("all snapshots have more families than there can be"));
+        }
         let mut sections = Bytes(sections);
         for (spec, family) in head.families.into_iter().zip(families) {
             let labels = spec.labels.len();
@@ -234,6 +239,7 @@ fn look_through(payload: &[u8]) -> Result<Checked<'_>, Refusal> {
     let families = families(&head.families)?;
     let sections = bytes.0;
     let (mut series, mut samples, mut calls, mut errors) = (0_u64, 0_u64, 0, 0);
+    let mut events = 0_u64;
     for family in &families {
         let layout = family.layout();
         let mut sums = vec![0_u64; layout.event_cell_count()];
@@ -248,7 +254,7 @@ fn look_through(payload: &[u8]) -> Result<Checked<'_>, Refusal> {
             Ok(())
         });
         series += of_family.map_err(malformed)?;
-        let events = sums.iter().fold(0_u64, |sum, cell| sum.saturating_add(*cell));
+        events = sums.iter().fold(events, |sum, cell| sum.saturating_add(*cell));
         if events > MAX_EVENTS || samples > MAX_EVENTS {
             return Err(Refusal::corrupt("its snapshot claims more events than there can be"));
         }

@@ -29,6 +29,16 @@ pub enum DefinitionError {
         /// How many are allowed.
         allowed: usize,
     },
+    /// More histograms than the counters of a series can be numbered for; a summary takes two.
+    #[error(
+        "the metrics of one event and one list of tags need {given} histograms, at most {allowed} are allowed"
+    )]
+    TooManyHistograms {
+        /// How many are needed.
+        given: usize,
+        /// How many are allowed.
+        allowed: usize,
+    },
     /// Bounds of a distribution that are not strictly increasing, or not finite.
     #[error("bucket bounds of {metric} must be strictly increasing numbers, got {bounds:?}")]
     Limits {

@@ -764,7 +764,7 @@ fn plus_signed(sum: u64, amount: i64) -> u64 {
 /// A sum as the bits of an `f64` and a number.
 #[inline]
 fn plus_float(sum: u64, amount: f64) -> u64 {
-    (f64::from_bits(sum) + amount).to_bits()
+    (f64::from_bits(sum) + amount).clamp(f64::MIN, f64::MAX).to_bits()
 }
 
 /// Replaces a cell that others write to as well.

@@ -3,16 +3,22 @@
 
 mod common;
 
-use common::Running;
+use common::{Running, moment};
 use prost::Message;
 use serde_json::json;
 use telemetry_core::exposition::message::{MetricFamily, MetricType};
+use telemetry_core::exposition::otlp::message::ExportMetricsServiceRequest;
+use telemetry_core::exposition::otlp::message::metric::Data;
+use telemetry_core::exposition::otlp::{Export, HistogramKind, Temporality, export};
 use telemetry_core::exposition::{Format, Scrape, render};
+use telemetry_core::family::Family;
 use telemetry_core::local::observe;
-use telemetry_core::measure::Number;
+use telemetry_core::measure::{Number, Total};
 use telemetry_core::observation::{
     Given, Observation, Observed, Refusal, Tag, TagSource, ValueSource,
 };
+use telemetry_core::report::Report;
+use telemetry_core::window::Window;
 
 /// An event with one number and one tag.
 struct Event<'a> {
@@ -147,4 +153,100 @@ fn protobuf_has_summaries_and_counters_by_their_whole_names() {
     let buckets = histogram.bucket.iter().map(|one| (one.upper_bound(), one.cumulative_count()));
     assert_eq!(buckets.collect::<Vec<_>>(), [(1.0, 1), (f64::INFINITY, 100)]);
     assert_eq!(histogram.schema, None);
+}
+
+/// Measures that take the same number, without tags.
+fn start_with(measures: Vec<serde_json::Value>) -> Running {
+    let sources: Vec<_> = measures.iter().map(|_| json!({"value": {"measurement": "v"}})).collect();
+    Running::start(json!({
+        "families": [{
+            "name": "f", "labels": [], "counters": [], "histograms": [], "digits": 2,
+            "series_limit": 10, "measures": measures,
+        }],
+        "plans": [],
+        "observations": [{
+            "event": "e", "groups": [{"family": "f", "tags": [], "measures": sources}],
+        }],
+        "ref_limit": 1,
+        "worker_limit": 1,
+    }))
+}
+
+fn send_number(running: &Running, number: f64) {
+    send(running, Given::Number(Number::Float(number)), Tag::Text(b""), false);
+}
+
+#[test]
+fn sums_of_huge_numbers_stay_finite() {
+    let summary = json!({"name": "q", "help": "h", "kind": {"summary": {"fraction_bits": 16}}});
+    let sum = json!({"name": "s", "help": "h", "kind": {"sum": {"monotonic": true}}, "bare": true});
+    let running = start_with(vec![summary, sum]);
+    send_number(&running, 1e308);
+    send_number(&running, 1e308);
+    let report = Report::new(&running.instance, Window::SinceStart, moment(1));
+    assert_eq!(report.summaries[0].sum, Total::Float(f64::MAX));
+    assert!(report.summaries[0].mean.is_finite());
+    // And come down again.
+    send_number(&running, -1e308);
+    let report = Report::new(&running.instance, Window::SinceStart, moment(1));
+    assert_eq!(report.summaries[0].sum, Total::Float(f64::MAX - 1e308));
+    assert!(!String::from_utf8(rendered(&running, Format::Text)).unwrap().contains("Inf\n"));
+}
+
+#[test]
+fn a_distribution_of_negative_numbers_has_no_sum_over_otlp() {
+    let kind = |first: f64| {
+        let bound = json!({"value": first, "text": first.to_string()});
+        json!({"distribution": {"bounds": [bound]}})
+    };
+    let measure = |name: &str, first| json!({"name": name, "help": "h", "kind": kind(first)});
+    let running = start_with(vec![measure("below", -1.0), measure("above", 1.0)]);
+    send_number(&running, 2.0);
+    let wanted = Export {
+        temporality: Temporality::Cumulative,
+        histogram: HistogramKind::Exponential,
+        max_buckets: 160,
+        resource: vec![],
+        scope: String::new(),
+        version: String::new(),
+        scalars: vec![],
+    };
+    let mut bytes = Vec::new();
+    export(&running.instance, &wanted, moment(1), &mut bytes);
+    let request = ExportMetricsServiceRequest::decode(&*bytes).unwrap();
+    let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
+    let sum = |name: &str| {
+        let metric = metrics.iter().find(|metric| metric.name == name).unwrap();
+        let Some(Data::Histogram(histogram)) = &metric.data else { panic!() };
+        histogram.data_points[0].sum
+    };
+    assert_eq!((sum("below"), sum("above")), (None, Some(2.0)));
+}
+
+#[test]
+fn more_summaries_than_a_series_can_hold_are_refused() {
+    let summaries = |count: usize| -> Vec<_> {
+        (0..count)
+            .map(|n| json!({"name": format!("q{n}"), "help": "h", "kind": {"summary": {"fraction_bits": 0}}}))
+            .collect()
+    };
+    let family = |count| {
+        serde_json::from_value(json!({
+            "name": "f", "labels": [], "counters": [], "histograms": [], "digits": 2,
+            "series_limit": 10, "measures": summaries(count),
+        }))
+        .unwrap()
+    };
+    let refused = Family::new(family(600)).err().unwrap().to_string();
+    let allowed = refused.split(' ').rev().find_map(|word| word.parse::<usize>().ok()).unwrap();
+    assert!(refused.contains("1200 histograms"), "{refused}");
+    // A summary takes two.
+    let running = start_with(summaries(allowed / 2));
+    for n in 0..30 {
+        send_number(&running, f64::from(1 << n));
+    }
+    let report = Report::new(&running.instance, Window::SinceStart, moment(1));
+    assert_eq!(report.summaries.len(), allowed / 2);
+    assert!(report.summaries.iter().all(|row| row.count == 30));
+    assert!(Family::new(family(allowed / 2 + 1)).is_err());
 }

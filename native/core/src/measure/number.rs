@@ -35,7 +35,10 @@ pub enum Total {
 impl Total {
     /// The sum of what integers and what others add up to.
     pub(crate) fn new(integers: i128, floats: f64) -> Self {
-        if floats == 0.0 { Self::Integer(integers) } else { Self::Float(integers as f64 + floats) }
+        if floats == 0.0 {
+            return Self::Integer(integers);
+        }
+        Self::Float((integers as f64 + floats).clamp(f64::MIN, f64::MAX))
     }
 
     /// A number that is no sum: without a fraction it is an integer, as far as that is exact.

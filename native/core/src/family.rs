@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::DefinitionError;
 use crate::histogram::Precision;
 use crate::label::{LabelSet, MAX_LABELS, MAX_TAGS};
-use crate::lane::Shape;
+use crate::lane::{ChunkIndex, Shape};
 use crate::local;
 use crate::measure::{Measure, MeasureSpec, Room};
 use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
@@ -141,6 +141,10 @@ impl Layout {
             .map(|spec| Measure::new(spec, &mut room, precision))
             .collect::<Result<_, _>>()?;
         let Room { cells: cell_count, histograms: histogram_count, last_values } = room;
+        let allowed = (usize::from(ChunkIndex::MAX) + 1) / precision.chunk_count();
+        if histogram_count > allowed {
+            return Err(DefinitionError::TooManyHistograms { given: histogram_count, allowed });
+        }
         let mut raising: Box<[_]> = vec![false; cell_count].into();
         for metric in &histograms {
             raising[metric.max_cell()] = true;
@@ -378,7 +382,12 @@ impl Family {
 
     /// Tells the time, by which series know when they were created.
     pub(crate) fn tell_time(&self, unix_ms: i64) {
-        self.told_unix_ms.store(unix_ms, Relaxed);
+        self.told_unix_ms.fetch_max(unix_ms, Relaxed);
+    }
+
+    /// The latest time that it was told, before which all of its series were created.
+    pub(crate) fn told_unix_ms(&self) -> i64 {
+        self.told_unix_ms.load(Relaxed)
     }
 
     /// Of what its series count uses.

@@ -11,6 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
+use telemetry_core::cache::call::{Call, Outcome, Target};
 use telemetry_core::exposition::otlp::message::metric::Data;
 use telemetry_core::exposition::otlp::message::{
     AggregationTemporality, ExponentialHistogramDataPoint, ExportMetricsServiceRequest,
@@ -20,6 +21,7 @@ use telemetry_core::exposition::otlp::{Attribute, Export, HistogramKind, Tempora
 use telemetry_core::exposition::{Kind, Sample, Scalar};
 use telemetry_core::local;
 use telemetry_core::router::{Memory, Request, Router};
+use telemetry_core::window::Moment;
 
 /// In nanoseconds; the first two lie in the same HDR bucket.
 const BOUNDS: [u64; 4] = [1_000_000, 1_000_001, 2_500_000, 1_000_000_000];
@@ -113,8 +115,12 @@ struct Exported {
 
 impl Exported {
     fn new(running: &Running, export_of: &Export, at_ms: u64) -> Self {
+        Self::at(running, export_of, moment(at_ms))
+    }
+
+    fn at(running: &Running, export_of: &Export, now: Moment) -> Self {
         let mut bytes = Vec::new();
-        let points = export(&running.instance, export_of, moment(at_ms), &mut bytes);
+        let points = export(&running.instance, export_of, now, &mut bytes);
         let request = ExportMetricsServiceRequest::decode(&*bytes).unwrap();
         let [of_resource] = &*request.resource_metrics else { panic!() };
         let attributes = &of_resource.resource.as_ref().unwrap().attributes;
@@ -667,4 +673,97 @@ fn what_the_caller_gives_comes_with_it() {
         let points = exported.sums("given_total");
         assert_eq!(points.first().map(|point| value(point)), *delta);
     }
+}
+
+#[test]
+fn nothing_is_told_of_a_time_before_it_began_to_be_counted() {
+    // Meanwhile the clock was set back.
+    let before = Moment { ms: 11_000, unix_ms: 19_000_000 };
+    let after = Moment { ms: 10_000, unix_ms: 20_000_000 };
+    for begin in [
+        |running: &Running, now| running.instance.reset(now),
+        |running: &Running, now| running.instance.tick(now),
+    ] {
+        let running = start(10);
+        begin(&running, after);
+        call(&running, "m", 5);
+        let wanted = wanted(Temporality::Cumulative, HistogramKind::Exponential);
+        let exported = Exported::at(&running, &wanted, before);
+        let [point] = *exported.sums("classes_total") else { panic!() };
+        assert_eq!(point.start_time_unix_nano, 20_000_000_000_000);
+        assert_eq!(point.time_unix_nano, 20_000_000_000_000);
+    }
+}
+
+fn start_with_cache(method_limit: usize) -> Running {
+    let metrics = ["joined", "misses", "too_large"]
+        .map(|of| json!({"name": of, "help": "", "kind": "counter", "of": of}));
+    Running::start(json!({
+        "families": [], "plans": [], "ref_limit": 0, "worker_limit": 0, "exports_deltas": true,
+        "cache": {
+            "cacheable": [{"method": "embed", "class": null}],
+            "rule": {
+                "min_calls": 0, "min_hit_rate": -1.0, "ttl_ms": 1_000, "calls_for_ttl": 1,
+                "max_ttl_factor": 1.0,
+            },
+            "max_bytes": 1_000, "max_result_bytes": 10, "max_key_bytes": 1_000, "ghost_keys": 1,
+            "method_limit": method_limit, "waiter_limit": 0, "error_ttl_ms": 0, "ref_limit": 0,
+            "metrics": metrics,
+        },
+    }))
+}
+
+/// What a request says of calls that have joined another, of misses and of results that were too large.
+fn told_of_cache(running: &Running, at_ms: u64) -> [f64; 3] {
+    let exported = Exported::delta(running, at_ms);
+    ["joined", "misses", "too_large"]
+        .map(|name| exported.sums(name).into_iter().map(value).sum::<f64>())
+}
+
+fn cache_call(running: &Running) -> Call {
+    let cache = running.instance.cache().unwrap();
+    cache.call(cache.key(b"k"), Target { method: "embed", ..Target::default() }, false)
+}
+
+#[test]
+fn a_reset_forgets_all_that_the_cache_counts_of_methods_over_the_limit() {
+    let running = start_with_cache(0);
+    let cache = running.instance.cache().unwrap();
+    let first = cache_call(&running);
+    for _ in 0..5 {
+        cache.joined(&first);
+        cache.computed(&first, Outcome::Value(&[0; 100]), None, 0);
+    }
+    assert_eq!(told_of_cache(&running, 1), [5.0, 5.0, 5.0]);
+    running.instance.reset(moment(2));
+    cache.computed(&cache_call(&running), Outcome::Value(&[0; 1]), None, 0);
+    assert_eq!(told_of_cache(&running, 3), [0.0, 1.0, 0.0]);
+}
+
+#[test]
+fn misses_are_told_once_while_calls_join() {
+    let running = start_with_cache(10);
+    let cache = running.instance.cache().unwrap();
+    let first = cache_call(&running);
+    for _ in 0..1_000 {
+        cache.computed(&first, Outcome::Value(&[0; 100]), None, 0);
+    }
+    let done = AtomicBool::new(false);
+    let mut misses = 0.0;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let call = cache_call(&running);
+                while !done.load(Relaxed) {
+                    cache.joined(&call);
+                }
+            });
+        }
+        for at in 1..2_000 {
+            let [_, more, _] = told_of_cache(&running, at);
+            misses += more;
+        }
+        done.store(true, Relaxed);
+    });
+    assert_eq!(misses, 1_000.0);
 }

@@ -96,7 +96,10 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
     let reader = instance.read();
     let mut exporter = instance.exporter();
     let are_deltas = export.temporality != Temporality::Cumulative && exporter.has_deltas();
-    let now_unix_ms = now.unix_ms.max(exporter.exported_unix_ms());
+    // Where the clock was set back, nothing is told of a time before it began to be counted.
+    let told = instance.families().iter().map(|family| family.told_unix_ms()).max();
+    let known = exporter.exported_unix_ms().max(exporter.reset_unix_ms());
+    let now_unix_ms = now.unix_ms.max(known).max(told.unwrap_or(known));
     let encoder = |are_deltas| Otlp { export, are_deltas, now_unix_ms, points: Cell::new(0) };
 
     let (of_series, of_measures) = (encoder(are_deltas), encoder(false));
@@ -460,7 +463,8 @@ impl Encoder for Otlp<'_> {
             start_time_unix_nano: sample.created_unix_ms.map_or(0, nanoseconds),
             time_unix_nano: nanoseconds(self.now_unix_ms),
             count: sample.counts.iter().sum(),
-            sum: Some(sample.sum.as_f64()),
+            // Not where numbers may be negative, by the protocol.
+            sum: (bounds[0] >= 0.0).then(|| sample.sum.as_f64()),
             bucket_counts: sample.counts.to_vec(),
             explicit_bounds: bounds[..bounds.len() - 1].to_vec(),
             ..HistogramDataPoint::default()

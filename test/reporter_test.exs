@@ -379,6 +379,35 @@ defmodule DSPexTelemetry.ReporterTest do
       assert_no_handler_failed()
     end
 
+    test "is logged without what the event holds", %{event: event} do
+      metadata = %{t: 1, password: "s3cret"}
+
+      for {fail, class} <- [
+            {fn %{t: 2} -> 1 end, "(error) FunctionClauseError"},
+            {&Map.fetch!(&1, :absent), "(error) KeyError"},
+            {fn metadata -> Atom.to_string(metadata) end, "(error) ArgumentError"},
+            {fn metadata -> case(metadata, do: (%{t: 2} -> 1)) end, "(error) CaseClauseError"},
+            {fn metadata -> metadata.password.(metadata) end, "(error) BadFunctionError"},
+            {fn metadata -> (fn -> 1 end).(metadata) end, "(error) BadArityError"},
+            {fn metadata -> :erlang.error({:odd, metadata}) end, "(error) ErlangError"},
+            {fn metadata -> :erlang.error(:undef, [metadata]) end,
+             "(error) UndefinedFunctionError"},
+            {fn metadata -> raise inspect(metadata) end, "(error) RuntimeError"},
+            {fn metadata -> throw(metadata) end, "(throw) other"},
+            {fn metadata -> exit({:shutdown, metadata}) end, "(exit) shutdown"}
+          ] do
+        metrics = [counter("s3.#{label("m")}", event_name: event, tags: [:t], tag_values: fail)]
+        name = start!(metrics: metrics)
+        log = capture_log(fn -> :telemetry.execute(event, %{}, metadata) end)
+        assert log =~ "** #{class}\n"
+        assert log =~ "reporter/handler.ex:"
+        refute log =~ "s3cret"
+        :ok = stop_supervised!({DSPexTelemetry, name})
+      end
+
+      assert_no_handler_failed()
+    end
+
     test "that returns what it should not is counted", %{event: event} do
       metrics = [
         sum("r.text", event_name: event, measurement: fn _ -> "1" end),

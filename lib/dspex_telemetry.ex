@@ -71,9 +71,9 @@ defmodule DSPexTelemetry do
       iex> DSPexTelemetry.start_link(series_limit: 0)
       ** (ArgumentError) option :series_limit must be an integer from 1 to 1000000, got: 0
 
-  If the instance that the application has started by itself has the name, this one takes its place, with the
-  options in the application's environment for those that are not given. What was counted until then is lost, so start it
-  early: in your application's supervision tree.
+  One with the name of the instance that the application starts by itself takes its place. Whenever it starts, it has
+  the options in the application's environment for those that are not given. What was counted until then is
+  lost, so start it early: in your application's supervision tree. Options are checked before anything is stopped.
 
   Returns `{:error, {:already_started, pid}}` if another one of that name is running. Raises `ArgumentError`
   for an option that is not allowed. As with every supervisor, the caller gets an exit signal too if
@@ -81,10 +81,12 @@ defmodule DSPexTelemetry do
   """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(options \\ []) do
+    options = DefaultInstance.complete(options)
+
     with {:error, {:already_started, pid}} = error <- start(options) do
       # What the application has started by itself makes room for what is asked for.
       case DefaultInstance.stop(pid) do
-        {:ok, configured} -> start(Keyword.merge(configured, options))
+        :ok -> start(options)
         :error -> error
       end
     end

@@ -243,7 +243,12 @@ defmodule DSPexTelemetry.OptionsTest do
            "option :history must be at least option :slice, which is 60001, got: 60000"},
           {[history: 59_999],
            "option :summary_interval must be at most option :history, which is 59999, or " <>
-             ":infinity, got: 60000"}
+             ":infinity, got: 60000"},
+          {[
+             http: [port: 0],
+             push: [url: "http://p/metrics/job/j", retry_floor: 9, retry_ceiling: 8]
+           ],
+           "option :push, key :retry_ceiling must be at least key :retry_floor, which is 9, got: 8"}
         ] do
       assert_raise ArgumentError, message, fn -> Options.validate!(options) end
     end

@@ -269,12 +269,19 @@ defmodule DSPexTelemetry.ReporterTest do
       for name <- names, do: assert(Reporter.Name.metric(name) != "")
       assert Enum.map(names, &Reporter.Name.metric/1) == ["a_b", "abc_d", "x_y9", "http_nicode"]
 
-      assert Enum.map([:a, "b.c", :"9d", nil], &Reporter.Name.label/1) == [
-               "a",
-               "b_c",
-               "_9d",
-               "nil"
-             ]
+      for {tag, label} <- [
+            {:a, "a"},
+            {"b.c", "b_c"},
+            {:"9d", "_9d"},
+            {nil, "nil"},
+            {:_a, "_a"},
+            {"ünï", "_n_"},
+            {"日本", "_"},
+            {"_ü_9", "_9"},
+            {<<255, ?a, 254>>, "_a_"},
+            {"a\n", "a_"}
+          ],
+          do: assert({tag, Reporter.Name.label(tag)} == {tag, label})
 
       assert Reporter.Name.label(7) == nil and event != []
     end
@@ -367,6 +374,35 @@ defmodule DSPexTelemetry.ReporterTest do
         end
 
         refute log =~ exposed.("tags2")
+      end
+
+      assert_no_handler_failed()
+    end
+
+    test "is logged without what the event holds", %{event: event} do
+      metadata = %{t: 1, password: "s3cret"}
+
+      for {fail, class} <- [
+            {fn %{t: 2} -> 1 end, "(error) FunctionClauseError"},
+            {&Map.fetch!(&1, :absent), "(error) KeyError"},
+            {fn metadata -> Atom.to_string(metadata) end, "(error) ArgumentError"},
+            {fn metadata -> case(metadata, do: (%{t: 2} -> 1)) end, "(error) CaseClauseError"},
+            {fn metadata -> metadata.password.(metadata) end, "(error) BadFunctionError"},
+            {fn metadata -> (fn -> 1 end).(metadata) end, "(error) BadArityError"},
+            {fn metadata -> :erlang.error({:odd, metadata}) end, "(error) ErlangError"},
+            {fn metadata -> :erlang.error(:undef, [metadata]) end,
+             "(error) UndefinedFunctionError"},
+            {fn metadata -> raise inspect(metadata) end, "(error) RuntimeError"},
+            {fn metadata -> throw(metadata) end, "(throw) other"},
+            {fn metadata -> exit({:shutdown, metadata}) end, "(exit) shutdown"}
+          ] do
+        metrics = [counter("s3.#{label("m")}", event_name: event, tags: [:t], tag_values: fail)]
+        name = start!(metrics: metrics)
+        log = capture_log(fn -> :telemetry.execute(event, %{}, metadata) end)
+        assert log =~ "** #{class}\n"
+        assert log =~ "reporter/handler.ex:"
+        refute log =~ "s3cret"
+        :ok = stop_supervised!({DSPexTelemetry, name})
       end
 
       assert_no_handler_failed()
@@ -560,6 +596,10 @@ defmodule DSPexTelemetry.ReporterTest do
           {"tags that are one label", %{tags: [:a, "a"]},
            ~s(:tags must be keys that are still different as labels ["a", "a"], got: [:a, "a"])},
           {"le", %{tags: [:le]}, ":tags must be other keys than le, which is taken, got: [:le]"},
+          {"a tag that Prometheus reserves", %{tags: [:__name__]},
+           ":tags must be keys that do not begin with __, which Prometheus reserves, got: [:__name__]"},
+          {"reserved, and no label as it is", %{tags: ["__ä"]},
+           ~s(:tags must be keys that do not begin with __, which Prometheus reserves, got: ["__ä"])},
           {"reporter_options", %{reporter_options: 1},
            ":reporter_options must be a keyword list, got: 1"},
           {"buckets", %{reporter_options: [buckets: [1, 1]]},

@@ -15,23 +15,40 @@ defmodule DSPexTelemetry.DefaultInstance do
     end
   end
 
-  @doc "Ends it for good, if this is its supervisor, and returns the options that it had."
-  @spec stop(pid()) :: {:ok, keyword()} | :error
+  @doc "Options of an instance: of the default one's name, with those of the environment that are not given."
+  @spec complete(keyword()) :: keyword()
+  def complete(options) do
+    with [{DSPexTelemetry, configured}] <- children(),
+         true <- Keyword.keyword?(options) and name(options) == name(configured) do
+      Keyword.merge(configured, options)
+    else
+      _none_or_another -> options
+    end
+  end
+
+  defp name(options), do: Keyword.get(options, :name, DSPexTelemetry)
+
+  @doc """
+  Ends it for good, if this is its supervisor. `:ok` if that supervisor is no more, whoever of several callers
+  has ended it: the name goes to the first that takes it.
+  """
+  @spec stop(pid()) :: :ok | :error
   def stop(pid) do
     with [{DSPexTelemetry, options}] <- children(),
          id = DSPexTelemetry.child_spec(options).id,
          {^id, ^pid, _type, _modules} <- child(id) do
-      :ok = Supervisor.terminate_child(@supervisor, id)
-      :ok = Supervisor.delete_child(@supervisor, id)
-      {:ok, options}
-    else
-      _none_or_another -> :error
+      # Another caller may have done either.
+      Supervisor.terminate_child(@supervisor, id)
+      Supervisor.delete_child(@supervisor, id)
     end
+
+    if Process.alive?(pid), do: :error, else: :ok
   end
 
-  # While the application starts there is no child of this name that could be asked for.
+  # While the application starts there is no child of this name that could be asked for, nor can the supervisor
+  # ask itself when it starts the default instance again and the name has been taken.
   defp child(id) do
-    if is_pid(Process.whereis(@supervisor)),
+    if Process.whereis(@supervisor) not in [nil, self()],
       do: @supervisor |> Supervisor.which_children() |> List.keyfind(id, 0)
   end
 end

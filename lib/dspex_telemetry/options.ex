@@ -427,35 +427,42 @@ defmodule DSPexTelemetry.Options do
 
   defp secret?({_name, option}), do: option[:secret] == true
 
-  defp check_together!(%{slice: slice, history: history}) when history < slice,
-    do: refuse!([:history], history, "at least option :slice, which is #{slice}")
-
-  defp check_together!(%{summary_interval: interval, history: history})
-       when is_integer(interval) and history < interval do
-    refuse!(
-      [:summary_interval],
-      interval,
-      "at most option :history, which is #{history}, or :infinity"
-    )
+  defp check_together!(options) do
+    check_history!(options)
+    check_summary_interval!(options)
+    check_http_auth!(options)
+    check_retries!(options)
+    options
   end
 
-  defp check_together!(%{http: %{auth: nil, ip: ip}} = options) do
+  defp check_history!(%{slice: slice, history: history}) do
+    if history < slice,
+      do: refuse!([:history], history, "at least option :slice, which is #{slice}")
+  end
+
+  defp check_summary_interval!(%{summary_interval: interval, history: history}) do
+    if interval != :infinity and interval > history do
+      allowed = "at most option :history, which is #{history}, or :infinity"
+      refuse!([:summary_interval], interval, allowed)
+    end
+  end
+
+  defp check_http_auth!(%{http: %{auth: nil, ip: ip}}) do
     unless Auth.loopback?(ip) do
       raise ArgumentError,
             "option :http, key :auth is missing: whoever reaches #{:inet.ntoa(ip)} could read all " <>
               "metrics; give {:bearer, token} or {:basic, user, password}, or :none to let them"
     end
-
-    options
   end
 
-  defp check_together!(%{push: push, otlp: otlp} = options) do
-    for {name, %{retry_floor: floor, retry_ceiling: ceiling}} <- [push: push, otlp: otlp],
-        ceiling < floor,
-        do:
-          refuse!([name, :retry_ceiling], ceiling, "at least key :retry_floor, which is #{floor}")
+  defp check_http_auth!(_none_or_with_auth), do: :ok
 
-    options
+  defp check_retries!(%{push: push, otlp: otlp}) do
+    for {name, %{retry_floor: floor, retry_ceiling: ceiling}} <- [push: push, otlp: otlp],
+        ceiling < floor do
+      allowed = "at least key :retry_floor, which is #{floor}"
+      refuse!([name, :retry_ceiling], ceiling, allowed)
+    end
   end
 
   @typedoc "An option as data."

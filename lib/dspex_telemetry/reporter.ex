@@ -65,7 +65,7 @@ defmodule DSPexTelemetry.Reporter do
   | `oversized_measurement` | it is an integer of more than 64 bits |
   | `missing_tag` | one of the tags is not there; `nil` is the empty text |
   | `invalid_tag` | a tag has no text |
-  | `raised` | a function of the metric raised, threw or exited; the first time it is logged |
+  | `raised` | a function of the metric raised, threw or exited; the first time it is logged: what, without its message, and where |
 
   What `keep` refuses is not counted.
 

@@ -7,33 +7,47 @@ defmodule DSPexTelemetry.Options.Environment do
   require Logger
 
   alias DSPexTelemetry.Delivery.Address
+  alias DSPexTelemetry.Options.Type
 
   @default_endpoint "http://localhost:4318"
 
-  @doc "Keys of option `otlp` that variables say something of, and always `:url`."
-  @spec otlp(%{optional(String.t()) => String.t()}) :: keyword()
-  def otlp(variables \\ System.get_env()) do
-    variables = Map.reject(variables, fn {_name, value} -> String.trim(value) == "" end)
+  @doc """
+  Keys of option `otlp` as they are given, and those of its table that only variables say something of.
+  Always has `:url`.
+  """
+  @spec complete(keyword(), keyword(), %{optional(String.t()) => String.t()}) :: keyword()
+  def complete(given, table, variables \\ System.get_env()) do
+    variables =
+      for {name, text} <- variables, text = String.trim(text), text != "", into: %{} do
+        {name, text}
+      end
+
     protocol!(variables)
 
-    [url: url!(variables), resource: resource(variables)] ++
-      read(variables, ["OTEL_METRIC_EXPORT_INTERVAL"], :interval, &milliseconds/1) ++
-      read(variables, either("TIMEOUT"), :timeout, &milliseconds/1) ++
-      read(variables, either("COMPRESSION"), :gzip, &compression/1) ++
-      read(variables, either("CERTIFICATE"), :cacertfile, &{:ok, &1}) ++
-      read(variables, either("HEADERS"), :headers, &headers/1) ++
-      read(
-        variables,
-        ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
-        :temporality,
-        &temporality/1
-      ) ++
-      read(
-        variables,
-        ["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"],
-        :histogram,
-        &histogram/1
-      )
+    read = fn names, key, parse -> read(variables, names, key, parse, table[key][:type]) end
+
+    environment =
+      [url: url!(variables), resource: resource(variables, given, table[:resource][:type])] ++
+        read.(["OTEL_METRIC_EXPORT_INTERVAL"], :interval, &integer/1) ++
+        read.(either("TIMEOUT"), :timeout, &integer/1) ++
+        read.(either("COMPRESSION"), :gzip, &compression/1) ++
+        read.(either("CERTIFICATE"), :cacertfile, &{:ok, &1}) ++
+        read.(either("HEADERS"), :headers, &headers/1) ++
+        read.(
+          ["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
+          :temporality,
+          &temporality/1
+        ) ++
+        read.(
+          ["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"],
+          :histogram,
+          &histogram/1
+        )
+
+    Keyword.merge(environment, given, fn
+      :resource, completed, %{} -> completed
+      _key, _environment, given -> given
+    end)
   end
 
   defp either(name), do: ["OTEL_EXPORTER_OTLP_METRICS_#{name}", "OTEL_EXPORTER_OTLP_#{name}"]
@@ -47,11 +61,16 @@ defmodule DSPexTelemetry.Options.Environment do
     end)
   end
 
-  defp read(variables, names, key, parse) do
-    with {name, value} <- find(variables, names) do
-      case parse.(String.trim(value)) do
-        {:ok, parsed} -> [{key, parsed}]
-        :error -> ignored(name)
+  # What the option would not take is not understood either.
+  defp read(variables, names, key, parse, type) do
+    with {name, text} <- find(variables, names) do
+      with {:ok, value} <- parse.(text),
+           {:ok, value} <- Type.cast(type, value) do
+        [{key, value}]
+      else
+        _not_understood ->
+          ignored(name)
+          []
       end
     else
       nil -> []
@@ -61,7 +80,6 @@ defmodule DSPexTelemetry.Options.Environment do
   # The value may hold a secret.
   defp ignored(name) do
     Logger.warning("Environment variable #{name} is not understood and ignored")
-    []
   end
 
   defp protocol!(variables) do
@@ -76,13 +94,24 @@ defmodule DSPexTelemetry.Options.Environment do
     end
   end
 
-  # The endpoint of metrics is the whole address, that of all signals has the signal's path behind it.
+  # The endpoint of metrics is the whole address, that of all signals has the signal's path behind its own.
   defp url!(variables) do
     case find(variables, either("ENDPOINT")) do
-      {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" = name, url} -> valid!(name, with_path(url))
-      {name, url} -> valid!(name, String.trim_trailing(url, "/") <> "/v1/metrics")
-      nil -> @default_endpoint <> "/v1/metrics"
+      {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT" = name, url} ->
+        valid!(name, map_path(url, &with_path/1))
+
+      {name, url} ->
+        valid!(name, map_path(url, &(String.trim_trailing(&1, "/") <> "/v1/metrics")))
+
+      nil ->
+        @default_endpoint <> "/v1/metrics"
     end
+  end
+
+  # A query stays behind the path.
+  defp map_path(url, function) do
+    [address | query] = String.split(url, "?", parts: 2)
+    Enum.join([function.(address) | query], "?")
   end
 
   defp with_path(url), do: if(url =~ ~r{\Ahttps?://[^/]*\z}, do: url <> "/", else: url)
@@ -97,26 +126,34 @@ defmodule DSPexTelemetry.Options.Environment do
     url
   end
 
-  defp resource(variables) do
-    release =
-      for {name, attribute} <- [
-            {"RELEASE_NAME", "service.name"},
-            {"RELEASE_VSN", "service.version"}
-          ],
-          %{^name => value} <- [variables],
-          into: %{},
-          do: {attribute, value}
+  # From what counts most to what counts least, each if the option still takes it all.
+  defp resource(variables, given, type) do
+    given = with %{} <- given[:resource], do: given[:resource], else: (_no_map -> %{})
 
-    given =
-      case read(variables, ["OTEL_RESOURCE_ATTRIBUTES"], :resource, &pairs/1) do
-        [resource: pairs] -> Map.new(pairs)
-        [] -> %{}
-      end
+    sources = [
+      {"OTEL_SERVICE_NAME", &{:ok, [{"service.name", &1}]}},
+      {"OTEL_RESOURCE_ATTRIBUTES", &pairs/1},
+      {"RELEASE_NAME", &{:ok, [{"service.name", &1}]}},
+      {"RELEASE_VSN", &{:ok, [{"service.version", &1}]}}
+    ]
 
-    service =
-      for %{"OTEL_SERVICE_NAME" => name} <- [variables], into: %{}, do: {"service.name", name}
+    for {name, parse} <- sources, %{^name => text} <- [variables], reduce: given do
+      resource ->
+        with {:ok, attributes} <- parse.(text),
+             more = attributes |> Map.new() |> Map.drop(names(resource)) |> Map.merge(resource),
+             {:ok, _cast} <- Type.cast(type, more) do
+          more
+        else
+          _not_understood ->
+            ignored(name)
+            resource
+        end
+    end
+  end
 
-    release |> Map.merge(given) |> Map.merge(service)
+  # Atoms name attributes as strings do.
+  defp names(resource) do
+    for name <- Map.keys(resource), is_atom(name) or is_binary(name), do: to_string(name)
   end
 
   defp headers(text) do
@@ -142,10 +179,10 @@ defmodule DSPexTelemetry.Options.Environment do
     ArgumentError -> text
   end
 
-  defp milliseconds(text) do
+  defp integer(text) do
     case Integer.parse(text) do
-      {ms, ""} when ms >= 10 and ms <= 600_000 -> {:ok, ms}
-      _no_such_time -> :error
+      {integer, ""} -> {:ok, integer}
+      _none -> :error
     end
   end
 

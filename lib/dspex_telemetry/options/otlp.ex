@@ -84,16 +84,8 @@ defmodule DSPexTelemetry.Options.OTLP do
   def from_environment(options) do
     with given when is_list(given) <- options[:otlp],
          true <- Keyword.keyword?(given) and given[:url] == :env do
-      merge = fn
-        :resource, environment, %{} = given -> Map.merge(environment, given)
-        _key, _environment, given -> given
-      end
-
-      Keyword.put(
-        options,
-        :otlp,
-        Keyword.merge(Environment.otlp(), Keyword.delete(given, :url), merge)
-      )
+      given = Keyword.delete(given, :url)
+      Keyword.put(options, :otlp, Environment.complete(given, table()))
     else
       _nothing_to_ask_for -> options
     end

@@ -5,7 +5,7 @@ defmodule DSPexTelemetry.Reporter.Handler do
 
   require Logger
 
-  alias DSPexTelemetry.{Native, Reporter}
+  alias DSPexTelemetry.{Native, Reason, Reporter}
   alias DSPexTelemetry.Reporter.Name
 
   @doc "For an event of which all metrics are made by plain keys."
@@ -111,7 +111,7 @@ defmodule DSPexTelemetry.Reporter.Handler do
     apply(function, arguments)
   catch
     kind, reason ->
-      log_once(metrics, field, Exception.format(kind, reason, __STACKTRACE__), entry)
+      log_once(metrics, field, {kind, reason, __STACKTRACE__}, entry)
       :raised
   end
 
@@ -120,10 +120,25 @@ defmodule DSPexTelemetry.Reporter.Handler do
         :atomics.compare_exchange(entry.failed, number, 0, 1) == :ok do
       Logger.error(
         "Function #{inspect(field)} of metric #{metric.name} of event #{Name.event(metric.event)} failed. " <>
-          "The event does not count in it; further failures are counted and not logged.\n#{failure}"
+          "The event does not count in it; further failures are counted and not logged.\n#{describe(failure)}"
       )
     end
   end
+
+  # Messages of exceptions, what is thrown and arguments may hold any metadata of the event, which may be secret.
+  defp describe({kind, reason, stacktrace}) do
+    class = kind |> Exception.normalize(reason, stacktrace) |> Reason.class()
+    where = stacktrace |> Enum.map(&frame/1) |> Exception.format_stacktrace()
+    "** (#{kind}) #{class}\n#{where}"
+  end
+
+  defp frame({module, function, arguments, location}) when is_list(arguments),
+    do: {module, function, length(arguments), location}
+
+  defp frame({function, arguments, location}) when is_list(arguments),
+    do: {function, length(arguments), location}
+
+  defp frame(frame), do: frame
 
   # Once more, with every tag as the text that it has, if it has any.
   defp tell_texts(nil, _plan, _measurements, _metadata, _computed), do: :stopped

@@ -176,6 +176,10 @@ defmodule DSPexTelemetry.Reporter.Metric do
         reserved in labels ->
           refuse(kind, definition, :tags, "other keys than #{reserved}, which is taken", tags)
 
+        Enum.any?(labels, &Name.reserved?/1) ->
+          allowed = "keys that do not begin with __, which Prometheus reserves"
+          refuse(kind, definition, :tags, allowed, tags)
+
         labels != Enum.uniq(labels) ->
           allowed = "keys that are still different as labels #{inspect(labels)}"
           refuse(kind, definition, :tags, allowed, tags)

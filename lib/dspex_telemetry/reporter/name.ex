@@ -15,16 +15,31 @@ defmodule DSPexTelemetry.Reporter.Name do
     name |> Enum.drop_while(&(not is_letter(&1))) |> List.to_string()
   end
 
-  @doc "A label's name: that of the tag, with underscores for what no label may have; `nil` if it has none."
+  @doc """
+  A label's name: that of the tag, with an underscore for each character that no label may have; `nil` if it has
+  none. Such characters at the beginning give one underscore, as Prometheus reserves names that begin with two.
+  """
   @spec label(term()) :: String.t() | nil
   def label(tag) when is_atom(tag), do: tag |> Atom.to_string() |> label()
 
   def label(tag) when is_binary(tag) and tag != "" do
-    name = for <<byte <- tag>>, into: "", do: if(is_word(byte), do: <<byte>>, else: "_")
-    if name =~ ~r/^[0-9]/, do: "_" <> name, else: name
+    name =
+      for character <- String.codepoints(tag),
+          into: "",
+          do: if(character =~ ~r/\A[a-zA-Z0-9_]\z/, do: character, else: "_")
+
+    cond do
+      reserved?(tag) -> name
+      name =~ ~r/\A[0-9]/ -> "_" <> name
+      true -> String.replace(name, ~r/\A__+/, "_")
+    end
   end
 
   def label(_no_name), do: nil
+
+  @doc "Whether a label's name begins with two underscores, which Prometheus keeps for itself."
+  @spec reserved?(String.t()) :: boolean()
+  def reserved?(label), do: String.starts_with?(label, "__")
 
   @doc "An event's name, its segments joined by dots."
   @spec event([atom()]) :: String.t()

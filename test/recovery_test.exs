@@ -120,6 +120,29 @@ defmodule DSPexTelemetry.RecoveryTest do
       await_settled([name])
       assert_counts_each_event_once(name)
     end
+
+    test "is started again by its own, which takes no harm, and the old instance ends" do
+      name = unique_name()
+      children = [{DSPexTelemetry, name: name}]
+      {:ok, parent} = Supervisor.start_link(children, strategy: :one_for_one, max_restarts: 6)
+
+      for _ <- 1..5 do
+        [{_id, supervisor, _type, _modules}] = Supervisor.which_children(parent)
+        old = pid(name)
+        kill(supervisor)
+
+        await("the successor", fn ->
+          DSPexTelemetry.Instance.running?(name) and pid(name) != old
+        end)
+
+        refute Process.alive?(old)
+      end
+
+      assert Process.alive?(parent)
+      await_settled([name])
+      assert_counts_each_event_once(name)
+      Supervisor.stop(parent)
+    end
   end
 
   describe "a janitor that is killed" do

@@ -38,8 +38,31 @@ defmodule DSPexTelemetry.Instance do
   @doc "The registry in which instances are found by name."
   def registry, do: @registry
 
+  # Milliseconds that one whose supervisor was killed may take to save its usage and end.
+  @patience 5_000
+
   @spec start_link(Options.t()) :: GenServer.on_start()
   def start_link(options) do
+    # Names of supervisors are unique too, so one that is there has lost its own, and is about to end.
+    with {:error, {:already_started, pid}} <- start(options) do
+      await_end(pid)
+      start(options)
+    end
+  end
+
+  defp await_end(pid) do
+    monitor = Process.monitor(pid)
+
+    receive do
+      {:DOWN, ^monitor, :process, _, _} -> :ok
+    after
+      @patience -> Process.exit(pid, :kill)
+    end
+
+    Process.demonitor(monitor, [:flush])
+  end
+
+  defp start(options) do
     GenServer.start_link(__MODULE__, options,
       name: {:via, Registry, {@registry, options.name, nil}}
     )

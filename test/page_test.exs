@@ -316,6 +316,63 @@ defmodule DSPexTelemetry.PageTest do
     assert Browser.value!(browser, banner <> ".hidden")
   end
 
+  # Answers the page's next requests itself, until `answer_no_more!/1`.
+  defp answer!(browser, response),
+    do: Browser.value!(browser, "window.asked = fetch; window.fetch = async () => #{response}; 0")
+
+  defp answer_no_more!(browser), do: Browser.value!(browser, "window.fetch = window.asked; 0")
+
+  test "a report that it cannot show makes it stale, until one comes that it can" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    answer!(browser, "Response.json({ instance: 'Another', state: {} })")
+    Browser.await!(browser, "document.body.dataset.state === 'stale'")
+    said = Browser.value!(browser, "document.querySelector('#banner').textContent")
+    assert said =~ "perhaps of another version: reload it"
+    assert said =~ ~r/Next try in \d+ s/
+
+    answer_no_more!(browser)
+    Browser.await!(browser, @live)
+    assert Browser.value!(browser, "document.querySelector('h1').textContent") == inspect(name)
+  end
+
+  test "calls that took no time are drawn" do
+    {name, _port, url} = serve!()
+    for _ <- 1..30, do: call(plans(name), "instant", 0)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    choose!(browser, "since_start")
+    assert [["Doc.instant", "30", _rate, _errors, "0 µs" | _more]] = cells(browser, "#methods")
+
+    drawn = fn paths ->
+      Browser.value!(
+        browser,
+        "[...document.querySelectorAll('#{paths}')].map((path) => path.getAttribute('d'))"
+      )
+    end
+
+    assert [_band, line] = drawn.("#methods .latency-course path")
+    assert line =~ ~r/^M[\d.]+ 98H/
+    for path <- drawn.("path[d]"), do: refute(path =~ ~r/NaN|Infinity/)
+    assert Browser.complaints(browser) == []
+  end
+
+  test "paused, it says so when another window cannot be had" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    Browser.value!(browser, "document.querySelector('#pause').click()")
+    answer!(browser, "Promise.reject(new TypeError())")
+    Browser.value!(browser, ~s|document.querySelector('input[value="5m"]').click()|)
+    Browser.await!(browser, "document.body.dataset.state === 'stale'")
+    said = Browser.value!(browser, "document.querySelector('#banner').textContent")
+    assert said =~ ~r/The server does not answer\..* Paused\./
+    refute said =~ "Next try"
+  end
+
   test "it does not ask while it is paused or hidden" do
     {name, _port, url} = serve!()
     traffic(name)
@@ -326,9 +383,11 @@ defmodule DSPexTelemetry.PageTest do
       "performance.getEntriesByType('resource').filter((one) => one.name.includes('report.json')).length"
 
     wait = "new Promise((done) => setTimeout(done, 6500))"
+    online = "dispatchEvent(new Event('online'))"
 
     Browser.value!(browser, "document.querySelector('#pause').click()")
     before = Browser.value!(browser, asked)
+    Browser.value!(browser, online)
     Browser.value!(browser, wait)
     assert Browser.value!(browser, asked) == before
     assert Browser.value!(browser, "document.querySelector('#status').textContent") =~ "paused"
@@ -345,6 +404,7 @@ defmodule DSPexTelemetry.PageTest do
     Browser.await!(browser, @live)
     hide.(true)
     before = Browser.value!(browser, asked)
+    Browser.value!(browser, online)
     Browser.value!(browser, wait)
     assert Browser.value!(browser, asked) == before
     hide.(false)

@@ -55,8 +55,9 @@ function showState() {
   if (!failed) return;
   const ago = at ? ` These numbers are ${duration(Math.max(Date.now() - at, 1000) * 1000)} old, of ${second(at)}.` : "";
   const wait = Math.max(0, Math.ceil((next - Date.now()) / 1000));
+  const again = next === null ? "Paused" : `Next try ${wait > 0 ? `in ${count(wait)} s` : "now"}`;
   const denied = "The server wants other credentials than the browser has sent.";
-  setText(byId("banner-text"), kind === "denied" ? denied + ago : `${why}.${ago} Next try ${wait > 0 ? `in ${count(wait)} s` : "now"}.`);
+  setText(byId("banner-text"), kind === "denied" ? denied + ago : `${why}.${ago} ${again}.`);
   setText(byId("banner-button"), kind === "denied" ? "Sign in" : "Try now");
 }
 

@@ -238,6 +238,25 @@ defmodule DSPexTelemetry.PageTest do
   })()
   """
 
+  # Tables that are wider than where they are, and the height of the lowest button.
+  @cut """
+  [...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth)
+    .map((box) => box.querySelector("table").getAttribute("aria-label"))
+  """
+  @lowest """
+  Math.min(...[...document.querySelectorAll("button")].map((button) => button.offsetHeight)
+    .filter((height) => height > 1))
+  """
+  @sizes [
+    {390, true},
+    {320, true},
+    {700, false},
+    {768, false},
+    {901, false},
+    {1000, false},
+    {1920, false}
+  ]
+
   test "it is legible in light and dark, and fits a phone" do
     {name, port, url} = serve!()
     traffic(name)
@@ -254,10 +273,13 @@ defmodule DSPexTelemetry.PageTest do
 
     assert backgrounds == Enum.uniq(backgrounds)
 
-    for {width, mobile} <- [{390, true}, {320, true}, {700, false}, {1000, false}, {1920, false}] do
+    for {width, mobile} <- @sizes do
       Browser.size!(browser, width, 844, mobile: mobile)
       assert Browser.value!(browser, "document.documentElement.scrollWidth") <= width
       assert Browser.value!(browser, "innerWidth") == width
+      assert {width, Browser.value!(browser, @cut)} == {width, []}
+      # A finger finds what it wants (WCAG 2.2, 2.5.8).
+      assert Browser.value!(browser, @lowest) >= 24
     end
 
     # Also with the banner, and with a name without an end.
@@ -270,6 +292,19 @@ defmodule DSPexTelemetry.PageTest do
     assert [contrast, text] = Browser.value!(browser, @contrast)
     assert contrast >= 4.5, "#{text} has a contrast of #{contrast}"
     assert is_integer(port)
+  end
+
+  test "names break between their parts, and show characters that are not seen" do
+    {name, _port, url} = serve!()
+    call(plans(name), "se\u{202E}arch_\u{200B}all", 10)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    choose!(browser, "since_start")
+    shown = "se\\u{202E}arch_\\u{200B}all"
+    assert [["Doc." <> ^shown | _numbers]] = cells(browser, "#methods")
+
+    html = Browser.value!(browser, "document.querySelector('#methods tbody th').innerHTML")
+    assert html == "Doc.<wbr>se\\u{202E}arch_<wbr>\\u{200B}all"
   end
 
   test "nothing moves when numbers come" do

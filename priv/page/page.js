@@ -1,7 +1,7 @@
 // The live page: asks for the report and shows it.
 
 import { Cache, Router } from "./decisions.js";
-import { byId, setAttribute, setHidden, setText } from "./dom.js";
+import { byId, setAttribute, setHidden, setName, setText } from "./dom.js";
 import { bytes, count, duration, plural, second } from "./format.js";
 import { Heatmap } from "./heatmap.js";
 import { Methods } from "./methods.js";
@@ -24,7 +24,7 @@ const parts = [
 ];
 
 function show(report) {
-  setText(byId("instance"), report.instance);
+  setName(byId("instance"), report.instance);
   const title = `${report.instance} – dspex_telemetry`;
   if (document.title !== title) document.title = title;
   const time = new Time(report.history);

@@ -394,6 +394,43 @@ defmodule DSPexTelemetry.PageTest do
     assert Browser.complaints(browser) == []
   end
 
+  test "the charts span five minutes at first, then the age of the history, then its hour" do
+    {name, _port, url} = serve!([port: 0], slice: 1_000, history: 3_600_000)
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+
+    spans =
+      Browser.value!(browser, """
+      import("/page/time.js").then(({ Time }) => [10, 299, 301, 1200, 3599, 3661].map((age) => {
+        const slot = { from_unix_ms: 0, to_unix_ms: age * 1000, duration_ms: age * 1000 };
+        const time = new Time({ slots: [slot], span_ms: 3600000 });
+        return [time.span / 1000, ...time.extent(slot)];
+      }))
+      """)
+
+    assert [[300, from, 1], [300, _, 1], [301, 0, 1], [1200, 0, 1], [3599, 0, 1], [3600, 0, 1]] =
+             spans
+
+    assert_in_delta from, 29 / 30, 1.0e-9
+
+    for plot <- ["#heatmap", "#timeline"] do
+      ticks =
+        Browser.value!(
+          browser,
+          "[...document.querySelectorAll('#{plot} .x-axis span')].map((tick) => tick.textContent)"
+        )
+
+      minutes =
+        for <<_hour::binary-size(3), minute::binary>> <- ticks, do: String.to_integer(minute)
+
+      assert length(minutes) in 5..6
+
+      for {minute, next} <- Enum.zip(minutes, tl(minutes)),
+          do: assert(next == rem(minute + 1, 60))
+    end
+  end
+
   test "paused, it says so when another window cannot be had" do
     {name, _port, url} = serve!()
     traffic(name)

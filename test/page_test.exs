@@ -17,9 +17,15 @@ defmodule DSPexTelemetry.PageTest do
 
   # It keeps fifteen seconds in slots of 250 ms, and takes events of this test only.
   defp serve!(http \\ [port: 0], options \\ []) do
-    defaults = [slice: 250, history: 15_000, summary_interval: :infinity, http: http]
+    defaults = [
+      attach: false,
+      slice: 250,
+      history: 15_000,
+      summary_interval: :infinity,
+      http: http
+    ]
+
     name = start!(Keyword.merge(defaults, options))
-    DSPexTelemetry.detach(instance: name)
     {:ok, %{port: port}} = DSPexTelemetry.http_address(instance: name)
     {name, port, "http://127.0.0.1:#{port}/"}
   end

@@ -17,9 +17,15 @@ defmodule DSPexTelemetry.PageTest do
 
   # It keeps fifteen seconds in slots of 250 ms, and takes events of this test only.
   defp serve!(http \\ [port: 0], options \\ []) do
-    defaults = [slice: 250, history: 15_000, summary_interval: :infinity, http: http]
+    defaults = [
+      attach: false,
+      slice: 250,
+      history: 15_000,
+      summary_interval: :infinity,
+      http: http
+    ]
+
     name = start!(Keyword.merge(defaults, options))
-    DSPexTelemetry.detach(instance: name)
     {:ok, %{port: port}} = DSPexTelemetry.http_address(instance: name)
     {name, port, "http://127.0.0.1:#{port}/"}
   end
@@ -238,6 +244,25 @@ defmodule DSPexTelemetry.PageTest do
   })()
   """
 
+  # Tables that are wider than where they are, and the height of the lowest button.
+  @cut """
+  [...document.querySelectorAll(".scroll")].filter((box) => box.scrollWidth > box.clientWidth)
+    .map((box) => box.querySelector("table").getAttribute("aria-label"))
+  """
+  @lowest """
+  Math.min(...[...document.querySelectorAll("button")].map((button) => button.offsetHeight)
+    .filter((height) => height > 1))
+  """
+  @sizes [
+    {390, true},
+    {320, true},
+    {700, false},
+    {768, false},
+    {901, false},
+    {1000, false},
+    {1920, false}
+  ]
+
   test "it is legible in light and dark, and fits a phone" do
     {name, port, url} = serve!()
     traffic(name)
@@ -254,10 +279,13 @@ defmodule DSPexTelemetry.PageTest do
 
     assert backgrounds == Enum.uniq(backgrounds)
 
-    for {width, mobile} <- [{390, true}, {320, true}, {700, false}, {1000, false}, {1920, false}] do
+    for {width, mobile} <- @sizes do
       Browser.size!(browser, width, 844, mobile: mobile)
       assert Browser.value!(browser, "document.documentElement.scrollWidth") <= width
       assert Browser.value!(browser, "innerWidth") == width
+      assert {width, Browser.value!(browser, @cut)} == {width, []}
+      # A finger finds what it wants (WCAG 2.2, 2.5.8).
+      assert Browser.value!(browser, @lowest) >= 24
     end
 
     # Also with the banner, and with a name without an end.
@@ -270,6 +298,19 @@ defmodule DSPexTelemetry.PageTest do
     assert [contrast, text] = Browser.value!(browser, @contrast)
     assert contrast >= 4.5, "#{text} has a contrast of #{contrast}"
     assert is_integer(port)
+  end
+
+  test "names break between their parts, and show characters that are not seen" do
+    {name, _port, url} = serve!()
+    call(plans(name), "se\u{202E}arch_\u{200B}all", 10)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    choose!(browser, "since_start")
+    shown = "se\\u{202E}arch_\\u{200B}all"
+    assert [["Doc." <> ^shown | _numbers]] = cells(browser, "#methods")
+
+    html = Browser.value!(browser, "document.querySelector('#methods tbody th').innerHTML")
+    assert html == "Doc.<wbr>se\\u{202E}arch_<wbr>\\u{200B}all"
   end
 
   test "nothing moves when numbers come" do
@@ -316,6 +357,100 @@ defmodule DSPexTelemetry.PageTest do
     assert Browser.value!(browser, banner <> ".hidden")
   end
 
+  # Answers the page's next requests itself, until `answer_no_more!/1`.
+  defp answer!(browser, response),
+    do: Browser.value!(browser, "window.asked = fetch; window.fetch = async () => #{response}; 0")
+
+  defp answer_no_more!(browser), do: Browser.value!(browser, "window.fetch = window.asked; 0")
+
+  test "a report that it cannot show makes it stale, until one comes that it can" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    answer!(browser, "Response.json({ instance: 'Another', state: {} })")
+    Browser.await!(browser, "document.body.dataset.state === 'stale'")
+    said = Browser.value!(browser, "document.querySelector('#banner').textContent")
+    assert said =~ "perhaps of another version: reload it"
+    assert said =~ ~r/Next try in \d+ s/
+
+    answer_no_more!(browser)
+    Browser.await!(browser, @live)
+    assert Browser.value!(browser, "document.querySelector('h1').textContent") == inspect(name)
+  end
+
+  test "calls that took no time are drawn" do
+    {name, _port, url} = serve!()
+    for _ <- 1..30, do: call(plans(name), "instant", 0)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    choose!(browser, "since_start")
+    assert [["Doc.instant", "30", _rate, _errors, "0 µs" | _more]] = cells(browser, "#methods")
+
+    drawn = fn paths ->
+      Browser.value!(
+        browser,
+        "[...document.querySelectorAll('#{paths}')].map((path) => path.getAttribute('d'))"
+      )
+    end
+
+    assert [_band, line] = drawn.("#methods .latency-course path")
+    assert line =~ ~r/^M[\d.]+ 98H/
+    for path <- drawn.("path[d]"), do: refute(path =~ ~r/NaN|Infinity/)
+    assert Browser.complaints(browser) == []
+  end
+
+  test "the charts span five minutes at first, then the age of the history, then its hour" do
+    {name, _port, url} = serve!([port: 0], slice: 1_000, history: 3_600_000)
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+
+    spans =
+      Browser.value!(browser, """
+      import("/page/time.js").then(({ Time }) => [10, 299, 301, 1200, 3599, 3661].map((age) => {
+        const slot = { from_unix_ms: 0, to_unix_ms: age * 1000, duration_ms: age * 1000 };
+        const time = new Time({ slots: [slot], span_ms: 3600000 });
+        return [time.span / 1000, ...time.extent(slot)];
+      }))
+      """)
+
+    assert [[300, from, 1], [300, _, 1], [301, 0, 1], [1200, 0, 1], [3599, 0, 1], [3600, 0, 1]] =
+             spans
+
+    assert_in_delta from, 29 / 30, 1.0e-9
+
+    for plot <- ["#heatmap", "#timeline"] do
+      ticks =
+        Browser.value!(
+          browser,
+          "[...document.querySelectorAll('#{plot} .x-axis span')].map((tick) => tick.textContent)"
+        )
+
+      minutes =
+        for <<_hour::binary-size(3), minute::binary>> <- ticks, do: String.to_integer(minute)
+
+      assert length(minutes) in 5..6
+
+      for {minute, next} <- Enum.zip(minutes, tl(minutes)),
+          do: assert(next == rem(minute + 1, 60))
+    end
+  end
+
+  test "paused, it says so when another window cannot be had" do
+    {name, _port, url} = serve!()
+    traffic(name)
+    browser = open!(url)
+    Browser.await!(browser, @live)
+    Browser.value!(browser, "document.querySelector('#pause').click()")
+    answer!(browser, "Promise.reject(new TypeError())")
+    Browser.value!(browser, ~s|document.querySelector('input[value="5m"]').click()|)
+    Browser.await!(browser, "document.body.dataset.state === 'stale'")
+    said = Browser.value!(browser, "document.querySelector('#banner').textContent")
+    assert said =~ ~r/The server does not answer\..* Paused\./
+    refute said =~ "Next try"
+  end
+
   test "it does not ask while it is paused or hidden" do
     {name, _port, url} = serve!()
     traffic(name)
@@ -326,9 +461,11 @@ defmodule DSPexTelemetry.PageTest do
       "performance.getEntriesByType('resource').filter((one) => one.name.includes('report.json')).length"
 
     wait = "new Promise((done) => setTimeout(done, 6500))"
+    online = "dispatchEvent(new Event('online'))"
 
     Browser.value!(browser, "document.querySelector('#pause').click()")
     before = Browser.value!(browser, asked)
+    Browser.value!(browser, online)
     Browser.value!(browser, wait)
     assert Browser.value!(browser, asked) == before
     assert Browser.value!(browser, "document.querySelector('#status').textContent") =~ "paused"
@@ -345,6 +482,7 @@ defmodule DSPexTelemetry.PageTest do
     Browser.await!(browser, @live)
     hide.(true)
     before = Browser.value!(browser, asked)
+    Browser.value!(browser, online)
     Browser.value!(browser, wait)
     assert Browser.value!(browser, asked) == before
     hide.(false)

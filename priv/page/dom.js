@@ -16,15 +16,30 @@ export const element = (tag, attributes = {}, ...children) =>
 export const drawing = (tag, attributes = {}, ...children) =>
   build(document.createElementNS(SVG, tag), attributes, children);
 
+// Characters that nobody sees, and those that turn the text around them; joiners belong to some scripts.
+const UNSEEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu;
+
+const visible = (text) =>
+  text.replace(UNSEEN, (character) => `\\u{${character.codePointAt(0).toString(16).toUpperCase()}}`);
+
 // These change nothing where nothing has changed, so that selections, tooltips and screen readers are
 // left in peace.
 
 export function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+  const seen = visible(text);
+  if (node.textContent !== seen) node.textContent = seen;
+}
+
+/// A name's text, whose lines end where its parts do, if they can.
+export function setName(node, text) {
+  const seen = visible(text);
+  if (node.textContent === seen) return;
+  const [first, ...others] = seen.split(/(?<=[._:/-])/);
+  node.replaceChildren(first, ...others.flatMap((part) => [element("wbr"), part]));
 }
 
 export function setAttribute(node, name, value) {
-  const text = String(value);
+  const text = visible(String(value));
   if (node.getAttribute(name) !== text) node.setAttribute(name, text);
 }
 

@@ -1,4 +1,4 @@
-// How many calls took how long, over the last hour.
+// How many calls took how long, over time.
 
 import { drawing, element, setAttribute } from "./dom.js";
 import { bound, count, duration, percent, plural } from "./format.js";

@@ -1,4 +1,4 @@
-// The methods, with their course over the last hour.
+// The methods, with their course over time.
 
 import { setHidden, setText, element } from "./dom.js";
 import { count, duration, method, methodKey, percent, plural, rate } from "./format.js";

@@ -1,7 +1,7 @@
 // The live page: asks for the report and shows it.
 
 import { Cache, Router } from "./decisions.js";
-import { byId, setAttribute, setHidden, setText } from "./dom.js";
+import { byId, setAttribute, setHidden, setName, setText } from "./dom.js";
 import { bytes, count, duration, plural, second } from "./format.js";
 import { Heatmap } from "./heatmap.js";
 import { Methods } from "./methods.js";
@@ -24,7 +24,7 @@ const parts = [
 ];
 
 function show(report) {
-  setText(byId("instance"), report.instance);
+  setName(byId("instance"), report.instance);
   const title = `${report.instance} – dspex_telemetry`;
   if (document.title !== title) document.title = title;
   const time = new Time(report.history);
@@ -55,8 +55,9 @@ function showState() {
   if (!failed) return;
   const ago = at ? ` These numbers are ${duration(Math.max(Date.now() - at, 1000) * 1000)} old, of ${second(at)}.` : "";
   const wait = Math.max(0, Math.ceil((next - Date.now()) / 1000));
+  const again = next === null ? "Paused" : `Next try ${wait > 0 ? `in ${count(wait)} s` : "now"}`;
   const denied = "The server wants other credentials than the browser has sent.";
-  setText(byId("banner-text"), kind === "denied" ? denied + ago : `${why}.${ago} Next try ${wait > 0 ? `in ${count(wait)} s` : "now"}.`);
+  setText(byId("banner-text"), kind === "denied" ? denied + ago : `${why}.${ago} ${again}.`);
   setText(byId("banner-button"), kind === "denied" ? "Sign in" : "Try now");
 }
 

@@ -1,6 +1,6 @@
 // Pool and queue, tools and sessions, usage.
 
-import { element, facts, setChildren, setHidden, setText } from "./dom.js";
+import { element, facts, setChildren, setHidden, setName, setText } from "./dom.js";
 import { count, duration, NOTHING, percent, plural } from "./format.js";
 import { makeLine, showLine } from "./spark.js";
 import { Table } from "./table.js";
@@ -62,7 +62,8 @@ export class Tools {
         ...quantiles((row, name) => row[`${name}_us`], ["p50", "p95"]),
       ],
     });
-    this.#facts = facts(container, ["sessions created", "expired", "lived p50", "operations p50"]);
+    container.append(element("h3", {}, "Sessions"));
+    this.#facts = facts(container, ["created", "expired", "lived p50", "operations p50"]);
   }
 
   show({ tools, sessions }) {
@@ -104,7 +105,7 @@ export class Usage {
       const most = used.rows[0]?.count ?? 1;
       const make = () => element("li", {}, element("span"), element("b"), element("i"));
       setChildren(list, used.rows, (row) => row.name, make, (node, row) => {
-        setText(node.children[0], row.name);
+        setName(node.children[0], row.name);
         setText(node.children[1], count(row.count));
         node.children[2].style.width = `${(100 * row.count) / most}%`;
       });

@@ -23,7 +23,7 @@ export class Poll {
     this.#onReport = onReport;
     this.#onState = onState;
     document.addEventListener("visibilitychange", () => this.#wake());
-    addEventListener("online", () => this.now());
+    addEventListener("online", () => this.#wake());
   }
 
   set query(query) {
@@ -99,9 +99,14 @@ export class Poll {
   }
 
   #succeed(report) {
+    try {
+      this.#onReport(report);
+    } catch (error) {
+      console.error(error);
+      return this.#fail({ why: "This page cannot show such a report, perhaps of another version: reload it" });
+    }
     this.#failures = 0;
     const at = Date.now();
-    this.#onReport(report);
     this.#tell({ kind: this.paused ? "paused" : "live", at });
     this.#later(INTERVAL_MS);
   }
@@ -109,7 +114,7 @@ export class Poll {
   #fail({ kind = "stale", why }) {
     this.#failures += 1;
     const pause = kind === "denied" ? LONGEST_MS : Math.min(INTERVAL_MS * 2 ** (this.#failures - 1), LONGEST_MS);
-    this.#tell({ kind, why, at: this.#state.at, next: Date.now() + pause });
+    this.#tell({ kind, why, at: this.#state.at, next: this.paused ? null : Date.now() + pause });
     this.#later(pause);
   }
 

@@ -68,9 +68,9 @@ function summary(what, values, word) {
 export const makeLatency = () => chart(["band", "line"]);
 
 export function showLatency(node, time, series) {
-  const there = (values) => values.filter((value) => value !== null && value > 0);
-  const low = Math.min(...there(series.p50_us));
-  const high = Math.max(...there(series.p99_us));
+  const there = [...series.p50_us, ...series.p99_us].filter((value) => value !== null && value > 0);
+  // Calls that took no time at all lie on the bottom, of whatever scale.
+  const [low, high] = there.length > 0 ? [Math.min(...there), Math.max(...there)] : [1, 1];
   // At least a factor of four, so that small changes look small.
   const middle = Math.sqrt(low * high);
   const [from, to] = [Math.min(low, middle / 2), Math.max(high, middle * 2)].map(Math.log);

@@ -1,6 +1,6 @@
 // Tables that are sorted by a click on a column's name, and stay so when the numbers change.
 
-import { element, setAttribute, setChildren, setHidden, setText } from "./dom.js";
+import { element, setAttribute, setChildren, setHidden, setName, setText } from "./dom.js";
 
 /// A table without rows is hidden. A column has an `id`, a `label`, and either `text` of a row or `make` a node and `show` a row in it.
 /// With `value` it can be sorted by; `first` is the direction at first. Rows that are equal keep their order.
@@ -101,7 +101,7 @@ export class Table {
     this.#columns.forEach((column, index) => {
       const cell = node.children[index];
       if (column.make) column.show(cell.firstElementChild, row);
-      else setText(cell, column.text(row));
+      else (index === 0 ? setName : setText)(cell, column.text(row));
       if (column.mark) cell.classList.toggle("bad", column.mark(row));
       if (column.hint) cell.title = column.hint(row);
     });

@@ -1,4 +1,4 @@
-// The most important numbers, with their course over the last hour.
+// The most important numbers, with their course over time.
 
 import { element, setAttribute, setText } from "./dom.js";
 import { count, duration, NOTHING, percent, plural, rate } from "./format.js";

@@ -1,17 +1,21 @@
-// The last hour from left to right, which all charts share.
+// The time that all charts share, from left to right: the last hour, or as much of it as there is.
 
 import { minute, second } from "./format.js";
 
 const SECOND = 1_000;
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800].map((step) => step * SECOND);
 const MOST_TICKS = 7;
+// A history that has just begun is no wider than it will be soon.
+const SHORTEST = 300 * SECOND;
 
 export class Time {
   constructor({ slots, span_ms: span }) {
     this.slots = slots;
-    this.span = span;
     this.to = slots.length > 0 ? slots[slots.length - 1].to_unix_ms : 0;
-    this.from = this.to - span;
+    const age = slots.length > 0 ? this.to - slots[0].from_unix_ms : 0;
+    this.span = Math.min(span, Math.max(SHORTEST, age));
+    this.from = this.to - this.span;
+    this.usual = span / 60;
   }
 
   /// Where a time lies, 0 to 1.
@@ -26,8 +30,7 @@ export class Time {
 
   /// How much of a whole slot's number that of a slot counts for: those of merged slices are longer.
   weight(slot) {
-    const usual = this.span / 60;
-    return usual / Math.max(usual, slot.duration_ms);
+    return this.usual / Math.max(this.usual, slot.duration_ms);
   }
 
   /// The slot at a place from 0 to 1, or -1.

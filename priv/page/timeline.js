@@ -1,6 +1,6 @@
-// Errors of the last hour, and the times in which they came in spikes.
+// Errors over time, and the times in which they came in spikes.
 
-import { drawing, element, setAttribute, setChildren, setText } from "./dom.js";
+import { drawing, element, setAttribute, setChildren, setName, setText } from "./dom.js";
 import { causes, count, duration, method, methodKey, percent, plural, second } from "./format.js";
 import { Plot, PLOT_HEIGHT } from "./plot.js";
 import { stepArea, WIDTH } from "./spark.js";
@@ -55,7 +55,9 @@ export class Timeline {
     const make = () => element("li", {}, element("time"), element("b"), element("span"));
     setChildren(this.#events, events, ({ key }) => key, make, (node, event) => {
       const [when, who, what] = event.anomaly ? latencyWords(event.anomaly) : spikeWords(event);
-      [when, who, what].forEach((text, index) => setText(node.children[index], text));
+      setText(node.children[0], when);
+      setName(node.children[1], who);
+      setText(node.children[2], what);
       node.classList.toggle("now", event.anomaly !== undefined || event.current);
       node.classList.toggle("latency", event.anomaly !== undefined);
     });

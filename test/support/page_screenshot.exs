@@ -1,6 +1,6 @@
 # Makes a picture of the live page with Chromium, of whatever is served:
 #
-#     bin/demo --seconds 300 --http 9568 --serve
+#     bin/demo --seconds 180 --http 9568 --serve
 #     MIX_ENV=test mix run --no-start test/support/page_screenshot.exs http://127.0.0.1:9568/ docs/images/page.png
 #
 # Then may come: light or dark, the width and height in pixels, and the window, as in

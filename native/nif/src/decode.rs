@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use rustler::sys::{ERL_NIF_UINT, ErlNifBinary, ErlNifTerm, enif_inspect_binary};
+use rustler::sys::{ErlNifBinary, enif_inspect_binary};
 use rustler::{Atom, Binary, Encoder, Env, Error, NewBinary, NifResult, Term, TermType};
 use serde_json::{Map, Value};
 use telemetry_core::field::{Fields, Inputs, Reject};
@@ -127,13 +127,6 @@ pub fn other_text(term: Term<'_>) -> Result<&[u8], Reject> {
     };
     let text = binary(term.get_env(), text.as_bytes());
     bytes(text.to_term(term.get_env())).ok_or(INVALID)
-}
-
-/// The word by which the VM knows an atom, the same for as long as it lives.
-#[inline]
-pub fn word_of_atom(atom: ErlNifTerm) -> u64 {
-    // SAFETY: a term is a transparent wrapper of this integer, which it keeps to itself.
-    (unsafe { std::mem::transmute::<ErlNifTerm, ERL_NIF_UINT>(atom) }) as u64
 }
 
 /// The text of a binary, an atom or an integer; `None` for other terms.

@@ -42,7 +42,7 @@ impl Resource for TicketResource {
 /// Routers are known by the name of their instance.
 #[inline]
 fn number(name: ErlNifTerm) -> u64 {
-    decode::word_of_atom(name)
+    raw::word(name)
 }
 
 #[rustler::nif]

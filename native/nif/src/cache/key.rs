@@ -10,7 +10,7 @@
 use rustler::types::tuple;
 use rustler::{MapIterator, Term, TermType};
 
-use crate::decode;
+use crate::{decode, raw};
 
 /// Why a call has no key.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +108,7 @@ impl Writer<'_> {
             return Err(NoKey::TooDeep);
         }
         match term.get_type() {
-            TermType::Atom => self.word(ATOM, decode::word_of_atom(term.as_c_arg())),
+            TermType::Atom => self.word(ATOM, raw::word(term.as_c_arg())),
             TermType::Binary => match decode::bytes(term) {
                 Some(bytes) => self.sized(BINARY, bytes),
                 None => self.external(term),

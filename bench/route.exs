@@ -68,7 +68,8 @@ defmodule Bench.Route do
           times -> Map.update(times, name, [run.(name)], &[run.(name) | &1])
         end
 
-      print(workers, producers, Map.new(times, fn {name, all} -> {name, median(all)} end))
+      medians = Map.new(times, fn {name, all} -> {name, median(all)} end)
+      print(workers, producers, medians, times |> ratios() |> median())
     end
   end
 
@@ -82,6 +83,9 @@ defmodule Bench.Route do
       duration = System.convert_time_unit(:rand.uniform(20), :millisecond, :native)
       PerformanceRouter.complete(ticket, :success, duration: duration)
     end
+
+    # Until they have come up, option slow_start.
+    Process.sleep(2_100)
   end
 
   # Nanoseconds per request and producer.
@@ -92,9 +96,16 @@ defmodule Bench.Route do
     System.convert_time_unit(System.monotonic_time() - started, :native, :nanosecond) / count
   end
 
+  # Of each round, whose loops ran at the same speed of the processor, which changes between rounds.
+  defp ratios(%{loop: loops, empty_nif: empty, route_request: routed}) do
+    for {loop, empty, routed} <- Enum.zip([loops, empty, routed]),
+        empty > loop,
+        do: (routed - loop) / (empty - loop)
+  end
+
   defp median(times), do: times |> Enum.sort() |> Enum.at(div(length(times), 2))
 
-  defp print(workers, producers, times) do
+  defp print(workers, producers, times, ratio) do
     IO.puts("\n#{workers} workers, #{producers} producer(s), ns per request and producer")
 
     for name <- RouteLoops.names() do
@@ -102,7 +113,6 @@ defmodule Bench.Route do
       IO.puts("  #{String.pad_trailing(to_string(name), 24)}#{String.pad_leading(text, 10)}")
     end
 
-    ratio = (times.route_request - times.loop) / (times.empty_nif - times.loop)
     text = :erlang.float_to_binary(ratio, decimals: 2)
     IO.puts("  route_request / empty NIF given the same arguments  #{text}  <= 4")
   end

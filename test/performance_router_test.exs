@@ -29,6 +29,16 @@ defmodule DSPexTelemetry.PerformanceRouterTest do
   end
 
   describe "workers" do
+    test "have ids of any length, and the id is told as it is", %{on: on} do
+      letters = Enum.take(Stream.cycle(?a..?z), 256)
+
+      for length <- 1..256 do
+        id = letters |> Enum.take(length) |> List.to_string()
+        assert %{added: 1} = workers!(on, [id])
+        assert Router.route_request("m", %{}, on) == {:ok, id}
+      end
+    end
+
     test "come and go with events and with what is declared", %{on: on, plans: plans} do
       assert Router.route_request("m", %{}, on) == {:error, :no_workers}
       assert Router.checkout("m", %{}, on) == {:error, :no_workers}

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use choice::{Choice, Chooser, Rules};
-use command::{Command, Lane};
+use command::{Command, Outcomes};
 use ejections::Ejections;
 use estimate::ErrorRate;
 use pool::{Members, Pool};
@@ -52,6 +52,9 @@ pub use ticket::{Completion, Ticket};
 /// A sample of more than so many times what is usual counts as that much: slow enough not to be asked,
 /// and not so slow that a single stall is remembered for long.
 const LONGEST: f32 = 10.0;
+
+/// Who waited for less than so many nanoseconds has not waited.
+const SHORT_WAIT: u64 = 10_000;
 
 /// Routes requests to workers.
 pub struct Router {
@@ -81,7 +84,7 @@ impl Router {
     pub fn new(spec: RouterSpec) -> Self {
         Self {
             rules: Rules::new(&spec),
-            pool: Pool::new(spec.worker_limit, spec.command_limit, spec.metrics_limit),
+            pool: Pool::new(&spec),
             sticky: Sticky::new(spec.sticky_limit),
             errors_of_all: ErrorRate::default(),
             ejections: Ejections::default(),
@@ -137,7 +140,7 @@ impl Router {
         tell: impl FnOnce(&[u8], Reason) -> R,
     ) -> Option<R> {
         self.decide(request, now_ns, memory, |choice, _| {
-            choice.worker.load.presume(Tick::at(now_ns), choice.latency);
+            choice.worker.load.presume(Tick::at(now_ns), choice.latency, choice.presumed);
             tell(choice.worker.text(), choice.reason)
         })
     }
@@ -167,21 +170,24 @@ impl Router {
         let Memory { view, looks } = memory;
         let lane = view.lane;
         let (members, command) = view.command(request.command, &self.pool);
-        let chooser = self.chooser(members, command, lane, now_ns);
+        let chooser = self.chooser(members, command, now_ns);
         let by_key;
         let choice = match request.key {
             None => chooser.choose(looks)?,
             Some(key) => {
                 by_key = self.by_key(members, Key::of(key), now_ns)?;
                 let (worker, reason) = &by_key;
-                Choice { worker, latency: chooser.latency(worker), reason: *reason }
+                let (latency, presumed) =
+                    (chooser.latency(worker), worker.load.presumed(chooser.now));
+                Choice { worker, latency, presumed, reason: *reason }
             }
         };
-        if let Some(command) = command {
-            command.decided(choice.worker.slot, lane);
-        }
+        // First what waits for all earlier stores: the other is to a line that may be far away.
         if !choice.worker.decided(choice.reason) {
             self.pool.take_counts(choice.worker);
+        }
+        if let Some(command) = command {
+            command.decided(choice.worker, lane);
         }
         let result = then(&choice, command);
         looks.draw(members, self.rules.choices);
@@ -193,7 +199,6 @@ impl Router {
         &'a self,
         members: &'a Members,
         command: Option<&'a Arc<Command>>,
-        lane: Lane,
         now_ns: u64,
     ) -> Chooser<'a> {
         let now = Tick::at(now_ns);
@@ -203,7 +208,6 @@ impl Router {
             members,
             ejections: &self.ejections,
             command: command.map(|command| &**command),
-            lane,
             usual: usual.map(|(usual, _)| usual),
             now_ns,
             now,
@@ -255,6 +259,9 @@ impl Router {
     pub fn waited(&self, worker_id: &str, wait_ns: u64, now_ns: u64) {
         if let Some(worker) = self.pool.worker(worker_id) {
             worker.queue_wait.observe(wait_ns as f32, Tick::at(now_ns), self.rules.half_life);
+            if wait_ns >= SHORT_WAIT {
+                worker.not_plain_before(now_ns.saturating_add(self.rules.faded_ns));
+            }
         }
     }
 
@@ -274,8 +281,7 @@ impl Router {
     ) {
         let (now, half_life) = (Tick::at(now_ns), self.rules.half_life);
         let duration = duration_ns as f32;
-        let own = command.and_then(|command| command.of(worker.slot));
-        let (own, counts) = (own.map(|(own, _)| own), own.map(|(_, counts)| counts));
+        let own = command.and_then(|command| command.latency(worker));
         let usual = command.and_then(|command| command.usual.get(now, half_life));
         let usual = usual.map(|(usual, _)| usual);
         // What was expected of it: what is no success may be slower than that, but is not fast.
@@ -287,32 +293,31 @@ impl Router {
         };
         if let Some(sample) = sample {
             let sample = usual.map_or(sample, |usual| sample.min(usual * LONGEST));
-            if let Some(own) = own {
-                own.observe(sample, now, half_life);
-            }
             if let Some(usual) = usual {
                 worker.slowness.observe(sample / usual, now, half_life);
             }
             if let Some(command) = command {
+                command.observe(worker, sample, now, half_life);
                 command.usual.observe(sample, now, half_life);
             }
         }
         let health = &worker.health;
-        let count = |counter: Option<&AtomicU64>| {
-            if let Some(counter) = counter {
-                counter.fetch_add(1, Relaxed);
+        let count = |count: fn(&Outcomes) -> &AtomicU64| {
+            if let Some(command) = command {
+                command.ended(worker, count);
             }
         };
         match outcome {
             Outcome::Success => {
-                count(counts.map(|counts| &counts.successes));
+                count(|outcomes| &outcomes.successes);
                 health.succeeded(now, half_life);
                 health.forgive(now_ns);
                 self.errors_of_all.observe_of_all(false, now, half_life);
             }
             Outcome::Failure => {
-                count(counts.map(|counts| &counts.failures));
+                count(|outcomes| &outcomes.failures);
                 health.failed(now, half_life);
+                worker.not_plain_before(now_ns.saturating_add(self.rules.faded_ns));
                 self.errors_of_all.observe_of_all(true, now, half_life);
                 self.eject_if_outlier(worker, now_ns);
             }
@@ -335,7 +340,9 @@ impl Router {
         let ejected = members.workers.iter().filter(is_ejected).count();
         let allowed = members.workers.len() as f32 * spec.share.clamp(0.0, 0.5);
         if !health.is_ejected(now_ns) && ejected < allowed as usize {
-            self.ejections.add(health.eject(now_ns, spec, self.rules.slow_start_ns));
+            let until = health.eject(now_ns, spec, self.rules.slow_start_ns);
+            worker.not_plain_before(until.saturating_add(self.rules.slow_start_ns));
+            self.ejections.add(until);
         }
     }
 

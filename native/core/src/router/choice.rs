@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use super::command::{Command, Lane};
+use super::command::Command;
 use super::ejections::Ejections;
 use super::memory::{Census, Looks, next};
 use super::pool::Members;
 use super::reason::Reason;
 use super::spec::RouterSpec;
 use super::stamped::{HalfLife, Tick};
+
 use super::worker::Worker;
 
 /// Times in the units that decisions are made in.
@@ -20,6 +21,8 @@ pub(crate) struct Rules {
     /// Out of 65,536.
     pub(crate) exploration: u32,
     pub(crate) slow_start_ns: u64,
+    /// After how long nothing is left of what was measured.
+    pub(crate) faded_ns: u64,
 }
 
 /// What is not known is taken for this long, in nanoseconds.
@@ -30,13 +33,16 @@ const UNKNOWN: f32 = 1e8;
 const GOOD_ENOUGH: f32 = 1.25;
 /// With so many requests in flight at each of those compared, one more or less at another makes little
 /// difference.
-const MUCH: f32 = 8.0;
+const MUCH: f32 = 4.0;
 
 impl Rules {
     pub(crate) fn new(spec: &RouterSpec) -> Self {
+        let half_life_ns = spec.half_life_ms.saturating_mul(1_000_000);
         Self {
             choices: spec.choices.max(2),
-            half_life: HalfLife::from_ns(spec.half_life_ms.saturating_mul(1_000_000)),
+            half_life: HalfLife::from_ns(half_life_ns),
+            // A millionth.
+            faded_ns: half_life_ns.saturating_mul(20),
             error_penalty: spec.error_penalty.max(0.0),
             exploration: (spec.exploration.min(1_000) << 16).div_ceil(1_000),
             slow_start_ns: spec.slow_start_ms.saturating_mul(1_000_000),
@@ -50,8 +56,6 @@ pub(crate) struct Chooser<'a> {
     pub(crate) members: &'a Members,
     pub(crate) ejections: &'a Ejections,
     pub(crate) command: Option<&'a Command>,
-    /// Where the thread counts decisions.
-    pub(crate) lane: Lane,
     /// How long the command usually takes, if that is known.
     pub(crate) usual: Option<f32>,
     pub(crate) now_ns: u64,
@@ -63,8 +67,10 @@ pub(crate) struct Chooser<'a> {
 pub(crate) struct Score {
     /// What is expected of an answer, in nanoseconds.
     pub(crate) latency: f32,
+    /// Requests that are presumed to be in flight.
+    pub(crate) presumed: f32,
+    /// All that are in flight.
     pub(crate) in_flight: f32,
-    pub(crate) error_rate: f32,
     /// The least is the best.
     pub(crate) score: f32,
 }
@@ -76,159 +82,178 @@ impl Chooser<'_> {
 
     /// How long a worker will take for the command, in nanoseconds: what it took lately, or where that
     /// was never seen, what the command usually takes times how slow the worker usually is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn latency(&self, worker: &Worker) -> f32 {
-        let (usual, now, half_life) = (self.usual(), self.now, self.rules.half_life);
-        let own = self.command.and_then(|command| command.latency(worker.slot));
-        own.and_then(|own| own.towards(usual, now, half_life)).unwrap_or_else(|| {
-            let slowness = worker.slowness.towards(1.0, now, half_life);
-            usual * slowness.unwrap_or(1.0)
-        })
+        let own = self.command.and_then(|command| command.latency(worker));
+        let own = own.and_then(|own| own.towards(self.usual(), self.now, self.rules.half_life));
+        own.unwrap_or_else(|| self.latency_by_slowness(worker))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn latency_by_slowness(&self, worker: &Worker) -> f32 {
+        let slowness = worker.slowness.towards(1.0, self.now, self.rules.half_life);
+        self.usual() * slowness.unwrap_or(1.0)
     }
 
     /// How long requests waited for a worker lately, in nanoseconds. Forgotten where none does.
-    #[inline]
     pub(crate) fn queue_wait(&self, worker: &Worker) -> f32 {
         let wait = &worker.queue_wait;
         wait.towards(0.0, self.now, self.rules.half_life).unwrap_or(0.0)
     }
 
-    #[inline]
+    /// How a worker is judged.
+    #[inline(always)]
     pub(crate) fn score(&self, worker: &Worker) -> Score {
-        let rules = self.rules;
         let latency = self.latency(worker);
-        let in_flight = worker.load.in_flight(self.now);
+        let presumed = worker.load.presumed(self.now);
+        let in_flight = worker.load.tickets() as f32 + presumed;
+        let score = latency * (in_flight + 1.0);
+        let score =
+            if worker.is_plain(self.now_ns) { score } else { self.look_closer(worker, score) };
+        Score { latency, presumed, in_flight, score }
+    }
+
+    /// What becomes of a score by what counts beside latency and load.
+    #[inline(never)]
+    fn look_closer(&self, worker: &Worker, score: f32) -> f32 {
+        let rules = self.rules;
         let error_rate = worker.health.error_rate(self.now, rules.half_life);
         let warmth = worker.health.warmth(self.now_ns, rules.slow_start_ns);
-        let score = (latency * (in_flight + 1.0) + self.queue_wait(worker))
+        (score + self.queue_wait(worker))
             * (1.0 + rules.error_penalty * error_rate)
             // From a half of its share to all of it.
-            * (2.0 - warmth);
-        Score { latency, in_flight, error_rate, score }
+            * (2.0 - warmth)
     }
 
     /// The worker for the request, unless there is none.
     #[inline]
     pub(crate) fn choose(&self, looks: &mut Looks) -> Option<Choice<'_>> {
-        let any_ejected = self.ejections.any(self.now_ns);
-        if any_ejected && self.most_are_ejected(looks) {
-            let (worker, latency) = self.best(looks, |_| true)?;
-            return Some(Choice { worker, latency, reason: Reason::Panic });
+        let may_be_ejected = self.ejections.any(self.now_ns);
+        if may_be_ejected || looks.chance < self.rules.exploration {
+            self.choose_with_care(looks, may_be_ejected)
+        } else {
+            self.best(looks, Among::All).choice(self.members, Reason::Best)
         }
-        let is_well = |worker: &Worker| !any_ejected || !worker.health.is_ejected(self.now_ns);
+    }
+
+    /// Where a worker may be ejected, or one is to be chosen at random.
+    #[cold]
+    fn choose_with_care(&self, looks: &mut Looks, may_be_ejected: bool) -> Option<Choice<'_>> {
+        if may_be_ejected && self.most_are_ejected(looks) {
+            return self.best(looks, Among::All).choice(self.members, Reason::Panic);
+        }
         if looks.chance < self.rules.exploration
-            && let Some(worker) = self.idle(looks, is_well)
+            && let Some(idle) = self.idle(looks)
         {
-            let latency = self.latency(worker);
-            return Some(Choice { worker, latency, reason: Reason::Explore });
+            return idle.choice(self.members, Reason::Explore);
         }
-        let best = self.best(looks, is_well).or_else(|| self.best_of_all(is_well));
-        best.map(|(worker, latency)| Choice { worker, latency, reason: Reason::Best })
+        let best = self.best(looks, Among::Well);
+        let best = if best.is_somebody() { best } else { self.best_of_all() };
+        best.choice(self.members, Reason::Best)
     }
 
     /// A worker at random, if it has nothing to do.
-    #[cold]
-    fn idle(&self, looks: &mut Looks, is_well: impl Fn(&Worker) -> bool) -> Option<&Arc<Worker>> {
-        let worker = looks.rng.choice(self.members.workers.iter())?;
-        (worker.load.in_flight(self.now) < 1.0 && is_well(worker)).then_some(worker)
+    fn idle(&self, looks: &mut Looks) -> Option<Look> {
+        let count = self.members.workers.len() as u32;
+        let at = if count > 0 { looks.rng.u32(..count) } else { 0 };
+        let look = self.look(at, Among::Well);
+        (look.score.in_flight < 1.0).then_some(look)
     }
 
-    /// The best of those that may be compared, and how long it will take.
-    #[inline]
-    fn best(
-        &self,
-        looks: &mut Looks,
-        is_well: impl Fn(&Worker) -> bool,
-    ) -> Option<(&Arc<Worker>, f32)> {
-        let (at, latency) = if self.members.workers.len() <= self.rules.choices {
-            self.best_in_turn(looks, is_well).map(|(at, score)| (at, score.latency))
+    /// The best of those that may be compared. Of few workers: they are looked at in turn from
+    /// anywhere on, until two have been compared and that is enough. Of many: one that was drawn and the
+    /// one that is remembered, and another that was drawn if that is not enough.
+    ///
+    /// Inlined, so that what the two looks show stays in registers: on their way through memory it would
+    /// be waited for.
+    #[inline(always)]
+    fn best(&self, looks: &mut Looks, among: Among) -> Look {
+        let is_in_turn = self.members.workers.len() <= self.rules.choices;
+        let [first, second] = looks.drawn();
+        let other = match looks.kept {
+            Some(kept) if !is_in_turn && kept != first => kept,
+            _ => second,
+        };
+        let one = self.look_here(first, among);
+        let two = if other == first { Look::NOBODY } else { self.look_here(other, among) };
+        let (mut best, mut next) = one.in_order(two);
+        let least_busy = one.score.in_flight.min(two.score.in_flight);
+        let is_enough = next.is_somebody() && self.is_enough(best, least_busy);
+        if is_in_turn {
+            if !is_enough {
+                best = self.best_in_turn(second, [best, next], least_busy, among);
+            }
         } else {
-            self.best_of_some(looks, is_well)
-        }?;
-        Some((&self.members.workers[at as usize], latency))
+            if !is_enough {
+                [best, next] = self.best_with(second, [best, next], among);
+            }
+            looks.kept = best.better_then(next);
+        }
+        best
     }
 
-    /// Of few workers: they are looked at in turn from anywhere on, until two have been compared and
-    /// that is enough.
-    #[inline]
+    /// Whether no more need to be compared.
+    #[inline(always)]
+    fn is_enough(&self, best: Look, least_busy: f32) -> bool {
+        least_busy >= MUCH || best.score.score <= self.usual() * GOOD_ENOUGH
+    }
+
+    /// The best where two workers have been looked at and more are to be, those after `at`.
+    #[inline(never)]
     fn best_in_turn(
         &self,
-        looks: &Looks,
-        is_well: impl Fn(&Worker) -> bool,
-    ) -> Option<(u32, Score)> {
-        let workers = &self.members.workers;
-        let mut compared = Compared::new(self.usual() * GOOD_ENOUGH);
-        let [mut at, _] = looks.drawn();
-        for _ in 0..workers.len() {
-            let worker = workers.get(at as usize)?;
-            if is_well(worker) {
-                compared.add(at, self.score(worker));
-                if compared.is_enough() {
-                    break;
-                }
+        mut at: u32,
+        [mut best, second]: [Look; 2],
+        mut least_busy: f32,
+        among: Among,
+    ) -> Look {
+        let count = self.members.workers.len();
+        let mut compared = u32::from(best.is_somebody()) + u32::from(second.is_somebody());
+        for _ in 2..count {
+            at = next(at, count);
+            let look = self.look(at, among);
+            compared += u32::from(look.is_somebody());
+            least_busy = least_busy.min(look.score.in_flight);
+            (best, _) = best.in_order(look);
+            if compared >= 2 && self.is_enough(best, least_busy) {
+                break;
             }
-            at = next(at, workers.len());
         }
-        compared.best
+        best
     }
 
-    /// Of many: one that was drawn and the one that is remembered if that is enough, else another that was
-    /// drawn too.
-    #[inline]
-    fn best_of_some(
-        &self,
-        looks: &mut Looks,
-        is_well: impl Fn(&Worker) -> bool,
-    ) -> Option<(u32, f32)> {
-        let good_enough = self.usual() * GOOD_ENOUGH;
-        let [first, second] = looks.drawn();
-        let kept = looks.kept.filter(|kept| *kept != first).unwrap_or(second);
-        self.prefetch(first);
-        self.prefetch(kept);
-        let one = self.look(first, &is_well);
-        let other = if kept == first { Look::NOBODY } else { self.look(kept, &is_well) };
-        let least_busy = one.in_flight.min(other.in_flight);
-        let (mut best, mut next) = one.in_order(other);
-        let is_enough = next.is_somebody() && (least_busy >= MUCH || best.score <= good_enough);
-        if !is_enough && second != first && second != kept {
-            let (better, worse) = best.in_order(self.look(second, &is_well));
-            (next, _) = next.in_order(worse);
-            best = better;
+    /// The best and the next where two workers have been looked at and another is to be.
+    #[inline(never)]
+    fn best_with(&self, at: u32, [best, next]: [Look; 2], among: Among) -> [Look; 2] {
+        if at == best.at || at == next.at {
+            return [best, next];
         }
-        best.is_somebody().then(|| {
-            // Once the best has got the request, its score is another.
-            let then = best.score * (best.in_flight + 2.0) / (best.in_flight + 1.0);
-            looks.kept = Some(if next.score < then { next.at } else { best.at });
-            (best.at, best.latency)
-        })
-    }
-
-    /// Asks for what a decision reads and writes of the command at a worker.
-    #[inline]
-    fn prefetch(&self, at: u32) {
-        if let (Some(command), Some(worker)) = (self.command, self.members.workers.get(at as usize))
-        {
-            command.prefetch(worker.slot, self.lane);
-        }
+        let (best, worse) = best.in_order(self.look_here(at, among));
+        [best, next.in_order(worse).0]
     }
 
     /// A look at a worker.
-    #[inline]
-    fn look(&self, at: u32, is_well: &impl Fn(&Worker) -> bool) -> Look {
-        let worker = self.members.workers.get(at as usize).filter(|worker| is_well(worker));
-        worker.map_or(Look::NOBODY, |worker| {
-            let Score { latency, in_flight, score, .. } = self.score(worker);
-            Look { at, latency, in_flight, score }
-        })
+    #[inline(never)]
+    fn look(&self, at: u32, among: Among) -> Look {
+        self.look_here(at, among)
     }
 
-    /// The best of all, where none of those that were compared is well.
+    #[inline(always)]
+    fn look_here(&self, at: u32, among: Among) -> Look {
+        let worker = self.members.workers.get(at as usize);
+        match worker.filter(|worker| among.has(worker, self.now_ns)) {
+            Some(worker) => Look { at, score: self.score(worker) },
+            None => Look::NOBODY,
+        }
+    }
+
+    /// The best of all that are well, where none of those that were compared is.
     #[cold]
-    fn best_of_all(&self, is_well: impl Fn(&Worker) -> bool) -> Option<(&Arc<Worker>, f32)> {
-        let well = self.members.workers.iter().filter(|worker| is_well(worker));
-        let scored = well.map(|worker| (worker, self.score(worker)));
-        let best = scored.min_by(|(_, one), (_, other)| one.score.total_cmp(&other.score));
-        best.map(|(worker, score)| (worker, score.latency))
+    fn best_of_all(&self) -> Look {
+        let all = 0..self.members.workers.len() as u32;
+        let looks = all.map(|at| self.look(at, Among::Well));
+        looks.fold(Look::NOBODY, |best, look| best.in_order(look).0)
     }
 
     /// Whether more than half of all workers are ejected. They are counted after every ejection, and
@@ -252,45 +277,32 @@ impl Chooser<'_> {
     }
 }
 
+/// Which workers may be compared.
+#[derive(Clone, Copy)]
+enum Among {
+    All,
+    /// Those that are not ejected.
+    Well,
+}
+
+impl Among {
+    #[inline(always)]
+    fn has(self, worker: &Worker, now_ns: u64) -> bool {
+        match self {
+            Self::All => true,
+            Self::Well => !worker.health.is_ejected(now_ns),
+        }
+    }
+}
+
 /// A worker for a request.
 pub(crate) struct Choice<'a> {
     pub(crate) worker: &'a Arc<Worker>,
     /// How long it is expected to take, in nanoseconds.
     pub(crate) latency: f32,
+    /// The requests that are presumed to be in flight there.
+    pub(crate) presumed: f32,
     pub(crate) reason: Reason,
-}
-
-/// What was found among those that were compared.
-struct Compared {
-    /// Where the best one is.
-    best: Option<(u32, Score)>,
-    count: u32,
-    least_busy: f32,
-    good_enough: f32,
-}
-
-impl Compared {
-    #[inline]
-    fn new(good_enough: f32) -> Self {
-        Self { best: None, count: 0, least_busy: f32::INFINITY, good_enough }
-    }
-
-    #[inline]
-    fn add(&mut self, at: u32, score: Score) {
-        self.count += 1;
-        self.least_busy = self.least_busy.min(score.in_flight);
-        if self.best.is_none_or(|(_, best)| score.score < best.score) {
-            self.best = Some((at, score));
-        }
-    }
-
-    /// Whether there is no need to compare more.
-    #[inline]
-    fn is_enough(&self) -> bool {
-        self.count >= 2
-            && (self.least_busy >= MUCH
-                || self.best.is_some_and(|(_, best)| best.score <= self.good_enough))
-    }
 }
 
 /// What a look at a worker has shown.
@@ -298,24 +310,46 @@ impl Compared {
 struct Look {
     /// Where it is in the list.
     at: u32,
-    latency: f32,
-    in_flight: f32,
-    score: f32,
+    score: Score,
 }
 
 impl Look {
     /// Worse than everybody.
-    const NOBODY: Self =
-        Self { at: u32::MAX, latency: UNKNOWN, in_flight: f32::INFINITY, score: f32::INFINITY };
+    const NOBODY: Self = Self {
+        at: u32::MAX,
+        score: Score {
+            latency: UNKNOWN,
+            presumed: 0.0,
+            in_flight: f32::INFINITY,
+            score: f32::INFINITY,
+        },
+    };
 
-    #[inline]
+    #[inline(always)]
     fn is_somebody(self) -> bool {
         self.at != Self::NOBODY.at
     }
 
     /// The better one, and the other.
-    #[inline]
+    #[inline(always)]
     fn in_order(self, other: Self) -> (Self, Self) {
-        if other.score < self.score { (other, self) } else { (self, other) }
+        if other.score.score < self.score.score { (other, self) } else { (self, other) }
+    }
+
+    /// Which of the two is better once the first, which is the better one now, has got a request.
+    #[inline(always)]
+    fn better_then(self, next: Self) -> Option<u32> {
+        let Score { in_flight, score, .. } = self.score;
+        let then = score * (in_flight + 2.0) / (in_flight + 1.0);
+        // Without a branch, as it cannot be predicted, and is not needed before the next decision.
+        let at = std::hint::select_unpredictable(next.score.score < then, next.at, self.at);
+        self.is_somebody().then_some(at)
+    }
+
+    #[inline(always)]
+    fn choice(self, members: &Members, reason: Reason) -> Option<Choice<'_>> {
+        let worker = members.workers.get(self.at as usize)?;
+        let Score { latency, presumed, .. } = self.score;
+        Some(Choice { worker, latency, presumed, reason })
     }
 }

@@ -29,10 +29,10 @@ impl Latency {
     }
 
     /// What it is now where it returns to `usual` while nothing is heard.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn towards(&self, usual: f32, now: Tick, half_life: HalfLife) -> Option<f32> {
-        let (latency, left) = self.get(now, half_life)?;
-        Some(usual + (latency - usual) * left)
+        let (latency, steps) = self.0.since(now)?;
+        Some(usual + (latency - usual) * half_life.roughly_left_after(steps))
     }
 
     /// Adds a sample.

@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::Router;
 use super::choice::Chooser;
-use super::command::Lane;
 use super::command::Outcomes;
 use super::reason::Reason;
 use super::worker::Worker;
@@ -108,8 +107,8 @@ impl Router {
     pub fn explain(&self, command: &str, now_ns: u64) -> CommandExplanation {
         let members = self.pool.members();
         let known = members.commands.get(command);
-        let chooser = self.chooser(&members, known, Lane::default(), now_ns);
-        let decisions = |worker: &Worker| known.map_or(0, |command| command.decisions(worker.slot));
+        let chooser = self.chooser(&members, known, now_ns);
+        let decisions = |worker: &Worker| known.map_or(0, |command| command.decisions(worker));
         let total: u64 = members.workers.iter().map(|worker| decisions(worker)).sum();
         let mut candidates: Vec<_> = members
             .workers
@@ -133,8 +132,8 @@ impl Router {
     fn candidate(&self, chooser: &Chooser<'_>, worker: &Worker, share: f64) -> Candidate {
         let (now, half_life) = (chooser.now, self.rules.half_life);
         let score = chooser.score(worker);
-        let latency = chooser.command.and_then(|command| command.latency(worker.slot));
-        let outcomes = chooser.command.and_then(|command| command.outcomes(worker.slot));
+        let latency = chooser.command.and_then(|command| command.latency(worker));
+        let outcomes = chooser.command.and_then(|command| command.outcomes(worker));
         let count = |count: fn(&Outcomes) -> u64| outcomes.map_or(0, count);
         let latency_from = if latency.is_some_and(|own| own.get(now, half_life).is_some()) {
             "command"
@@ -151,7 +150,7 @@ impl Router {
             latency_from,
             queue_wait_us: us(chooser.queue_wait(worker)),
             in_flight: f64::from(score.in_flight),
-            error_rate: f64::from(score.error_rate),
+            error_rate: f64::from(worker.health.error_rate(now, half_life)),
             successes: count(|own| own.successes.load(Relaxed)),
             failures: count(|own| own.failures.load(Relaxed)),
             ejected_for_ms: ms_until(worker.health.ejected_until(chooser.now_ns), chooser.now_ns),
@@ -164,7 +163,7 @@ impl Router {
     pub fn report(&self, now_ns: u64) -> RouterReport {
         let total = self.pool.total();
         let members = self.pool.members();
-        let chooser = self.chooser(&members, None, Lane::default(), now_ns);
+        let chooser = self.chooser(&members, None, now_ns);
         let mut commands: Vec<_> = members.commands.keys().map(|name| name.to_string()).collect();
         commands.sort_unstable();
         RouterReport {

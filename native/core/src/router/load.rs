@@ -46,25 +46,16 @@ impl Load {
     /// A request begins whose end may never be told, and which is expected to take so long. Of two
     /// that begin at the same moment one may go unnoticed: what is presumed is an estimate, and an
     /// atomic instruction would hold up what comes after it until the worker's cache line is here.
+    /// `before` is what was presumed just now.
     #[inline]
-    pub(crate) fn presume(&self, now: Tick, latency: f32) {
+    pub(crate) fn presume(&self, now: Tick, latency: f32, before: f32) {
         let life = self.life();
-        let before = faded(self.presumed.since(now), life);
         self.presumed.set(before + 1.0, now);
-        if before < 1.0 {
-            // There are no others to speak of.
-            self.life.store(HalfLife::of_mean_life(latency).to_bits(), Relaxed);
-        } else {
-            self.blend(life, latency);
-        }
-    }
-
-    /// Requests of several kinds fade with a mean of their rates. Two that do this at once may lose
-    /// one's part in it.
-    #[inline]
-    fn blend(&self, life: HalfLife, latency: f32) {
-        let mixed = life.towards(HalfLife::of_mean_life(latency), PART);
-        self.life.store(mixed.to_bits(), Relaxed);
+        // Requests of several kinds fade with a mean of their rates, of which two that do this at once may
+        // lose one's part. If there are no others to speak of, the rate is this one's.
+        let part = if before < 1.0 { 1.0 } else { PART };
+        let life = life.towards(HalfLife::of_mean_life(latency), part);
+        self.life.store(life.to_bits(), Relaxed);
     }
 
     /// A request is over that was not by ticket. `false` if none was presumed.
@@ -72,21 +63,20 @@ impl Load {
         let any = self.presumed(now) > 0.0;
         if any {
             let life = self.life();
-            self.presumed.update(now, |old| (faded(old, life) - 1.0).max(0.0));
+            self.presumed.update(now, |old| {
+                let (number, steps) = old.unwrap_or_default();
+                (number * life.left_after(steps) - 1.0).max(0.0)
+            });
         }
         any
     }
 
     /// Presumed requests.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn presumed(&self, now: Tick) -> f32 {
-        match self.presumed.get() {
-            None => 0.0,
-            Some((number, at)) => {
-                let left = faded(Some((number, now.since(at))), self.life());
-                if left > NOTHING { left } else { 0.0 }
-            }
-        }
+        let (number, steps) = self.presumed.since(now).unwrap_or_default();
+        let left = number * self.life().left_after(steps);
+        if left > NOTHING { left } else { 0.0 }
     }
 
     /// All requests that are in flight.
@@ -95,18 +85,9 @@ impl Load {
         self.tickets() as f32 + self.presumed(now)
     }
 
-    #[inline]
+    #[inline(always)]
     fn life(&self) -> HalfLife {
         HalfLife::from_bits(self.life.load(Relaxed))
-    }
-}
-
-#[inline]
-fn faded(old: Option<(f32, f32)>, life: HalfLife) -> f32 {
-    match old {
-        Some((number, _)) if number < NOTHING => 0.0,
-        Some((number, steps)) => number * life.left_after(steps),
-        None => 0.0,
     }
 }
 
@@ -121,7 +102,7 @@ mod tests {
         let load = Load::default();
         load.begin();
         for _ in 0..10 {
-            load.presume(Tick::at(0), 1e9);
+            load.presume(Tick::at(0), 1e9, load.presumed(Tick::at(0)));
         }
         assert!((load.in_flight(Tick::at(0)) - 11.0).abs() < 0.01);
         assert!((load.presumed(Tick::at(SECOND)) - 3.68).abs() < 0.01);
@@ -135,7 +116,8 @@ mod tests {
         let load = Load::default();
         // 200 a second, of 50 ms each.
         for number in 0..1_000 {
-            load.presume(Tick::at(number * SECOND / 200), 50e6);
+            let now = Tick::at(number * SECOND / 200);
+            load.presume(now, 50e6, load.presumed(now));
         }
         let in_flight = load.presumed(Tick::at(5 * SECOND));
         assert!((9.0..11.0).contains(&in_flight), "{in_flight}");
@@ -144,7 +126,7 @@ mod tests {
     #[test]
     fn what_is_over_is_no_longer_presumed_and_never_less_than_nothing() {
         let load = Load::default();
-        load.presume(Tick::at(0), 1e9);
+        load.presume(Tick::at(0), 1e9, 0.0);
         assert!(load.end_presumed(Tick::at(0)));
         assert!(!load.end_presumed(Tick::at(0)));
         assert_eq!(load.presumed(Tick::at(0)), 0.0);

@@ -158,6 +158,8 @@ impl Looks {
         workers[first as usize].prefetch();
         if count <= in_turn_up_to {
             workers[second as usize].prefetch();
+        } else {
+            workers[first as usize].prefetch_latencies();
         }
     }
 

@@ -14,6 +14,7 @@ use foldhash::fast::RandomState;
 
 use super::command::{Command, Commands, Slot};
 use super::record::{Counts, Records};
+use super::spec::RouterSpec;
 use super::worker::Worker;
 
 /// What a decision is made from. It is never changed, only replaced: deciding takes no lock.
@@ -79,19 +80,21 @@ pub(crate) struct Pool {
     changing: Mutex<Changing>,
     worker_limit: usize,
     command_limit: usize,
+    slow_start_ns: u64,
     refused: AtomicU64,
 }
 
 impl Pool {
-    pub(crate) fn new(worker_limit: usize, command_limit: usize, metrics_limit: usize) -> Self {
-        let records = Records::new(metrics_limit);
+    pub(crate) fn new(spec: &RouterSpec) -> Self {
+        let records = Records::new(spec.metrics_limit);
         Self {
             members: ArcSwap::default(),
             generation: AtomicU64::new(Generation::new().0),
             by_id: DashMap::with_hasher(RandomState::default()),
             changing: Mutex::new(Changing { slots: Slots::default(), records }),
-            worker_limit,
-            command_limit,
+            worker_limit: spec.worker_limit,
+            command_limit: spec.command_limit,
+            slow_start_ns: spec.slow_start_ms.saturating_mul(1_000_000),
             refused: AtomicU64::new(0),
         }
     }
@@ -177,6 +180,7 @@ impl Pool {
         let id: Arc<str> = id.into();
         let record = changing.records.join(&id);
         let worker = Arc::new(Worker::new(&id, now_ns, slot, record));
+        worker.not_plain_before(now_ns.saturating_add(self.slow_start_ns));
         self.by_id.insert(id, worker);
         true
     }
@@ -226,7 +230,7 @@ impl Pool {
         if members.commands.len() >= self.command_limit {
             return None;
         }
-        let command = Arc::new(Command::new(self.worker_limit));
+        let command = Arc::new(Command::new(members.commands.len(), self.worker_limit));
         let mut commands = members.commands.clone();
         commands.insert(name.into(), Arc::clone(&command));
         self.replace(Members { workers: members.workers.clone(), commands }, &mut changing);

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use super::command::Slot;
+use super::command::{Row, Slot};
 use super::estimate::Latency;
 use super::health::Health;
 use super::load::Load;
@@ -18,9 +18,10 @@ use crate::prefetch;
 
 /// A worker. Those with the same id at different times are different workers.
 ///
-/// What is read of those that are compared is in the first cache line, with what is written for the one
-/// that is chosen; the second has what is read of that one. Both belong to it alone, so two
-/// schedulers that give requests to neighbours do not wait for each other.
+/// What is read of those that are compared is in the first cache line, with what is read and written
+/// of the one that is chosen, if its id is short. The second has what counts of those that are not
+/// plain, and more of the id. Both belong to it alone, so two schedulers that give requests to
+/// neighbours do not wait for each other.
 #[derive(Debug)]
 #[repr(C, align(128))]
 pub(crate) struct Worker {
@@ -28,19 +29,23 @@ pub(crate) struct Worker {
     pub(crate) slot: Slot,
     is_gone: AtomicBool,
     pub(crate) load: Load,
-    /// How long requests waited for it before it got them, in nanoseconds.
-    pub(crate) queue_wait: Latency,
+    /// From when on only its latency and its load count, in nanoseconds.
+    plain_from: AtomicU64,
     /// Decisions by reason, of which nearly all are for the first.
     best: AtomicU64,
+    short_id: ShortId,
+    /// How long requests waited for it before it got them, in nanoseconds.
+    pub(crate) queue_wait: Latency,
     pub(crate) health: Health,
     /// How many times as long as usual its requests take, whatever they are. For commands that it was
     /// never asked for.
     pub(crate) slowness: Latency,
-    short_id: ShortId,
     others: [AtomicU64; Reason::ALL.len() - 1],
     id: Arc<str>,
     record: Arc<Record>,
     abandoned: AtomicU64,
+    /// Of the first commands.
+    pub(crate) latencies: Row,
 }
 
 /// An id if it is short, beside the other numbers, so that nothing else needs to be read to tell it.
@@ -51,7 +56,7 @@ struct ShortId {
 }
 
 impl ShortId {
-    const MOST: usize = 38;
+    const MOST: usize = 47;
     const TOO_LONG: u8 = u8::MAX;
 
     fn new(id: &str) -> Self {
@@ -77,6 +82,7 @@ impl Worker {
         Self {
             slot,
             load: Load::default(),
+            plain_from: AtomicU64::new(0),
             queue_wait: Latency::default(),
             best: AtomicU64::new(0),
             health: Health::new(now_ns),
@@ -87,6 +93,7 @@ impl Worker {
             id: Arc::clone(id),
             record,
             abandoned: AtomicU64::new(0),
+            latencies: Row::default(),
         }
     }
 
@@ -109,7 +116,26 @@ impl Worker {
     #[inline]
     pub(crate) fn prefetch(&self) {
         prefetch::line(&self.slot);
-        prefetch::line(&self.short_id);
+    }
+
+    /// And for its latencies.
+    #[inline]
+    pub(crate) fn prefetch_latencies(&self) {
+        prefetch::all(&self.latencies);
+    }
+
+    /// Whether nothing counts but its latency and its load: no failure, no waiting and no ejection, as
+    /// of nearly all nearly always.
+    #[inline]
+    pub(crate) fn is_plain(&self, now_ns: u64) -> bool {
+        now_ns >= self.plain_from.load(Relaxed)
+    }
+
+    /// Says that something else counts too until then. To be said after it has been stored: who does not
+    /// know of it yet decides as it would have done a moment before. Never taken back, as all of it
+    /// fades.
+    pub(crate) fn not_plain_before(&self, ns: u64) {
+        self.plain_from.fetch_max(ns, Relaxed);
     }
 
     /// Whether it has left the pool.
@@ -169,6 +195,7 @@ impl Worker {
         self.health.clear();
         self.slowness.clear();
         self.queue_wait.clear();
+        self.latencies.iter().for_each(Latency::clear);
         for count in self.others.iter().chain([&self.best, &self.abandoned]) {
             count.store(0, Relaxed);
         }
@@ -184,8 +211,10 @@ impl Worker {
 const _: () = {
     use std::mem::offset_of;
     const LINE: usize = 64;
-    assert!(offset_of!(Worker, health) + Health::READ_BYTES <= LINE);
-    assert!(offset_of!(Worker, short_id) + size_of::<ShortId>() <= 2 * LINE);
+    /// Of which an id is within the first line.
+    const SHORT: usize = 23;
+    assert!(offset_of!(Worker, short_id) + size_of::<u8>() + SHORT <= LINE);
+    assert!(offset_of!(Worker, health) + Health::READ_BYTES <= 2 * LINE);
 };
 
 #[cfg(all(test, loom))]

@@ -463,29 +463,61 @@ fn made_up_of(
         "interval": {"from_unix_ms": 0, "to_unix_ms": 0, "duration_ms": 0}, "workers": 0,
         "ongoing": {"spikes": [], "recent_spikes": [], "anomalies": []}, "families": families,
     });
-    let put = |bytes: &mut Vec<u8>, mut number: u64| {
-        while number >= 0x80 {
-            bytes.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        bytes.push(number as u8);
-    };
-    let (head, mut payload) = (head.to_string(), Vec::new());
-    put(&mut payload, head.len() as u64);
-    payload.extend_from_slice(head.as_bytes());
-    let mut point = vec![1, 0];
+    let (mut sections, mut point) = (Vec::new(), vec![1, 0]);
     put(&mut point, count);
     for _ in &families {
-        put(&mut payload, series.len() as u64);
+        put(&mut sections, series.len() as u64);
         for label in series {
-            put(&mut payload, label.len() as u64);
-            payload.extend_from_slice(label.as_bytes());
-            put(&mut payload, point.len() as u64);
-            payload.extend_from_slice(&point);
+            put_counted(&mut sections, label.as_bytes());
+            put_counted(&mut sections, &point);
         }
     }
-    payload.push(0);
+    with_head(&head, &sections)
+}
+
+/// A snapshot of this head and these families' series, none of which were folded.
+fn with_head(head: &Value, sections: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    put_counted(&mut payload, head.to_string().as_bytes());
+    payload.extend_from_slice(sections);
+    put(&mut payload, 0);
     packed(&payload)
+}
+
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn put_counted(bytes: &mut Vec<u8>, counted: &[u8]) {
+    put(bytes, counted.len() as u64);
+    bytes.extend_from_slice(counted);
+}
+
+#[test]
+fn impossible_times_and_numbers_of_workers_are_refused() {
+    // From the first millisecond of the year 0 to the last of the year 9999.
+    let [first, last] = [-62_167_219_200_000_i64, 253_402_300_799_999];
+    let most = u64::from(u32::MAX);
+    let state = |from: i64, to: i64, workers: u64| {
+        let head = json!({
+            "interval": {"from_unix_ms": from, "to_unix_ms": to, "duration_ms": 0},
+            "workers": workers,
+            "ongoing": {"spikes": [], "recent_spikes": [], "anomalies": []}, "families": [],
+        });
+        merge(&[with_head(&head, &[])]).nodes()[0].state
+    };
+    for (from, to, workers) in [(5, 5, 0), (first, last, most)] {
+        assert_eq!(state(from, to, workers), State::Merged, "{from} {to} {workers}");
+    }
+    for (from, to, workers) in
+        [(6, 5, 0), (last, first, 0), (first - 1, 5, 0), (5, last + 1, 0), (5, 5, most + 1)]
+    {
+        assert_eq!(state(from, to, workers), State::Corrupt, "{from} {to} {workers}");
+    }
 }
 
 #[test]

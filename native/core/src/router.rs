@@ -360,7 +360,8 @@ impl Router {
         self.stopped.load(Relaxed)
     }
 
-    /// Bytes that workers and keys take.
+    /// Bytes allocated for workers, commands and keys, by how many there are: free room in tables is not
+    /// told.
     pub fn memory_bytes(&self) -> usize {
         self.pool.memory_bytes() + self.sticky.memory_bytes()
     }

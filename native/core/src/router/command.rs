@@ -190,10 +190,17 @@ impl Command {
         }
     }
 
-    /// Bytes that it takes.
-    pub(crate) fn memory_bytes(&self) -> usize {
+    /// Bytes allocated for it and its name, with reference counts and its place in the table.
+    pub(crate) fn memory_bytes(&self, name: &str) -> usize {
+        let counts = 2 * size_of::<usize>();
         let chunks = self.column.iter().filter(|chunk| chunk.get().is_some()).count();
-        size_of::<Self>() + size_of_val(&*self.column) + chunks * size_of::<Chunk>()
+        counts
+            + size_of::<Self>()
+            + size_of_val(&*self.column)
+            + chunks * size_of::<Chunk>()
+            + counts
+            + name.len()
+            + size_of::<(Arc<str>, Arc<Self>)>()
     }
 }
 

@@ -5,6 +5,7 @@ defmodule DSPexTelemetry.ProductionTest do
   import DSPexTelemetry.TestInstance
 
   alias DSPexTelemetry.{Catalogue, Info, Markdown, Native, Options}
+  alias DSPexTelemetry.PerformanceRouter, as: Router
 
   @guide File.read!("docs/production.md")
   @stop [:dspex, :bridge, :call_method, :stop]
@@ -17,6 +18,35 @@ defmodule DSPexTelemetry.ProductionTest do
 
   defp calls_family,
     do: Enum.find(Catalogue.families(), &(&1.name == Catalogue.calls_family()))
+
+  # The one formula under a heading, in bytes, for its variables.
+  defp formula(heading, variables) do
+    [_before, section] = String.split(@guide, "\n## #{heading}\n")
+    [section | _others] = String.split(section, "\n## ")
+    [[_all, formula]] = Regex.scan(~r/^    (\S.*)  bytes$/m, section)
+
+    elixir =
+      formula
+      |> String.replace(~r/(?<=\d),(?=\d{3})/, "")
+      |> String.replace("×", "*")
+      |> String.replace(~r/⌈(.*?)⌉/, "ceil(\\1)")
+
+    {bytes, _variables} = Code.eval_string(elixir, variables)
+    bytes
+  end
+
+  # The numbers in what the guide says.
+  defp told(pattern) do
+    [_all | numbers] = Regex.run(pattern, @guide)
+    for number <- numbers, do: number |> String.replace(",", "") |> number()
+  end
+
+  defp number(text) do
+    case Integer.parse(text) do
+      {integer, ""} -> integer
+      _decimals -> String.to_float(text)
+    end
+  end
 
   # Each series gets durations and sizes that fall into so many powers of two, on so many schedulers.
   defp record(plans, schedulers, duration_powers, size_powers) do
@@ -131,6 +161,72 @@ defmodule DSPexTelemetry.ProductionTest do
     assert windows.slices >= slices
     bytes = windows.memory_bytes / windows.slices / @methods
     assert bytes >= String.to_integer(least) and bytes <= String.to_integer(most)
+  end
+
+  describe "the formula of the router" do
+    # What the router of an instance takes once these are there. Each worker was asked for each command.
+    defp router_bytes(
+           workers: workers,
+           commands: commands,
+           worker_limit: limit,
+           sticky_keys: keys
+         ) do
+      router = [command_limit: 128, sticky_limit: keys]
+      on = [instance: start!(attach: false, worker_limit: limit, router: router)]
+      before = DSPexTelemetry.info(on).memory_bytes
+      ids = worker_ids(workers)
+      Router.put_workers(ids, on)
+      for id <- ids, do: :ok = Router.bind(id, id, on)
+
+      for command <- 1..commands, id <- ids do
+        {:ok, ^id} = Router.route_request("command_#{100 + command}", nil, [sticky: id] ++ on)
+      end
+
+      # More than there may be.
+      for key <- 1..(keys + 100),
+          do: {:ok, _id} = Router.route_request("command_101", nil, [sticky: key] ++ on)
+
+      assert %{sticky_keys: ^keys, commands: told} = Router.report(on)
+      assert length(told) == commands
+      DSPexTelemetry.info(on).memory_bytes - before
+    end
+
+    defp worker_ids(count), do: for(number <- 1..count, do: "worker_#{100_000 + number}")
+
+    for numbers <- [
+          [workers: 1_000, commands: 1, worker_limit: 10_000, sticky_keys: 1_000],
+          [workers: 64, commands: 40, worker_limit: 64, sticky_keys: 64],
+          [workers: 65, commands: 40, worker_limit: 10_000, sticky_keys: 65],
+          [workers: 1, commands: 128, worker_limit: 1_000_000, sticky_keys: 1],
+          [workers: 1, commands: 1, worker_limit: 1, sticky_keys: 20_000]
+        ] do
+      test "agrees with info/1: #{inspect(numbers)}" do
+        bytes = formula("Router", unquote(numbers))
+        assert_in_delta router_bytes(unquote(numbers)), bytes, bytes * 0.01
+      end
+    end
+
+    test "gives what the guide says of 100 workers" do
+      numbers = [workers: 100, commands: 20, worker_limit: 10_000, sticky_keys: 0]
+      [kilobytes] = told(~r/100 workers that are asked for 20 commands take (\d+) kB/)
+      assert_in_delta kilobytes, formula("Router", numbers) / 1_000, 5
+    end
+
+    test "has on top as much for workers that have left as the guide says" do
+      [most, bytes] = told(~r/at most the last ([\d,]+) are remembered, with (\d+) bytes each/)
+      on = [instance: start!(attach: false)]
+      before = DSPexTelemetry.info(on).memory_bytes
+      Router.put_workers(worker_ids(most + 500), on)
+      Router.put_workers([], on)
+      assert_in_delta (DSPexTelemetry.info(on).memory_bytes - before) / most, bytes, 5
+    end
+
+    test "leaves out as much free room for 100,000 keys as the guide says" do
+      [of_key] = told(~r/bytes for each worker and (\d+) for each key/)
+      [megabytes] = told(~r/100,000 keys take up to ([\d.]+) MB/)
+      variables = [workers: 0, commands: 0, worker_limit: 1, sticky_keys: 100_000]
+      assert_in_delta megabytes, (formula("Router", variables) + 100_000 * of_key) / 1.0e6, 0.1
+    end
   end
 
   test "the bounds that it multiplies are the options' defaults" do

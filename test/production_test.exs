@@ -4,7 +4,7 @@ defmodule DSPexTelemetry.ProductionTest do
 
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{Catalogue, Info, Markdown, Native, Options}
+  alias DSPexTelemetry.{Catalogue, Info, Markdown, Native, Options, OTLP, OTLPTesting}
   alias DSPexTelemetry.PerformanceRouter, as: Router
 
   @guide File.read!("docs/production.md")
@@ -227,6 +227,79 @@ defmodule DSPexTelemetry.ProductionTest do
       variables = [workers: 0, commands: 0, worker_limit: 1, sticky_keys: 100_000]
       assert_in_delta megabytes, (formula("Router", variables) + 100_000 * of_key) / 1.0e6, 0.1
     end
+  end
+
+  describe "what deltas keep for a series" do
+    # Calls of one method, exported as deltas, and what that takes.
+    defp kept_for_deltas(digits, calls) do
+      of_instance = [attach: false, slice: 3_600_000, significant_digits: digits]
+      # Nobody is there, and nothing is sent.
+      options = [temporality: :delta, instance: of_instance]
+      instance = OTLPTesting.start!("http://127.0.0.1:9/v1/metrics", options)
+      plans = plans(instance)
+      metadata = %{method: "method_100", python_class: "Index", success: true}
+      for measurements <- calls, do: handle(plans, @stop, measurements, metadata)
+      before = series(instance, calls_family().name).memory_bytes
+      %{body: _request} = OTLP.request(instance)
+      series(instance, calls_family().name).memory_bytes - before
+    end
+
+    for {digits, buckets} <- [{1, 16}, {2, 128}, {3, 1_024}],
+        {samples, width} <- [{127, 2}, {128, 3}] do
+      numbers = [digits: digits, buckets: buckets, samples: samples, width: width]
+
+      test "is at most as much as the formula says: #{inspect(numbers)}" do
+        %{digits: digits, buckets: buckets, samples: samples, width: width} =
+          Map.new(unquote(numbers))
+
+        told = told(~r/have samples, (\d+), (\d+) or ([\d,]+) for each power of two/)
+        assert Enum.at(told, digits - 1) == buckets
+        powers = 20..23
+
+        # All buckets of some powers of two.
+        calls =
+          for power <- powers, bucket <- 1..buckets, _sample <- 1..samples do
+            %{duration: 2 ** power + div(2 ** power * (bucket - 1), buckets)}
+          end
+
+        all = buckets * Enum.count(powers)
+        bytes = formula("Deliveries and scrapes", cells: 58, width: width, buckets: all)
+        kept = kept_for_deltas(digits, calls)
+        assert kept <= bytes
+        # Most cells of such a series are zero, and take nothing.
+        assert kept > bytes - formula("Deliveries and scrapes", cells: 58, width: 0, buckets: 0)
+      end
+    end
+
+    test "is in the guide for some dozens of calls and for many" do
+      :rand.seed(:exsss, {11, 24, 2026})
+
+      calls = fn count, spread ->
+        number = fn mean -> round(mean * :math.exp(spread * :rand.normal())) end
+        for _ <- 1..count, do: %{duration: number.(10_000_000), result_size: number.(2_000)}
+      end
+
+      [least, most] = told(~r/keeps (\d+) to (\d+) bytes after\s+some dozens of calls/)
+      [least_kb, most_kb, many] = told(~r/and (\d+) to (\d+) kB after ([\d,]+)\./)
+
+      for spread <- [0.4, 2.0] do
+        assert kept_for_deltas(2, calls.(30, spread)) in least..most
+        assert kept_for_deltas(2, calls.(many, spread)) in (1_000 * least_kb)..(1_000 * most_kb)
+      end
+    end
+  end
+
+  test "a scrape has lines of as many bytes, and of a histogram as many, as the guide says" do
+    [least, most] = told(~r/(\d+) to (\d+) bytes for each line/)
+    assert @guide =~ ~r/of a\s+histogram one for each bound and three more/
+    instance = start!(attach: false)
+    record(plans(instance), 1, 10, 4)
+    lines = [instance: instance] |> DSPexTelemetry.scrape() |> String.split("\n", trim: true)
+    assert div(Enum.sum(Enum.map(lines, &byte_size/1)), length(lines)) in least..most
+
+    histogram = hd(calls_family().histograms)
+    pattern = ~r/^#{histogram.name}_(bucket|count|sum)\{.*method="method_100"/
+    assert Enum.count(lines, &(&1 =~ pattern)) == length(histogram.buckets) + 3
   end
 
   test "the bounds that it multiplies are the options' defaults" do

@@ -233,11 +233,18 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
         method = label("http")
         TestCalls.call(method)
 
-        part = name |> server() |> httpd() |> Map.fetch!(unquote(part))
+        server = server(name)
+        before = httpd(server)
+        part = Map.fetch!(before, unquote(part))
         monitor = Process.monitor(part)
         Process.exit(part, unquote(reason))
         assert_receive {:DOWN, ^monitor, :process, _pid, _reason}, 10_000
         TestCalls.call(method)
+
+        # What is left of the old one may answer for a moment.
+        await("another httpd", fn ->
+          with %{supervisor: now} <- :sys.get_state(server).httpd, do: now != before.supervisor
+        end)
 
         listens_again(name)
         assert address!(name) == address

@@ -5,7 +5,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
   import DSPexTelemetry.TestInstance
   import ExUnit.CaptureLog
 
-  alias DSPexTelemetry.{Endpoint, Instance, TestCalls}
+  alias DSPexTelemetry.{Endpoint, Instance, LogWatch, TestCalls}
   alias DSPexTelemetry.Endpoint.{Limits, Rendering, Server}
 
   @token "s3cr3t-t0ken"
@@ -233,11 +233,18 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
         method = label("http")
         TestCalls.call(method)
 
-        part = name |> server() |> httpd() |> Map.fetch!(unquote(part))
+        server = server(name)
+        before = httpd(server)
+        part = Map.fetch!(before, unquote(part))
         monitor = Process.monitor(part)
         Process.exit(part, unquote(reason))
         assert_receive {:DOWN, ^monitor, :process, _pid, _reason}, 10_000
         TestCalls.call(method)
+
+        # What is left of the old one may answer for a moment.
+        await("another httpd", fn ->
+          with %{supervisor: now} <- :sys.get_state(server).httpd, do: now != before.supervisor
+        end)
 
         listens_again(name)
         assert address!(name) == address
@@ -439,7 +446,8 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
 
   describe "what is no proper request" do
     setup do
-      %{address: address!(serve!())}
+      name = serve!()
+      %{name: name, address: address!(name)}
     end
 
     test "is answered by the status that it deserves, or closed", %{address: address} do
@@ -515,6 +523,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     end
 
     test "never crashes a process of httpd, which would log what the client has sent", %{
+      name: name,
       address: address
     } do
       :rand.seed(:exsss, {1, 2, 3})
@@ -524,20 +533,41 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
           "content-length: 10\r\ntransfer-encoding: chunked\r\nexpect: 100-continue\r\n" <>
           "connection: keep-alive\r\naccept: text/plain;q=0.5, */*\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
 
-      log =
-        capture_log(fn ->
-          for _ <- 1..400 do
-            socket = connect!(address)
-            :gen_tcp.send(socket, mutated(sample))
-            :gen_tcp.shutdown(socket, :write)
-            read_or_garbage(socket)
-            :gen_tcp.close(socket)
-          end
-        end)
+      server = server(name)
+      watch_failures(server)
 
-      refute log =~ ~r/httpd|terminating|crash/i
+      for _ <- 1..400 do
+        socket = connect!(address)
+        :gen_tcp.send(socket, mutated(sample))
+        :gen_tcp.shutdown(socket, :write)
+        read_or_garbage(socket)
+        :gen_tcp.close(socket)
+      end
+
       assert request(address, "GET", "/health").status == 200
+      # A process logs before it has ended, and its supervisor before it says so.
+      await("no connections", fn -> connections(server) == [] end)
+      refute_received {:failure_logged, _message}
+
+      # Else none would have been noticed.
+      client = connect!(address)
+      await("a connection", fn -> connections(server) != [] end)
+      [{_id, connection, _type, _modules}] = connections(server)
+      Process.exit(connection, :kill)
+      assert read(client) == :closed
+      assert_receive {:failure_logged, _message}, 10_000
     end
+  end
+
+  # Has the test told of what a server and the processes that it has started log at level warning or
+  # above, reports of their ends included, as `{:failure_logged, message}`. Nothing that others log counts.
+  defp watch_failures(server) do
+    LogWatch.watch(fn event ->
+      # Called by the process that logs.
+      logging = [self() | Process.get(:"$ancestors", [])]
+      failure? = Logger.compare_levels(event.level, :warning) != :lt
+      if failure? and server in logging, do: {:failure_logged, event.msg}
+    end)
   end
 
   defp assert_tells_nothing(response) do

@@ -28,7 +28,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use choice::{Choice, Chooser, Rules};
-use command::{Command, Outcomes};
+use command::Command;
 use ejections::Ejections;
 use estimate::ErrorRate;
 use pool::{Members, Pool};
@@ -281,7 +281,7 @@ impl Router {
     ) {
         let (now, half_life) = (Tick::at(now_ns), self.rules.half_life);
         let duration = duration_ns as f32;
-        let own = command.and_then(|command| command.latency(worker));
+        let (own, counts) = command.and_then(|command| command.of(worker)).unzip();
         let usual = command.and_then(|command| command.usual.get(now, half_life));
         let usual = usual.map(|(usual, _)| usual);
         // What was expected of it: what is no success may be slower than that, but is not fast.
@@ -293,29 +293,31 @@ impl Router {
         };
         if let Some(sample) = sample {
             let sample = usual.map_or(sample, |usual| sample.min(usual * LONGEST));
+            if let Some(own) = own {
+                own.observe(sample, now, half_life);
+            }
             if let Some(usual) = usual {
                 worker.slowness.observe(sample / usual, now, half_life);
             }
             if let Some(command) = command {
-                command.observe(worker, sample, now, half_life);
                 command.usual.observe(sample, now, half_life);
             }
         }
         let health = &worker.health;
-        let count = |count: fn(&Outcomes) -> &AtomicU64| {
-            if let Some(command) = command {
-                command.ended(worker, count);
+        let count = |counter: Option<&AtomicU64>| {
+            if let Some(counter) = counter {
+                counter.fetch_add(1, Relaxed);
             }
         };
         match outcome {
             Outcome::Success => {
-                count(|outcomes| &outcomes.successes);
+                count(counts.map(|counts| &counts.successes));
                 health.succeeded(now, half_life);
                 health.forgive(now_ns);
                 self.errors_of_all.observe_of_all(false, now, half_life);
             }
             Outcome::Failure => {
-                count(|outcomes| &outcomes.failures);
+                count(counts.map(|counts| &counts.failures));
                 health.failed(now, half_life);
                 worker.not_plain_before(now_ns.saturating_add(self.rules.faded_ns));
                 self.errors_of_all.observe_of_all(true, now, half_life);
@@ -367,7 +369,8 @@ impl Router {
         self.stopped.load(Relaxed)
     }
 
-    /// Bytes that workers and keys take.
+    /// Bytes allocated for workers, commands and keys, by how many there are: free room in tables is not
+    /// told.
     pub fn memory_bytes(&self) -> usize {
         self.pool.memory_bytes() + self.sticky.memory_bytes()
     }

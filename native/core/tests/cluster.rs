@@ -10,7 +10,7 @@ use common::{Given, NOW, Running, cases, measurement, moment, send, text};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use serde_json::json;
+use serde_json::{Value, json};
 use telemetry_core::cluster::merge::{Answer, Limits, Merged};
 use telemetry_core::cluster::node::State;
 use telemetry_core::cluster::report::{ClusterErrors, ClusterReport, usage};
@@ -440,38 +440,109 @@ fn more_events_than_there_can_be_are_refused() {
 
 /// A snapshot as nobody makes it: families of one counter, each counted up to there by one series.
 fn made_up(names: impl Iterator<Item = String>, count: u64) -> Vec<u8> {
+    made_up_of(names, json!([]), &["x".to_owned()], count)
+}
+
+/// A snapshot as nobody makes it: families of one counter with such dimensions, whose first cell has
+/// counted up to there in each series.
+fn made_up_of(
+    names: impl Iterator<Item = String>,
+    dimensions: Value,
+    series: &[String],
+    count: u64,
+) -> Vec<u8> {
     let family = |name: String| {
         json!({
-            "name": name, "labels": ["l"], "counters": [{"name": "c", "dimensions": []}],
+            "name": name, "labels": ["l"], "counters": [{"name": "c", "dimensions": dimensions}],
             "histograms": [], "digits": 2, "series_limit": 0,
             "usage": {"kind": "method", "counter": "c", "labels": [0]},
         })
     };
     let families: Vec<_> = names.map(family).collect();
-    let series = families.len();
     let head = json!({
         "interval": {"from_unix_ms": 0, "to_unix_ms": 0, "duration_ms": 0}, "workers": 0,
         "ongoing": {"spikes": [], "recent_spikes": [], "anomalies": []}, "families": families,
     });
-    let put = |bytes: &mut Vec<u8>, mut number: u64| {
-        while number >= 0x80 {
-            bytes.push(number as u8 | 0x80);
-            number >>= 7;
+    let (mut sections, mut point) = (Vec::new(), vec![1, 0]);
+    put(&mut point, count);
+    for _ in &families {
+        put(&mut sections, series.len() as u64);
+        for label in series {
+            put_counted(&mut sections, label.as_bytes());
+            put_counted(&mut sections, &point);
         }
-        bytes.push(number as u8);
-    };
-    let (head, mut payload) = (head.to_string(), Vec::new());
-    put(&mut payload, head.len() as u64);
-    payload.extend_from_slice(head.as_bytes());
-    for _ in 0..series {
-        payload.extend_from_slice(&[1, 1, b'x']);
-        let mut point = vec![1, 0];
-        put(&mut point, count);
-        put(&mut payload, point.len() as u64);
-        payload.extend_from_slice(&point);
     }
-    payload.push(0);
+    with_head(&head, &sections)
+}
+
+/// A snapshot of this head and these families' series, none of which were folded.
+fn with_head(head: &Value, sections: &[u8]) -> Vec<u8> {
+    let mut payload = Vec::new();
+    put_counted(&mut payload, head.to_string().as_bytes());
+    payload.extend_from_slice(sections);
+    put(&mut payload, 0);
     packed(&payload)
+}
+
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn put_counted(bytes: &mut Vec<u8>, counted: &[u8]) {
+    put(bytes, counted.len() as u64);
+    bytes.extend_from_slice(counted);
+}
+
+#[test]
+fn impossible_times_and_numbers_of_workers_are_refused() {
+    // From the first millisecond of the year 0 to the last of the year 9999.
+    let [first, last] = [-62_167_219_200_000_i64, 253_402_300_799_999];
+    let most = u64::from(u32::MAX);
+    let state = |from: i64, to: i64, workers: u64| {
+        let head = json!({
+            "interval": {"from_unix_ms": from, "to_unix_ms": to, "duration_ms": 0},
+            "workers": workers,
+            "ongoing": {"spikes": [], "recent_spikes": [], "anomalies": []}, "families": [],
+        });
+        merge(&[with_head(&head, &[])]).nodes()[0].state
+    };
+    for (from, to, workers) in [(5, 5, 0), (first, last, most)] {
+        assert_eq!(state(from, to, workers), State::Merged, "{from} {to} {workers}");
+    }
+    for (from, to, workers) in
+        [(6, 5, 0), (last, first, 0), (first - 1, 5, 0), (5, last + 1, 0), (5, 5, most + 1)]
+    {
+        assert_eq!(state(from, to, workers), State::Corrupt, "{from} {to} {workers}");
+    }
+}
+
+#[test]
+fn merged_cells_are_bounded_over_all_families_and_lose_nothing() {
+    const MOST_CELLS: usize = 16 << 20;
+    // Two cells are in every point, so these have 8,192.
+    let values = |count: usize| (0..count).map(|value| format!("v{value}")).collect::<Vec<_>>();
+    let dimensions =
+        json!([{"name": "d", "values": values(90)}, {"name": "e", "values": values(91)}]);
+    let room = MOST_CELLS / (90 * 91 + 2);
+    assert_eq!(room, 2_048);
+    let series = values(room / 2 + 100);
+    let names = || ["f".to_owned(), "g".to_owned()].into_iter();
+    let snapshot = made_up_of(names(), dimensions, &series, 1);
+    // What came once has its row when it comes again.
+    let merged = merge_with(&[snapshot.clone(), snapshot], 10_000);
+    assert_eq!(states(&merged), [State::Merged; 2]);
+    let rows = ["f", "g"].map(|family| merged.points(family).len());
+    // The overflow row, without which something would be lost, comes on top.
+    assert_eq!(rows, [series.len(), room - series.len() + 1]);
+    for family in ["f", "g"] {
+        let events = merged.points(family).iter().map(|(_, point)| point.cell(0)).sum::<u64>();
+        assert_eq!(events, 2 * series.len() as u64, "{family}");
+    }
+    assert!(merged.nodes().iter().all(|node| node.folded == 200));
 }
 
 #[test]

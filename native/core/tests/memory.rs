@@ -11,6 +11,7 @@ use allocator::allocated;
 use common::{Calls, Crew, Given, Running, send, text};
 use serde_json::{Value, json};
 use telemetry_core::label::LabelSet;
+use telemetry_core::router::{EjectionSpec, Memory, Outcome, Request, Router, RouterSpec};
 use telemetry_core::series::Series;
 use telemetry_core::thread_number::set_exclusive_lanes;
 
@@ -290,11 +291,80 @@ fn an_hour_of_windows_stays_within_its_limit() {
     assert!(merged > 100, "the limit was not reached");
 }
 
+/// Most keys that a router of the tests keeps.
+const KEYS: usize = 100_000;
+
+/// A router without workers, with the limits that one has by default.
+fn router() -> Router {
+    let ejection =
+        EjectionSpec { failures: None, error_rate: 1.0, base_ms: 0, longest_ms: 0, share: 0.0 };
+    Router::new(RouterSpec {
+        choices: 16,
+        half_life_ms: 5_000,
+        error_penalty: 10.0,
+        exploration: 0,
+        slow_start_ms: 0,
+        ejection,
+        command_limit: 128,
+        sticky_limit: KEYS,
+        worker_limit: 10_000,
+        metrics_limit: 2_000,
+    })
+}
+
+/// Workers that are there and each did requests of all commands, workers that have left, and keys.
+fn a_router_takes_what_it_says_and_free_room_in_tables() {
+    // What is allocated once for all and stays.
+    router().add_worker("worker", 0);
+    for (workers, departed, commands, keys) in [
+        (1_000, 0, 0, 0),
+        (5_000, 0, 0, 0),
+        (1, 1_000, 0, 0),
+        (100, 0, 20, 0),
+        (1_000, 0, 128, 0),
+        (1, 0, 0, 56_000),
+        (1, 0, 0, 60_000),
+        (1, 0, 0, 300_000),
+    ] {
+        let ids: Vec<_> = (0..workers).map(|number| format!("worker_{number:08}")).collect();
+        let router = router();
+        let before = allocated();
+        for number in 0..departed {
+            let id = format!("departed_{number:06}");
+            router.add_worker(&id, 0);
+            router.remove_worker(&id);
+        }
+        router.put_workers(ids.iter().map(String::as_str), 0);
+        for command in 0..commands {
+            let command = format!("command_{command:03}");
+            ids.iter().for_each(|id| router.completed(&command, id, Outcome::Success, 1, 1));
+        }
+        let mut memory = Memory::default();
+        for key in 0..keys {
+            let key = format!("{key}");
+            let request = Request { command: b"", key: Some(key.as_bytes()) };
+            router.route(request, 0, &mut memory, |_, _| ()).unwrap();
+        }
+        // A scheduler's, and not the router's.
+        drop(memory);
+        let counted = allocated() - before;
+        let told = router.memory_bytes();
+        println!(
+            "{workers} workers, {departed} have left, {commands} commands, {keys} keys: {counted} bytes \
+             allocated, {told} told"
+        );
+        let keys = keys.min(KEYS);
+        // More than half of a table may be free, and two thirds of one whose entries come and go.
+        let free_room = 70 * workers + 40 * departed + 60 * commands + 50 * keys + 4_096;
+        assert!((told..=told + free_room).contains(&counted), "{counted} allocated, {told} told");
+    }
+}
+
 /// One after the other, without the usual test runner: it allocates, and tens of kilobytes of that when
 /// the first of its tests has ended and others are under way.
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: [(&str, fn()); 3] = [
+    let tests: [(&str, fn()); 4] = [
         (
             "a_series_takes_what_it_says_and_no_more_than_promised",
             a_series_takes_what_it_says_and_no_more_than_promised,
@@ -304,6 +374,10 @@ fn main() {
             label_sets_over_the_limit_leave_nothing_behind,
         ),
         ("an_hour_of_windows_stays_within_its_limit", an_hour_of_windows_stays_within_its_limit),
+        (
+            "a_router_takes_what_it_says_and_free_room_in_tables",
+            a_router_takes_what_it_says_and_free_room_in_tables,
+        ),
     ];
     // Printing allocates when it is done for the first time.
     println!("what is allocated, counted for the whole process");

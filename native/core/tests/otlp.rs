@@ -369,6 +369,39 @@ fn deltas_add_up_while_events_come_in_and_series_go() {
 }
 
 #[test]
+fn of_series_that_are_gone_as_many_are_told_by_name_as_there_may_be() {
+    let running = start(2);
+    let call_and_go = |methods: [&str; 2], now: u64| {
+        methods.iter().for_each(|method| call(&running, method, 1));
+        running.instance.retire_idle(moment(now), 0);
+        running.instance.retire_idle(moment(now + 1), 0);
+        assert!(running.family("calls").series().is_empty());
+    };
+    let told = |now: u64| {
+        let mut told = BTreeMap::new();
+        for point in Exported::delta(&running, now).sums("calls_total") {
+            let labels = labels(&point.attributes);
+            let method = labels.into_iter().find(|(name, _)| name == "method");
+            let method = method.map_or("overflow".to_owned(), |(_, method)| method);
+            *told.entry(method).or_default() += value(point) as u64;
+        }
+        told.into_iter().filter(|(_, count)| *count > 0).collect::<Vec<_>>()
+    };
+    let named = |counts: &[(&str, u64)]| {
+        counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect::<Vec<_>>()
+    };
+    call_and_go(["a", "b"], 10);
+    call_and_go(["c", "d"], 20);
+    // One that is known is told as itself, though there is no room.
+    call_and_go(["b", "e"], 30);
+    assert_eq!(told(40), named(&[("a", 1), ("b", 2), ("overflow", 3)]));
+    // What has been told makes room.
+    call_and_go(["c", "d"], 50);
+    assert_eq!(told(60), named(&[("c", 1), ("d", 1)]));
+    assert_eq!(told(70), []);
+}
+
+#[test]
 fn a_cumulative_request_says_what_was_recorded() {
     let running = start(10);
     let durations = [0, 1, 999_999, 1_000_000, 1_000_001, 7_654_321, 9_000_000_000];

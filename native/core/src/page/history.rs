@@ -245,3 +245,25 @@ fn bounds_ms(interval: &Interval, now: Moment) -> (u64, u64) {
     let ms = |unix_ms: i64| now.ms.saturating_sub((now.unix_ms - unix_ms).max(0) as u64);
     (ms(interval.from_unix_ms), ms(interval.to_unix_ms))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_most_twice_as_many_methods_stay_as_are_asked_for() {
+        let mut memo = Memo::default();
+        let mut kept_after = |asked: &str| {
+            let labels: Vec<_> = asked.chars().map(|name| vec![name.to_string()]).collect();
+            memo.keep(&labels.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            memo.methods.concat().concat()
+        };
+        assert_eq!(kept_after("ba"), "ab");
+        assert_eq!(kept_after("cd"), "abcd");
+        // They are all there.
+        assert_eq!(kept_after("da"), "abcd");
+        // Those that went, and those that are not looked at any more, do not pile up.
+        assert_eq!(kept_after("de"), "de");
+        assert_eq!(kept_after("f"), "f");
+    }
+}

@@ -8,71 +8,32 @@ use foldhash::fast::RandomState;
 use once_cell::race::OnceBox;
 
 use super::estimate::Latency;
-use super::stamped::{HalfLife, Tick};
 use super::worker::Worker;
 
 /// Commands by name; the first ones that come, up to a limit.
 pub(crate) type Commands = HashMap<Arc<str>, Arc<Command>, RandomState>;
 
 /// The place of a worker in the columns of all commands. It is used again, as late as possible, when its
-/// worker has left: what a request of the old one then still adds is lost in what is counted of the
+/// worker has left: what a request of the old one then still adds is lost in what is learned of the
 /// new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Slot(pub(crate) u32);
 
-/// A place for each worker, allocated for neighbours.
-#[derive(Debug)]
-struct Column<T>(Box<[OnceBox<[T; CHUNK]>]>);
-
+/// Slots are allocated by neighbours.
 const CHUNK: usize = 64;
-
-impl<T: Default> Column<T> {
-    fn new(workers: usize) -> Self {
-        Self((0..workers.div_ceil(CHUNK)).map(|_| OnceBox::new()).collect())
-    }
-
-    /// A worker's, if any of its neighbours ever needed one.
-    #[inline]
-    fn get(&self, slot: Slot) -> Option<&T> {
-        Some(&self.0.get(slot.0 as usize / CHUNK)?.get()?[slot.0 as usize % CHUNK])
-    }
-
-    #[inline]
-    fn get_or_add(&self, slot: Slot) -> Option<&T> {
-        self.get(slot).or_else(|| self.add(slot))
-    }
-
-    #[cold]
-    fn add(&self, slot: Slot) -> Option<&T> {
-        let chunk = self.0.get(slot.0 as usize / CHUNK)?;
-        let chunk = chunk.get_or_init(|| Box::new(std::array::from_fn(|_| T::default())));
-        Some(&chunk[slot.0 as usize % CHUNK])
-    }
-
-    fn memory_bytes(&self) -> usize {
-        let chunks = self.0.iter().filter(|chunk| chunk.get().is_some()).count();
-        size_of_val(&*self.0) + chunks * size_of::<[T; CHUNK]>()
-    }
-}
 
 /// The latencies of a worker for the first commands, beside its other numbers. Whoever compares workers
 /// knows which ones before it knows the command, so all this can be on its way from memory by then.
 pub(crate) type Row = [Latency; 32];
 
-/// A command, and what is known of it at each worker.
+/// A command, with a column that has a place for each worker.
 #[derive(Debug)]
 pub(crate) struct Command {
     /// Its latency on whichever worker.
     pub(crate) usual: Latency,
-    /// How many slots there are.
-    slots: u32,
     /// How many commands there were before.
     number: usize,
-    /// Latencies, if its number is too high for the rows of workers.
-    latencies: Column<Latency>,
-    /// By lane.
-    decisions: [Column<AtomicU64>; LANES],
-    outcomes: Column<Outcomes>,
+    column: Box<[OnceBox<Chunk>]>,
 }
 
 /// Where a thread counts decisions. The first threads have lanes of their own, in which a count goes up
@@ -108,102 +69,145 @@ impl Default for Lane {
     }
 }
 
+#[derive(Debug)]
+#[repr(align(64))]
+struct Chunk {
+    /// If the command's number is too high for the rows of workers.
+    latencies: [Latency; CHUNK],
+    outcomes: [Outcomes; CHUNK],
+    decisions: [[AtomicU64; CHUNK]; LANES],
+    /// How many of those are forgotten. A lane is written by its thread only, and never goes down.
+    forgotten: [AtomicU64; CHUNK],
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            latencies: std::array::from_fn(|_| Latency::default()),
+            outcomes: std::array::from_fn(|_| Outcomes::default()),
+            decisions: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
+            forgotten: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
+    }
+}
+
+impl Chunk {
+    fn clear(&self, at: usize) {
+        self.latencies[at].clear();
+        self.outcomes[at].clear();
+        self.forgotten[at].store(self.all_decisions(at), Relaxed);
+    }
+
+    fn all_decisions(&self, at: usize) -> u64 {
+        self.decisions.iter().map(|lane| lane[at].load(Relaxed)).sum()
+    }
+
+    fn decisions(&self, at: usize) -> u64 {
+        // In this order: what is forgotten between the two is at most what was counted before.
+        let forgotten = self.forgotten[at].load(Relaxed);
+        self.all_decisions(at).saturating_sub(forgotten)
+    }
+}
+
 /// How the requests of a worker went.
 #[derive(Debug, Default)]
 pub(crate) struct Outcomes {
     pub(crate) successes: AtomicU64,
     pub(crate) failures: AtomicU64,
-    /// How many decisions are forgotten. A lane is written by its thread only, and never goes down.
-    forgotten: AtomicU64,
+}
+
+impl Outcomes {
+    fn clear(&self) {
+        for count in [&self.successes, &self.failures] {
+            count.store(0, Relaxed);
+        }
+    }
 }
 
 impl Command {
     /// One that comes after so many.
     pub(crate) fn new(number: usize, worker_limit: usize) -> Self {
-        let is_in_rows = number < size_of::<Row>() / size_of::<Latency>();
-        Self {
-            usual: Latency::default(),
-            slots: worker_limit as u32,
-            number,
-            latencies: Column::new(if is_in_rows { 0 } else { worker_limit }),
-            decisions: std::array::from_fn(|_| Column::new(worker_limit)),
-            outcomes: Column::new(worker_limit),
-        }
+        let chunks = worker_limit.div_ceil(CHUNK);
+        let column = (0..chunks).map(|_| OnceBox::new()).collect();
+        Self { usual: Latency::default(), number, column }
+    }
+
+    /// Where a worker's numbers are, if any of its neighbours was ever asked.
+    #[inline]
+    fn find(&self, slot: Slot) -> Option<(&Chunk, usize)> {
+        let chunk = self.column.get(slot.0 as usize / CHUNK)?.get()?;
+        Some((chunk, slot.0 as usize % CHUNK))
+    }
+
+    #[inline]
+    fn find_or_add(&self, slot: Slot) -> Option<(&Chunk, usize)> {
+        self.find(slot).or_else(|| self.add(slot))
+    }
+
+    #[cold]
+    fn add(&self, slot: Slot) -> Option<(&Chunk, usize)> {
+        let chunk = self.column.get(slot.0 as usize / CHUNK)?.get_or_init(Box::default);
+        Some((chunk, slot.0 as usize % CHUNK))
     }
 
     /// How long a worker takes.
     #[inline(always)]
     pub(crate) fn latency<'a>(&'a self, worker: &'a Worker) -> Option<&'a Latency> {
-        let in_row = worker.latencies.get(self.number);
-        if in_row.is_some() { in_row } else { self.latencies.get(worker.slot) }
+        let in_column = || self.find(worker.slot).map(|(chunk, at)| &chunk.latencies[at]);
+        worker.latencies.get(self.number).or_else(in_column)
     }
 
     /// How its requests went.
     pub(crate) fn outcomes(&self, worker: &Worker) -> Option<&Outcomes> {
-        self.outcomes.get(worker.slot)
+        self.find(worker.slot).map(|(chunk, at)| &chunk.outcomes[at])
     }
 
-    /// Learns how long a worker took.
-    pub(crate) fn observe(&self, worker: &Worker, sample: f32, now: Tick, half_life: HalfLife) {
-        let in_row = worker.latencies.get(self.number);
-        if let Some(latency) = in_row.or_else(|| self.latencies.get_or_add(worker.slot)) {
-            latency.observe(sample, now, half_life);
-        }
-    }
-
-    /// Counts how a request of a worker went.
-    pub(crate) fn ended(&self, worker: &Worker, count: fn(&Outcomes) -> &AtomicU64) {
-        if let Some(outcomes) = self.outcomes.get_or_add(worker.slot) {
-            count(outcomes).fetch_add(1, Relaxed);
-        }
+    /// Where what is learned of a worker goes.
+    pub(crate) fn of<'a>(&'a self, worker: &'a Worker) -> Option<(&'a Latency, &'a Outcomes)> {
+        let (chunk, at) = self.find_or_add(worker.slot)?;
+        let latency = worker.latencies.get(self.number).unwrap_or(&chunk.latencies[at]);
+        Some((latency, &chunk.outcomes[at]))
     }
 
     /// Counts a request that a worker gets.
     #[inline]
     pub(crate) fn decided(&self, worker: &Worker, lane: Lane) {
-        if let Some(decisions) = self.decisions[lane.0].get_or_add(worker.slot) {
-            lane.increment(decisions);
+        if let Some((chunk, at)) = self.find_or_add(worker.slot) {
+            lane.increment(&chunk.decisions[lane.0][at]);
         }
     }
 
     /// How many requests a worker got.
     pub(crate) fn decisions(&self, worker: &Worker) -> u64 {
-        // In this order: what is forgotten between the two is at most what was counted before.
-        let forgotten =
-            self.outcomes(worker).map_or(0, |outcomes| outcomes.forgotten.load(Relaxed));
-        self.all_decisions(worker.slot).saturating_sub(forgotten)
-    }
-
-    fn all_decisions(&self, slot: Slot) -> u64 {
-        let lanes = self.decisions.iter().filter_map(|lane| lane.get(slot));
-        lanes.map(|decisions| decisions.load(Relaxed)).sum()
+        self.find(worker.slot).map_or(0, |(chunk, at)| chunk.decisions(at))
     }
 
     /// Forgets the worker that had a slot. Its row goes with it.
     pub(crate) fn clear_slot(&self, slot: Slot) {
-        if let Some(latency) = self.latencies.get(slot) {
-            latency.clear();
-        }
-        let decisions = self.all_decisions(slot);
-        let outcomes =
-            if decisions > 0 { self.outcomes.get_or_add(slot) } else { self.outcomes.get(slot) };
-        if let Some(Outcomes { successes, failures, forgotten }) = outcomes {
-            successes.store(0, Relaxed);
-            failures.store(0, Relaxed);
-            forgotten.store(decisions, Relaxed);
+        if let Some((chunk, at)) = self.find(slot) {
+            chunk.clear(at);
         }
     }
 
     /// Forgets all workers, but for their rows.
     pub(crate) fn clear(&self) {
         self.usual.clear();
-        (0..self.slots).for_each(|slot| self.clear_slot(Slot(slot)));
+        for chunk in self.column.iter().filter_map(OnceBox::get) {
+            (0..CHUNK).for_each(|at| chunk.clear(at));
+        }
     }
 
-    /// Bytes that it takes.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        let decisions: usize = self.decisions.iter().map(Column::memory_bytes).sum();
-        size_of::<Self>() + decisions + self.latencies.memory_bytes() + self.outcomes.memory_bytes()
+    /// Bytes allocated for it and its name, with reference counts and its place in the table.
+    pub(crate) fn memory_bytes(&self, name: &str) -> usize {
+        let counts = 2 * size_of::<usize>();
+        let chunks = self.column.iter().filter(|chunk| chunk.get().is_some()).count();
+        counts
+            + size_of::<Self>()
+            + size_of_val(&*self.column)
+            + chunks * size_of::<Chunk>()
+            + counts
+            + name.len()
+            + size_of::<(Arc<str>, Arc<Self>)>()
     }
 }
 
@@ -212,6 +216,7 @@ mod tests {
     use std::sync::Barrier;
     use std::thread;
 
+    use super::super::stamped::{HalfLife, Tick};
     use super::*;
 
     fn worker(slot: u32) -> Worker {
@@ -261,7 +266,8 @@ mod tests {
         let sample = |command: usize, worker: usize| (command * 10 + worker + 1) as f32;
         for (at, command) in commands.iter().enumerate() {
             for (of, worker) in workers.iter().enumerate() {
-                command.observe(worker, sample(at, of), now, half_life);
+                let (latency, _) = command.of(worker).expect("room");
+                latency.observe(sample(at, of), now, half_life);
             }
         }
         let latency = |command: &Command, worker: &Worker| {

@@ -265,9 +265,10 @@ impl Pool {
         let records = self.changing().records.memory_bytes();
         let members = self.members();
         let workers = members.workers.iter().map(|worker| worker.memory_bytes()).sum::<usize>();
+        let commands = members.commands.iter();
         records
             + workers
-            + members.commands.values().map(|command| command.memory_bytes()).sum::<usize>()
+            + commands.map(|(name, command)| command.memory_bytes(name)).sum::<usize>()
     }
 
     pub(crate) fn changing(&self) -> MutexGuard<'_, Changing> {

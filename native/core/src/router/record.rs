@@ -150,9 +150,12 @@ impl Records {
         self.by_id.values().chain([&self.others]).for_each(|record| record.clear());
     }
 
+    /// Bytes allocated for records and their entries in the tables, and for ids of those that have left:
+    /// who is there has its own.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let entry = size_of::<(Arc<str>, Arc<Record>)>() + size_of::<Record>();
-        let departed = self.departed.iter().map(|id| size_of::<Arc<str>>() + id.len());
+        let counts = 2 * size_of::<usize>();
+        let entry = size_of::<(Arc<str>, Arc<Record>)>() + counts + size_of::<Record>();
+        let departed = self.departed.iter().map(|id| size_of::<Arc<str>>() + counts + id.len());
         self.by_id.len() * entry + departed.sum::<usize>()
     }
 }

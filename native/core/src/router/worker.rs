@@ -201,9 +201,13 @@ impl Worker {
         }
     }
 
-    /// Bytes that it takes.
+    /// Bytes allocated for it, its reference counts and its places in the tables of workers included.
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.id.len()
+        // Before what is aligned, counts take as much as that.
+        let counts = align_of::<Self>();
+        let id = 2 * size_of::<usize>() + self.id.len();
+        let places = size_of::<(Arc<str>, Arc<Self>)>() + size_of::<Arc<Self>>();
+        counts + size_of::<Self>() + id + places
     }
 }
 

@@ -147,6 +147,20 @@ fn with_few_choices_those_that_are_well_are_found() {
     assert!(shares[..10].iter().all(|share| *share == 0), "{shares:?}");
 }
 
+/// However short the memory for failures is.
+#[test]
+fn a_worker_that_comes_back_is_twice_as_slow_at_first() {
+    let mut running = Running::start(4, RouterSpec { half_life_ms: 1, ..spec() });
+    running.ended(0, "work", Outcome::Success, 1, 1);
+    running.ended(0, "work", Outcome::Failure, 1, 5);
+    running.now += 10 * SECOND;
+    let ratio = running.candidate("work", 0).score / running.candidate("work", 1).score;
+    assert!((ratio - 2.0).abs() < 0.01, "{ratio}");
+    running.now += 5 * SECOND;
+    let ratio = running.candidate("work", 0).score / running.candidate("work", 1).score;
+    assert!((ratio - 1.0).abs() < 0.01, "{ratio}");
+}
+
 #[test]
 fn a_worker_comes_back_slowly() {
     let mut running = Running::start(4, spec());

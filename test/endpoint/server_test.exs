@@ -554,8 +554,9 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       await("a connection", fn -> connections(server) != [] end)
       [{_id, connection, _type, _modules}] = connections(server)
       Process.exit(connection, :kill)
-      assert read(client) == :closed
       assert_receive {:failure_logged, _message}, 10_000
+      # Open still if the connection had not taken it over yet.
+      :gen_tcp.close(client)
     end
   end
 

@@ -9,7 +9,6 @@ use super::pool::Members;
 use super::reason::Reason;
 use super::spec::RouterSpec;
 use super::stamped::{HalfLife, Tick};
-
 use super::worker::Worker;
 
 /// Times in the units that decisions are made in.
@@ -45,7 +44,7 @@ impl Rules {
             faded_ns: half_life_ns.saturating_mul(20),
             error_penalty: spec.error_penalty.max(0.0),
             exploration: (spec.exploration.min(1_000) << 16).div_ceil(1_000),
-            slow_start_ns: spec.slow_start_ms.saturating_mul(1_000_000),
+            slow_start_ns: spec.slow_start_ns(),
         }
     }
 }

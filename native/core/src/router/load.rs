@@ -63,10 +63,7 @@ impl Load {
         let any = self.presumed(now) > 0.0;
         if any {
             let life = self.life();
-            self.presumed.update(now, |old| {
-                let (number, steps) = old.unwrap_or_default();
-                (number * life.left_after(steps) - 1.0).max(0.0)
-            });
+            self.presumed.update(now, |old| (faded(old, life) - 1.0).max(0.0));
         }
         any
     }
@@ -74,8 +71,7 @@ impl Load {
     /// Presumed requests.
     #[inline(always)]
     pub(crate) fn presumed(&self, now: Tick) -> f32 {
-        let (number, steps) = self.presumed.since(now).unwrap_or_default();
-        let left = number * self.life().left_after(steps);
+        let left = faded(self.presumed.since(now), self.life());
         if left > NOTHING { left } else { 0.0 }
     }
 
@@ -89,6 +85,13 @@ impl Load {
     fn life(&self) -> HalfLife {
         HalfLife::from_bits(self.life.load(Relaxed))
     }
+}
+
+/// What is left of a number that was stored some steps ago.
+#[inline(always)]
+fn faded(old: Option<(f32, f32)>, life: HalfLife) -> f32 {
+    let (number, steps) = old.unwrap_or_default();
+    number * life.left_after(steps)
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Pool {
             changing: Mutex::new(Changing { slots: Slots::default(), records }),
             worker_limit: spec.worker_limit,
             command_limit: spec.command_limit,
-            slow_start_ns: spec.slow_start_ms.saturating_mul(1_000_000),
+            slow_start_ns: spec.slow_start_ns(),
             refused: AtomicU64::new(0),
         }
     }

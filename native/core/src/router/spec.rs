@@ -43,6 +43,11 @@ pub struct EjectionSpec {
 }
 
 impl RouterSpec {
+    /// For how long a new worker gets less than its share, in nanoseconds.
+    pub(crate) fn slow_start_ns(&self) -> u64 {
+        self.slow_start_ms.saturating_mul(1_000_000)
+    }
+
     /// No workers.
     pub(crate) const OFF: Self = Self {
         choices: 2,

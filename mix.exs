@@ -26,7 +26,10 @@ defmodule DSPexTelemetry.MixProject do
     ]
   end
 
-  defp elixirc_paths(:test), do: ["lib", "test/support/lib"]
+  # The bridge demo replays recordings of events, and the tests read them with the same module.
+  defp elixirc_paths(:test),
+    do: ["lib", "test/support/lib", "examples/bridge/lib/bridge/recording.ex"]
+
   defp elixirc_paths(_env), do: ["lib"]
 
   # Where Hex is not installed, the stand-in behaves like telemetry 1.x; see README.md.

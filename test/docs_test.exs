@@ -4,7 +4,8 @@ defmodule DSPexTelemetry.DocsTest do
   alias DSPexTelemetry.{Documented, Markdown}
 
   @pages ["README.md", "CHANGELOG.md" | Path.wildcard("docs/*.{md,livemd}")] ++
-           ["examples/bridge/README.md", "test/support/telemetry/README.md"]
+           ["examples/bridge/README.md", "test/support/telemetry/README.md"] ++
+           ["test/fixtures/recorded_events/README.md"]
 
   defp modules do
     {:ok, modules} = :application.get_key(:dspex_telemetry, :modules)
@@ -14,7 +15,7 @@ defmodule DSPexTelemetry.DocsTest do
   end
 
   defp test?(module),
-    do: List.to_string(module.module_info(:compile)[:source]) =~ "/test/support/"
+    do: List.to_string(module.module_info(:compile)[:source]) =~ ~r"/(test/support|examples)/"
 
   describe "links" do
     for page <- @pages do

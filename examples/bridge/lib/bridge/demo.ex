@@ -76,6 +76,17 @@ defmodule Bridge.Demo do
     await_answers()
   end
 
+  @doc "Writes the report as JSON to a file, unless there is none; a sentence if that fails."
+  @spec save_json(Path.t() | nil) :: [String.t()]
+  def save_json(nil), do: []
+
+  def save_json(path) do
+    case File.write(path, [DSPexTelemetry.report(format: :json), ?\n]) do
+      :ok -> []
+      {:error, reason} -> ["cannot write #{path}: #{:file.format_error(reason)}"]
+    end
+  end
+
   # The calls
 
   defp call_for_a_while(run) do
@@ -178,15 +189,6 @@ defmodule Bridge.Demo do
         {:DOWN, ^monitor, :process, _, _} -> :ok
       end
     end)
-  end
-
-  defp save_json(nil), do: []
-
-  defp save_json(path) do
-    case File.write(path, [DSPexTelemetry.report(format: :json), ?\n]) do
-      :ok -> []
-      {:error, reason} -> ["cannot write #{path}: #{:file.format_error(reason)}"]
-    end
   end
 
   defp disagreements(run, report, status) do

@@ -11,6 +11,9 @@ defmodule Bridge.Progress do
 
       iex> Bridge.Progress.line(%{calls: 1234, errors: 7, workers: 4, seconds_left: 6})
       "1234 calls, 7 errors · 4 workers · 6 s left"
+
+      iex> Bridge.Progress.line(%{events: 120, of: 449, seconds_left: 12})
+      "120 of 449 events · 12 s left"
   """
   @spec draw(map()) :: :ok
   def draw(numbers) do
@@ -27,6 +30,9 @@ defmodule Bridge.Progress do
   end
 
   @doc false
+  def line(%{events: events, of: all, seconds_left: seconds_left}),
+    do: "#{events} of #{all} events · #{seconds_left} s left"
+
   def line(numbers) do
     "#{numbers.calls} calls, #{numbers.errors} errors · #{numbers.workers} workers · " <>
       "#{numbers.seconds_left} s left"

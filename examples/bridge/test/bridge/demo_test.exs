@@ -62,11 +62,35 @@ defmodule Bridge.DemoTest do
              {:ok, [route: true, cache: true, workers: 3]}
 
     assert DemoTask.parse(["--cache", "--workers", "1"]) == {:ok, [cache: true, workers: 1]}
+
+    tmp = System.tmp_dir!()
+    arguments = ~w(--replay calls.txt --http 0 --serve --json ../report.json)
+
+    assert DemoTask.parse(arguments, Path.join(tmp, "here")) ==
+             {:ok,
+              [
+                replay: Path.join(tmp, "here/calls.txt"),
+                http: 0,
+                serve: true,
+                json: Path.join(tmp, "report.json")
+              ]}
+
+    for {text, speed} <- [{"1", 1}, {"0.001", 0.001}, {"1000000", 1_000_000}, {"max", :max}] do
+      assert {:ok, options} = DemoTask.parse(["--replay", "/a", "--speed", text])
+      assert options[:speed] === speed
+    end
   end
 
   test "bad options are refused with a reason" do
     for {arguments, reason} <- [
-          {["--speed", "9"], "--speed is not an option, or lacks its value"},
+          {["--pace", "9"], "--pace is not an option, or lacks its value"},
+          {["--replay"], "--replay is not an option, or lacks its value"},
+          {["--speed", "9"], "--speed needs --replay"},
+          {["--replay", "a", "--workers", "3", "--route"],
+           "--replay plays a recording, without --workers, --route"},
+          {["--replay", "a", "--seconds", "3", "--cache"],
+           "--route and --cache make a run of their own, without --seconds"},
+          {["--replay", "a", "--serve"], "--serve needs --http, or there is nothing to serve"},
           {["--seconds"], "--seconds is not an option, or lacks its value"},
           {["--seconds", "soon"], "--seconds cannot be \"soon\""},
           {["--seconds", "0"], "--seconds is 1 to 86400, not 0"},
@@ -85,6 +109,43 @@ defmodule Bridge.DemoTest do
           {["10"], "there is nothing to do with \"10\""}
         ] do
       assert DemoTask.parse(arguments) == {:error, reason}
+    end
+
+    for speed <- ["fast", "0", "-1", "0.0009", "1000001", "1e3", "1e400", "2.", ".5", "2x", ""] do
+      assert DemoTask.parse(["--replay", "a", "--speed", speed]) ==
+               {:error, "--speed is 0.001 to 1000000, or max, not #{speed}"}
+    end
+  end
+
+  describe "a recording that cannot be read" do
+    setup do
+      folder = Path.join(System.tmp_dir!(), "demo-#{System.unique_integer([:positive])}")
+      File.mkdir!(folder)
+      System.put_env("DEMO_FOLDER", folder)
+      shell = Mix.shell()
+      Mix.shell(Mix.Shell.Process)
+
+      on_exit(fn ->
+        Mix.shell(shell)
+        System.delete_env("DEMO_FOLDER")
+        File.rm_rf!(folder)
+      end)
+
+      %{folder: folder}
+    end
+
+    test "ends the command with status 2 and a sentence", %{folder: folder} do
+      File.write!(Path.join(folder, "code.txt"), "{0, [:a], %{}, %{}}\n{1, [:a], %{}, halt()}\n")
+
+      for {file, problem} <- [
+            {"gone.txt", "cannot read #{folder}/gone.txt: no such file or directory"},
+            {".", "#{folder} must be a regular file, and is a directory"},
+            {"code.txt", "#{folder}/code.txt:2: halt() is code, and only literals are read"}
+          ] do
+        assert catch_exit(DemoTask.run(["--replay", file, "--speed", "max"])) == {:shutdown, 2}
+        message = "--replay: " <> problem
+        assert_received {:mix_shell, :error, [^message]}
+      end
     end
   end
 end

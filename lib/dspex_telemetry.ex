@@ -155,10 +155,10 @@ defmodule DSPexTelemetry do
 
   Raises `ArgumentError` for a preset that there is not.
   """
-  @spec events([:dspex | :snakepit]) :: [[atom()]]
+  @spec events([:dspex | :snakebridge | :snakepit]) :: [[atom()]]
   def events(presets \\ Catalogue.presets()) do
     %{presets: presets} = Options.validate!(presets: presets)
-    Enum.map(Catalogue.events(presets), & &1.name)
+    presets |> Catalogue.events() |> Enum.map(& &1.name) |> Enum.uniq()
   end
 
   @doc """

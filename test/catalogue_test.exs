@@ -75,8 +75,11 @@ defmodule DSPexTelemetry.CatalogueTest do
   end
 
   test "event names and metric names are unique" do
-    events = DSPexTelemetry.events()
-    assert events == Enum.uniq(events)
+    for name <- [&Catalogue.id/1, &Catalogue.function_name/1] do
+      events = Enum.map(Catalogue.events(), name)
+      assert events == Enum.uniq(events)
+    end
+
     metrics = Enum.map(all_metrics(), &elem(&1, 0))
     assert metrics == Enum.uniq(metrics)
     families = Enum.map(Catalogue.families(), & &1.name)
@@ -148,24 +151,37 @@ defmodule DSPexTelemetry.CatalogueTest do
     {:counter, (family.labels -- dropped) ++ Keyword.keys(counter.dimensions)}
   end
 
-  # What an event feeds; a failure feeds the counter of spikes.
+  # What an event feeds; a failure feeds the counters of errors, and that of spikes.
   defp fed(event) do
-    for step <- Catalogue.steps(event), elem(step, 0) in [:feed, :failure] do
-      case step do
-        {:feed, family, labels, counts, observes} ->
-          {family, labels, counts, observes}
+    Enum.flat_map(Catalogue.steps(event), fn
+      {:feed, family, labels, counts, observes} ->
+        [{family, labels, counts, observes}]
 
-        {:failure, family, labels, _kind, _reason} ->
-          {family, labels, [{hd(Catalogue.family!(family).counters).name, []}], []}
-      end
-    end
+      {:failure, labels, kind} ->
+        [by_reason, by_method] = Catalogue.error_families()
+        count = &{hd(Catalogue.family!(&1).counters).name, &2}
+
+        [
+          {by_reason, [:reason], [count.(by_reason, [kind])], []},
+          {by_method, labels ++ [:reason], [count.(by_method, [kind])], []},
+          {Catalogue.spikes_family(), labels, [count.(Catalogue.spikes_family(), [])], []}
+        ]
+
+      _other ->
+        []
+    end)
   end
 
   defp keys({:feed, _family, labels, counts, observes}) do
     keys_of(labels ++ Enum.flat_map(counts, &elem(&1, 1)) ++ Enum.map(observes, &elem(&1, 1)))
   end
 
-  defp keys({:failure, _family, labels, kind, reason}), do: keys_of(labels ++ [kind, reason])
+  defp keys({:failure, labels, kind}), do: keys_of(labels ++ [kind])
+  defp keys({:enter, _operation, nil}), do: []
+  defp keys({:enter, _operation, {key, _word}}), do: [key]
+  defp keys({:leave, _operation}), do: []
+  defp keys({:dispatched, requester, worker, command}), do: [requester, worker, command]
+  defp keys({:in_pool, worker, pool, _except}), do: [worker, pool]
   defp keys({:set, _level, labels, value}), do: keys_of(labels ++ [value])
   defp keys({:wait, wait, worker, command}), do: [wait, worker, command]
 
@@ -178,7 +194,7 @@ defmodule DSPexTelemetry.CatalogueTest do
   defp keys_of(sources) do
     Enum.flat_map(sources, fn
       {:constant, _value} -> []
-      {:class_of, reference, class} -> [reference, class]
+      {join, reference, given} when join in [:class_of, :pool_of] -> [reference, given]
       key -> [key]
     end)
   end

@@ -60,7 +60,7 @@ defmodule DSPexTelemetry.SnakepitTest do
 
   describe "every event" do
     test "that is mapped has a sample, and every sample is of one that is" do
-      mapped = for event <- Catalogue.events([:snakepit]), do: event.name
+      mapped = for event <- Catalogue.events([:snakepit]), uniq: true, do: event.name
       sampled = for {name, _, _} <- SnakepitSamples.all(), do: name
       assert Enum.sort(Enum.uniq(sampled)) == Enum.sort(mapped)
       assert mapped -- DSPexTelemetry.events() == []
@@ -70,8 +70,9 @@ defmodule DSPexTelemetry.SnakepitTest do
       instance = start!()
       plans = plans(instance)
 
-      for {name, measurements, metadata} <- SnakepitSamples.all() do
-        assert {name, handle(plans, name, measurements, metadata)} == {name, :ok}
+      for event <- Catalogue.events([:snakepit]),
+          {name, measurements, metadata} <- SnakepitSamples.of(event.name) do
+        assert {name, handle(plans, event, measurements, metadata)} == {name, :ok}
       end
 
       assert DSPexTelemetry.info(instance: instance).rejected == []
@@ -80,7 +81,7 @@ defmodule DSPexTelemetry.SnakepitTest do
     test "gives what its fields take" do
       for event <- Catalogue.events([:snakepit]),
           field <- event.fields,
-          field.type != :term do
+          field.type not in [:term, :requester] do
         given? =
           Enum.any?(SnakepitSamples.of(event.name), fn {_name, measurements, metadata} ->
             place = if field.in == :measurements, do: measurements, else: metadata
@@ -116,16 +117,16 @@ defmodule DSPexTelemetry.SnakepitTest do
                ~S(snakepit_gpu_utilization_ratio{device="cuda:0"} 0.455),
                ~S(snakepit_gpu_temperature_celsius{device="cuda:0"} 61.5),
                ~S(snakepit_gpu_power_watts{device="cuda:0"} 120.25),
-               ~S(snakepit_python_memory_rss_bytes{worker_id="pool_worker_12"} 2e+08),
-               ~S(snakepit_python_memory_vms_bytes{worker_id="pool_worker_12"} 9e+08),
-               ~S(snakepit_python_cpu_ratio{worker_id="pool_worker_12"} 0.875)
+               ~S(snakepit_python_memory_rss_bytes{worker_id="default_worker_1_2050"} RSS),
+               ~S(snakepit_python_memory_vms_bytes{worker_id="default_worker_1_2050"} VMS),
+               ~S(snakepit_python_cpu_ratio{worker_id="default_worker_1_2050"} CPU)
              ]
     end
   end
 
   describe "executions without a bridge" do
     test "are calls of methods, whichever presets there are" do
-      for presets <- [[:snakepit], [:dspex, :snakepit]] do
+      for presets <- [[:snakepit], [:dspex, :snakepit], [:dspex, :snakebridge, :snakepit]] do
         instance = start!(presets: presets)
         command = label("predict")
         for _call <- 1..3, do: execute(command)
@@ -160,7 +161,8 @@ defmodule DSPexTelemetry.SnakepitTest do
       instance = start!()
       emit(SnakepitSamples.of([:snakepit, :request, :executed]))
       operations = DSPexTelemetry.report(instance: instance).operations
-      assert [%{method: "stream", count: 2, errors: 1}] = operations
+
+      assert [%{method: "numbers", count: 3, errors: 1}] = operations
     end
 
     test "take native time units, whatever duration_unit says of the bridge's events" do
@@ -175,11 +177,16 @@ defmodule DSPexTelemetry.SnakepitTest do
       end
     end
 
-    test "keep the session as an exemplar" do
+    test "keep the correlation id as an exemplar, and the session only if it is the caller's" do
       instance = start!()
+      exemplars = fn -> DSPexTelemetry.scrape(instance: instance, format: :openmetrics) end
+      correlation = SnakepitSamples.execution().correlation_id
+      assert SnakepitSamples.execution().session_id =~ ~r/^session_2_\d+$/
       execute(label("predict"))
-      text = DSPexTelemetry.scrape(instance: instance, format: :openmetrics)
-      assert text =~ ~S(# {session_id="session_7"} )
+      assert exemplars.() =~ ~s(# {correlation_id="#{correlation}"} )
+      DSPexTelemetry.reset(instance: instance)
+      execute(label("predict"), :ok, %{session_id: "session_7"})
+      assert exemplars.() =~ ~s(# {correlation_id="#{correlation}",session_id="session_7"} )
     end
   end
 
@@ -191,7 +198,7 @@ defmodule DSPexTelemetry.SnakepitTest do
 
       for _call <- 1..3 do
         :telemetry.span(@bridge_call, metadata, fn ->
-          execute("call_method", :error)
+          execute("call_method", :error, %{error: :timeout})
           {:error, Map.put(metadata, :success, false)}
         end)
       end
@@ -202,39 +209,28 @@ defmodule DSPexTelemetry.SnakepitTest do
 
       assert scraped(instance, ["snakepit_grpc_execute_total", "dspex_bridge_error_total"]) == [
                ~S(dspex_bridge_error_total{reason="unsuccessful",kind="unsuccessful"} 3),
-               ~S(snakepit_grpc_execute_total{pool="default",command="call_method",success="false"} 3)
+               ~S(snakepit_grpc_execute_total{pool="Snakepit.Pool",command="call_method",success="false"} 3)
              ]
     end
 
-    test "counts once after executions of which the bridge told nothing" do
+    test "counts once beside executions that carry no call" do
       instance = start!()
+      metadata = %{ref: "r", method: "search", python_class: "Index", success: true}
       execute("direct")
-      metadata = %{ref: "r", method: "search", python_class: "Index"}
       :telemetry.span(@bridge_call, metadata, fn -> {execute("call_method"), metadata} end)
       execute("direct")
 
-      # The first was counted when nobody had told of a call yet.
-      assert [%{method: "direct", count: 1}] =
+      assert [%{method: "direct", count: 2}] =
                DSPexTelemetry.report(instance: instance).operations
                |> Enum.filter(&(&1.python_class == "snakepit"))
     end
 
-    test "leaves the claim to the bridge through a reset" do
-      instance = start!()
-      metadata = %{ref: "r", method: "search", python_class: "Index", success: true}
-      emit(@bridge_call ++ [:stop], %{duration: 1}, metadata)
-      DSPexTelemetry.reset(instance: instance)
-      execute("call_method")
-      assert DSPexTelemetry.report(instance: instance).operations == []
-    end
-
-    test "counts twice, were it not for the claim" do
+    test "counts for each preset that is alone" do
       # What the tests above rest on.
       for presets <- [[:dspex], [:snakepit]] do
         instance = start!(presets: presets)
         metadata = %{ref: "r", method: "search", python_class: "Index", success: true}
-        emit(@bridge_call ++ [:stop], %{duration: 1}, metadata)
-        execute("call_method")
+        :telemetry.span(@bridge_call, metadata, fn -> {execute("call_method"), metadata} end)
         assert total(DSPexTelemetry.report(instance: instance).operations) == 1
       end
     end
@@ -242,16 +238,25 @@ defmodule DSPexTelemetry.SnakepitTest do
 
   test "tools that Python times count once beside the bridge's tool calls" do
     instance = start!()
-    metadata = %{tool_name: "telemetry_demo", success: true}
-    tool = SnakepitSamples.of([:snakepit, :python, :tool, :execution, :stop])
-    emit(tool)
-    assert total(DSPexTelemetry.report(instance: instance).tools) == 1
-    emit([:dspex, :tools, :call, :stop], %{duration: 1}, metadata)
-    emit(tool)
-    assert total(DSPexTelemetry.report(instance: instance).tools) == 2
 
-    assert scraped(instance, ["snakepit_python_tool_total"]) ==
-             [~S(snakepit_python_tool_total{tool="telemetry_demo",success="true"} 2)]
+    [{event, measurements, sent} | _] =
+      SnakepitSamples.of([:snakepit, :python, :tool, :execution, :stop])
+
+    tool = &emit(event, measurements, %{sent | tool: &1})
+    total = fn -> total(DSPexTelemetry.report(instance: instance).tools) end
+    tool.("search")
+    tool.("embed")
+    assert total.() == 2
+    emit([:dspex, :tools, :call, :stop], %{duration: 1}, %{tool_name: "search", success: true})
+    # The bridge tells of this tool, and of the other it does not.
+    tool.("search")
+    tool.("embed")
+    assert total.() == 4
+
+    assert scraped(instance, ["snakepit_python_tool_total"]) == [
+             ~S(snakepit_python_tool_total{tool="embed",success="true"} 2),
+             ~S(snakepit_python_tool_total{tool="search",success="true"} 2)
+           ]
   end
 
   describe "workers" do
@@ -303,31 +308,40 @@ defmodule DSPexTelemetry.SnakepitTest do
       instance = start!()
       emit(SnakepitSamples.of([:snakepit, :python, :memory, :sampled]))
       assert [_rss] = scraped(instance, ["snakepit_python_memory_rss_bytes"])
-      end_worker("pool_worker_12")
+      end_worker(SnakepitSamples.worker())
       assert scraped(instance, ["snakepit_python_memory_rss_bytes"]) == []
     end
   end
 
-  test "requests are not told to the router by bridge and Snakepit both" do
+  test "a request is told to the router once, by the bridge where that names the worker" do
     instance = start!()
-    spawn_worker("w")
-    # A bridge that names the worker.
+    # So that one may be ejected.
+    for id <- ["w", "x", "y"], do: spawn_worker(id)
     metadata = %{method: "predict", ref: "r", worker_id: "w", success: true, python_class: "C"}
-    emit(@bridge_call ++ [:stop], %{duration: 1_000_000}, metadata)
 
-    for _call <- 1..50,
-        do:
-          emit(@stop, %{duration: 900_000_000}, %{command: "predict", worker_id: "w", status: :ok})
+    call = fn ->
+      :telemetry.span(@bridge_call, metadata, fn ->
+        failed = %{command: "predict", worker_id: "w", status: :error, error: :timeout}
+        emit(@stop, %{duration: 1_000_000}, failed)
+        {:ok, metadata}
+      end)
+    end
 
-    %{candidates: [%{latency_us: latency}]} =
-      PerformanceRouter.explain("predict", instance: instance)
+    # Of the first call the execution tells, and of the others the bridge.
+    for _call <- 1..10, do: call.()
+    assert ejected_for(instance, "predict") == nil
+    for _call <- 1..5, do: execute("predict", :error, %{worker_id: "w", error: :timeout})
+    assert is_integer(ejected_for(instance, "predict"))
+  end
 
-    assert latency < 2_000
+  defp ejected_for(instance, command) do
+    %{candidates: workers} = PerformanceRouter.explain(command, instance: instance)
+    Enum.find(workers, &(&1.worker_id == "w")).ejected_for_ms
   end
 
   describe "option presets" do
     test "attaches the events of these emitters, and of no others" do
-      for presets <- [[:dspex], [:snakepit]] do
+      for presets <- [[:dspex], [:snakepit], [:snakebridge]] do
         instance = start!(presets: presets)
         events = for event <- Catalogue.events(presets), do: event.name
         assert Enum.sort(attached_events(plans(instance))) == Enum.sort(events)
@@ -336,7 +350,7 @@ defmodule DSPexTelemetry.SnakepitTest do
       end
     end
 
-    test "has both by default" do
+    test "has all by default" do
       instance = start!()
       assert_all_attached(plans(instance))
     end

@@ -9,11 +9,14 @@ defmodule DSPexTelemetry.Catalogue do
   """
 
   alias DSPexTelemetry.Catalogue.{CacheMetrics, Event, Events, Field, Metrics}
-  alias DSPexTelemetry.Catalogue.{SnakepitEvents, SnakepitMetrics}
+  alias DSPexTelemetry.Catalogue.{SnakeBridgeEvents, SnakepitEvents, SnakepitMetrics}
 
-  @presets [:dspex, :snakepit]
-  @events Events.all() ++ SnakepitEvents.all()
+  @presets [:dspex, :snakebridge, :snakepit]
+  @events Events.all() ++ SnakeBridgeEvents.all() ++ SnakepitEvents.all()
   @families Metrics.families() ++ SnakepitMetrics.families()
+
+  # Commands of Snakepit by which a bridge carries the calls that it tells of itself.
+  @transports [snakebridge: ["snakebridge.*"]]
 
   @doc "All events, in the order of the reference."
   @spec events() :: [Event.t()]
@@ -23,7 +26,7 @@ defmodule DSPexTelemetry.Catalogue do
   The emitters that the catalogue knows the events of.
 
       iex> DSPexTelemetry.Catalogue.presets()
-      [:dspex, :snakepit]
+      [:dspex, :snakebridge, :snakepit]
   """
   @spec presets() :: [atom()]
   def presets, do: @presets
@@ -38,7 +41,7 @@ defmodule DSPexTelemetry.Catalogue do
   def events(presets), do: Enum.filter(@events, &(&1.preset in presets))
 
   @doc """
-  The event with this name, or `:error`.
+  The event with this name, or `:error`; the first, if two emitters use the name.
 
       iex> {:ok, event} = DSPexTelemetry.Catalogue.fetch([:snakepit, :worker, :spawned])
       iex> Enum.map(event.fields, & &1.key)
@@ -53,6 +56,17 @@ defmodule DSPexTelemetry.Catalogue do
       event -> {:ok, event}
     end
   end
+
+  @doc """
+  What tells an event from all others: its name, or with a variant both.
+
+      iex> {:ok, event} = DSPexTelemetry.Catalogue.fetch([:snakepit, :python, :call, :start])
+      iex> DSPexTelemetry.Catalogue.id(event)
+      {[:snakepit, :python, :call, :start], :elixir}
+  """
+  @spec id(Event.t()) :: [atom()] | {[atom()], atom()}
+  def id(%Event{name: name, variant: nil}), do: name
+  def id(%Event{name: name, variant: variant}), do: {name, variant}
 
   @doc """
   The families: metrics that share labels, and the events that feed them.
@@ -72,19 +86,57 @@ defmodule DSPexTelemetry.Catalogue do
   def levels, do: SnakepitMetrics.levels()
 
   @doc """
-  The claim of a preset on a group, among these presets: its number and whether it takes the group from the other. `nil`
-  if there is no other.
+  Whether an event of a preset has to look at its claim, among these presets.
 
-  The bridge knows more of calls and tools than the pool below it, and so does what it tells of workers' requests:
-  once it has told of one, it counts them. Of workers both know the same, so who came first does.
+  Only where an emitter above it may tell of the same. With presets of which none does, everything counts.
   """
-  @spec claim(atom(), atom(), [atom()]) :: {pos_integer(), boolean()} | nil
-  def claim(_group, _preset, [_only]), do: nil
+  @spec claims?(Event.t(), [atom()]) :: boolean()
+  def claims?(%Event{claim: nil}, _presets), do: false
+  def claims?(%Event{claim: :call}, presets), do: :dspex in presets
 
-  def claim(group, preset, _presets) do
+  def claims?(%Event{claim: {:execution, _command, _worker, _phase}}, presets),
+    do: :dspex in presets or :snakebridge in presets
+
+  def claims?(%Event{claim: {_owned, _name}}, presets),
+    do: :dspex in presets and :snakepit in presets
+
+  @doc """
+  Who claims names, as Rust numbers it: the preset's number, and whether it takes names that another has.
+
+  A bridge knows more of tools than the pool below it, so it takes them. Of workers both know the same, so the first to
+  tell of one keeps it.
+  """
+  @spec emitter(Event.t()) :: %{number: pos_integer(), takes: boolean()}
+  def emitter(%Event{preset: preset, claim: {owned, _name}}) do
     number = Enum.find_index(@presets, &(&1 == preset)) + 1
-    {number, preset == :dspex and group != :workers}
+    %{number: number, takes: preset == :dspex and owned == :tool}
   end
+
+  @doc """
+  Commands that carry calls which these presets tell of. One that ends in `*` stands for all that begin so.
+
+      iex> DSPexTelemetry.Catalogue.transports([:snakebridge, :snakepit])
+      ["snakebridge.*"]
+  """
+  @spec transports([atom()]) :: [String.t()]
+  def transports(presets),
+    do:
+      for({preset, commands} <- @transports, preset in presets, command <- commands, do: command)
+
+  @doc "Whether something may be noted of an event, so that it has to be given to Rust once more."
+  @spec may_be_noted?(Event.t()) :: boolean()
+  def may_be_noted?(%Event{} = event) do
+    event.exemplar != nil or event.call != nil or
+      Enum.any?(steps(event), &(elem(&1, 0) in [:failure, :completion]))
+  end
+
+  @doc "The families whose first counter counts errors: by reason, and by method, class and reason."
+  @spec error_families() :: [String.t()]
+  def error_families, do: ["dspex.bridge.error", "dspex.bridge.call_method.error"]
+
+  @doc "The family that counts spikes of errors."
+  @spec spikes_family() :: String.t()
+  def spikes_family, do: "dspex.alerts.error_spike"
 
   @doc "Metrics of the adaptive cache, with a sample for each method whose calls go through it."
   @spec cache_metrics() :: [map()]
@@ -143,7 +195,8 @@ defmodule DSPexTelemetry.Catalogue do
     Enum.map(steps, &bare/1)
   end
 
-  defp bare({condition, _of, step}) when condition in [:unless, :claimed], do: bare(step)
+  defp bare({:unless, _flag, step}), do: bare(step)
+  defp bare({:claimed, step}), do: bare(step)
   defp bare(step), do: step
 
   @doc "The family of completed method calls."
@@ -184,7 +237,10 @@ defmodule DSPexTelemetry.Catalogue do
 
   @doc "The name of an event's handler function."
   @spec function_name(Event.t()) :: atom()
-  def function_name(%Event{name: name}), do: :"#{Enum.join(name, "_")}"
+  def function_name(%Event{name: name, variant: nil}), do: :"#{Enum.join(name, "_")}"
+
+  def function_name(%Event{name: name, variant: variant}),
+    do: :"#{Enum.join(name, "_")}_from_#{variant}"
 
   @doc "The family with this name."
   @spec family!(String.t()) :: map()

@@ -3,7 +3,7 @@ defmodule DSPexTelemetry.Definition do
   # The catalogue and an instance's options as the definition that Rust compiles.
 
   alias DSPexTelemetry.{Catalogue, Exemplar, Options, Reporter}
-  alias DSPexTelemetry.Catalogue.{Event, Field}
+  alias DSPexTelemetry.Catalogue.{Event, Field, Metrics}
 
   @doc "The definition for these options and what they say of metrics."
   @spec new(Options.t(), Reporter.t()) :: map()
@@ -26,7 +26,17 @@ defmodule DSPexTelemetry.Definition do
       alerts: alerts(options),
       exports_deltas: exports_deltas?(options),
       usage_capacity: options.usage_capacity,
-      cache: cache(options)
+      cache: cache(options),
+      call_paths: %{
+        transports: Catalogue.transports(options.presets) ++ options.transport_commands,
+        worker_limit: options.worker_limit
+      },
+      call_log: %{
+        failures: options.last_failures,
+        slowest: options.slowest_calls,
+        slowest_for_ms: options.history,
+        messages: options.failure_messages
+      }
     }
   end
 
@@ -200,9 +210,34 @@ defmodule DSPexTelemetry.Definition do
         for(
           step <- event.steps,
           applies?(step, options),
-          do: step |> claim(event, options) |> step(index, options)
+          do: step(step, index, options)
         ),
-      exemplar: exemplar(event, index)
+      exemplar: exemplar(event, index),
+      claim: if(Catalogue.claims?(event, options.presets), do: claim(event, index)),
+      call: call(event, index)
+    }
+  end
+
+  defp claim(%Event{claim: :call}, _index), do: :call
+
+  defp claim(%Event{claim: {:execution, command, worker, phase}}, index) do
+    {:execution,
+     %{command: Map.fetch!(index, command), worker: Map.fetch!(index, worker), phase: phase}}
+  end
+
+  defp claim(%Event{claim: {:tool, name}} = event, index),
+    do: {:tool, %{name: Map.fetch!(index, name), emitter: Catalogue.emitter(event)}}
+
+  defp claim(%Event{claim: {:worker, id}} = event, index),
+    do: {:worker, %{id: Map.fetch!(index, id), emitter: Catalogue.emitter(event)}}
+
+  defp call(%Event{call: nil}, _index), do: nil
+
+  defp call(%Event{call: {labels, duration, unless}}, index) do
+    %{
+      labels: Enum.map(labels, &label(&1, index)),
+      duration: Map.fetch!(index, duration),
+      unless: if(unless, do: Map.fetch!(index, unless))
     }
   end
 
@@ -213,29 +248,18 @@ defmodule DSPexTelemetry.Definition do
 
   defp applies?({:unless, :success, _step}, options), do: options.count_unsuccessful
 
+  # Only a pool below the bridge executes something for it.
+  defp applies?({:enter, _operation, _condition}, options), do: other_emitters?(options)
+  defp applies?({:leave, _operation}, options), do: other_emitters?(options)
+
   defp applies?({:wait, _wait, _worker, _command}, options),
     do: options.queue_wait_threshold != :infinity
 
-  defp applies?({condition, _of, step}, options) when condition in [:unless, :claimed],
-    do: applies?(step, options)
-
+  defp applies?({:unless, _flag, step}, options), do: applies?(step, options)
+  defp applies?({:claimed, step}, options), do: applies?(step, options)
   defp applies?(_step, _options), do: true
 
-  # What is claimed, with the claim in place of the group's name.
-  defp claim({:claimed, group, step}, event, options) do
-    case Catalogue.claim(group, event.preset, options.presets) do
-      nil ->
-        claim(step, event, options)
-
-      {source, takes} ->
-        {:claimed, %{group: group, source: source, takes: takes}, claim(step, event, options)}
-    end
-  end
-
-  defp claim({:unless, flag, step}, event, options),
-    do: {:unless, flag, claim(step, event, options)}
-
-  defp claim(step, _event, _options), do: step
+  defp other_emitters?(options), do: options.presets != [:dspex]
 
   defp field(%Field{type: type} = field, options) when type in [:integer, :number] do
     {numerator, denominator} = scale(field.unit, options.duration_unit)
@@ -249,6 +273,7 @@ defmodule DSPexTelemetry.Definition do
      }}
   end
 
+  defp field(%Field{type: :requester}, _options), do: :process
   defp field(%Field{type: :flag} = field, _options), do: {:flag, %{default: field.default}}
   defp field(%Field{type: {:choice, words}}, _options), do: {:choice, %{values: words}}
 
@@ -283,9 +308,34 @@ defmodule DSPexTelemetry.Definition do
     {kind, Map.put(step, key, Map.fetch!(index, flag))}
   end
 
-  defp step({:claimed, claim, step}, index, options) do
+  defp step({:claimed, step}, index, options) do
     {kind, step} = step(step, index, options)
-    {kind, Map.put(step, :claim, claim)}
+    {kind, Map.put(step, :claimed, true)}
+  end
+
+  defp step({:enter, operation, condition}, _index, _options) when condition == nil,
+    do: {:enter, %{operation: operation}}
+
+  # Choices whose words conditions name are those of callers.
+  defp step({:enter, operation, {key, word}}, index, _options) do
+    words = Metrics.callers()
+    {:enter, %{operation: operation, when: [Map.fetch!(index, key), place(words, word)]}}
+  end
+
+  defp step({:leave, operation}, _index, _options), do: {:leave, %{operation: operation}}
+
+  defp step({:dispatched, requester, worker, command}, index, _options) do
+    {:dispatched,
+     %{
+       process: Map.fetch!(index, requester),
+       worker: Map.fetch!(index, worker),
+       command: Map.fetch!(index, command)
+     }}
+  end
+
+  defp step({:in_pool, worker, pool, except}, index, _options) do
+    {:in_pool,
+     %{worker: Map.fetch!(index, worker), pool: Map.fetch!(index, pool), except: except}}
   end
 
   defp step({:set, level, labels, value}, index, _options) do
@@ -298,13 +348,14 @@ defmodule DSPexTelemetry.Definition do
     {:set, %{level: level, labels: Enum.map(labels, &label(&1, index)), value: value}}
   end
 
-  defp step({:failure, spikes, labels, kind, reason}, index, _options) do
+  defp step({:failure, labels, kind}, index, _options) do
     {:failure,
      %{
-       spikes: spikes,
+       spikes: Catalogue.spikes_family(),
+       errors: Catalogue.error_families(),
        labels: Enum.map(labels, &label(&1, index)),
        kind: label(kind, index),
-       reason: label(reason, index)
+       otherwise: no_reason(kind)
      }}
   end
 
@@ -354,11 +405,20 @@ defmodule DSPexTelemetry.Definition do
 
   defp step({worker_step, id}, index, _options), do: {worker_step, %{id: Map.fetch!(index, id)}}
 
+  # The word for the reason of a failure that gives none.
+  defp no_reason({:constant, kind}),
+    do: if(kind == Metrics.unsuccessful(), do: kind, else: "unknown")
+
+  defp no_reason(_field), do: "unknown"
+
   defp label({:constant, value}, _index), do: {:constant, value}
 
   defp label({:class_of, reference, class}, index) do
     {:class_of, %{reference: Map.fetch!(index, reference), class: Map.fetch!(index, class)}}
   end
+
+  defp label({:pool_of, worker, pool}, index),
+    do: {:pool_of, %{worker: Map.fetch!(index, worker), pool: Map.fetch!(index, pool)}}
 
   defp label(key, index), do: {:field, Map.fetch!(index, key)}
 
@@ -368,7 +428,7 @@ defmodule DSPexTelemetry.Definition do
     dimensions =
       Enum.zip_with(counter.dimensions, sources, fn
         {_name, values}, {:constant, value} ->
-          {:constant, Enum.find_index(values, &(&1 == value))}
+          {:constant, place(values, value)}
 
         _dimension, key ->
           {:field, Map.fetch!(index, key)}
@@ -376,4 +436,6 @@ defmodule DSPexTelemetry.Definition do
 
     %{counter: name, dimensions: dimensions}
   end
+
+  defp place(words, word), do: Enum.find_index(words, &(&1 == word))
 end

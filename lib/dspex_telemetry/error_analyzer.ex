@@ -25,6 +25,15 @@ defmodule DSPexTelemetry.ErrorAnalyzer do
           errors: non_neg_integer(),
           by_kind: %{String.t() => pos_integer()},
           by_reason: %{String.t() => pos_integer()},
+          by_method: [
+            %{
+              method: String.t(),
+              python_class: String.t(),
+              errors: pos_integer(),
+              reasons: [cause()]
+            }
+          ],
+          last_failures: [DSPexTelemetry.Report.call()],
           spikes: [
             %{
               method: String.t(),
@@ -57,6 +66,9 @@ defmodule DSPexTelemetry.ErrorAnalyzer do
     * `:errors` - how many calls failed, `:by_kind` (`error`, `exit`, `throw`, `other`, and
       `unsuccessful` for calls that reported no success) and `:by_reason` (see
       `DSPexTelemetry.Reason`; `unknown` where an exception event had none)
+    * `:by_method` - why each method fails: `errors` and `reasons`, the most frequent first
+    * `:last_failures` - the last calls that failed (option `last_failures`), the newest first: when, method, class,
+      duration, kind, reason, message, worker, session, trace and correlation id; see `t:DSPexTelemetry.Report.call/0`
     * `:spikes` - those going on now: `error_count` is how many errors are in the spike's window,
       `total` all since its first
     * `:recent_spikes` - the last hundred that are over, the latest first

@@ -3,7 +3,7 @@ defmodule DSPexTelemetry.Exemplar do
   Exemplars: single samples that a histogram keeps, with the trace, span and session they belong to.
   Grafana shows them as points on a latency panel that lead to the trace.
 
-  Where the metadata of a stop or exception event has `:trace_id`, `:span_id` or `:session_id`, the
+  Where the metadata of a stop or exception event has `:trace_id`, `:span_id`, `:correlation_id` or `:session_id`, the
   duration may become the exemplar of its bucket. Each bucket keeps its latest one. A sample is taken
   if it is the first in its range of values, an eighth of a power of two, since the slice of time began
   (option `slice`), for each scheduler. So an event that is not taken costs nothing more, and one that is, some
@@ -11,27 +11,24 @@ defmodule DSPexTelemetry.Exemplar do
 
   Names and values of an exemplar's labels have at most 128 characters together, as OpenMetrics
   demands; what does not fit is left out, the session first. A trace id or span id that is an integer is written in
-  hexadecimal digits, 32 and 16 of them, as OpenTelemetry does. Exemplars are exposed in the formats `:openmetrics` and
+  hexadecimal digits, 32 and 16 of them, as OpenTelemetry does. A session that a Snakepit worker has made for itself is
+  not the caller's and is left out. Exemplars are exposed in the formats `:openmetrics` and
   `:protobuf` of `DSPexTelemetry.scrape/1`.
   """
 
-  alias DSPexTelemetry.Native
-
-  @labels [:trace_id, :span_id, :session_id]
+  @labels [:trace_id, :span_id, :correlation_id, :session_id]
 
   @doc false
   @spec labels() :: [atom()]
   def labels, do: @labels
 
   @doc false
-  # The event was recorded by the plan and is exemplary; metadata may be anything.
-  @spec keep(Native.plan(), [term()], term()) :: :ok
-  def keep(plan, fields, metadata) when is_map(metadata) do
-    values = for label <- @labels, do: text(label, Map.get(metadata, label))
-    if Enum.all?(values, &(&1 == "")), do: :ok, else: Native.keep_exemplar(plan, fields, values)
-  end
+  # Their values in these metadata, `""` where there is none.
+  @spec values(map()) :: [String.t()]
+  def values(metadata), do: for(label <- @labels, do: text(label, Map.get(metadata, label)))
 
-  def keep(_plan, _fields, _metadata), do: :ok
+  defp text(:session_id, "session_" <> rest = session),
+    do: if(rest =~ ~r/\A\d{1,20}_\d{16}\z/, do: "", else: session)
 
   defp text(_label, value) when is_binary(value), do: value
   defp text(_label, nil), do: ""

@@ -8,9 +8,12 @@ defmodule DSPexTelemetry.Handler do
 
   An event with all the keys that emitters usually give takes a clause where one pattern match fetches
   everything: there is one for each choice of those that are rarely given. Any other takes the last.
+
+  Where two emitters use the same name for different things, each has a function of its own, which ignores the events of
+  the other.
   """
 
-  alias DSPexTelemetry.{Catalogue, Exemplar, Name, Native, Reason}
+  alias DSPexTelemetry.{Catalogue, Details, Name, Native, Reason, Requester}
   alias DSPexTelemetry.Catalogue.Field
 
   measurements = Macro.var(:measurements, nil)
@@ -23,8 +26,10 @@ defmodule DSPexTelemetry.Handler do
   end
 
   pass = fn
+    %{type: :requester}, _value -> quote(do: Requester.current())
     %{type: :reason}, value -> quote(do: Reason.class(unquote(value)))
-    %{type: :name}, value -> quote(do: Name.of(unquote(value)))
+    %{type: :name, default: nil}, value -> quote(do: Name.of(unquote(value)))
+    %{type: :name, default: name}, value -> quote(do: Name.of(unquote(value)) || unquote(name))
     %{flags: [_ | _] = flags}, value -> quote(do: flag(unquote(value), unquote(flags)))
     _field, value -> value
   end
@@ -33,20 +38,23 @@ defmodule DSPexTelemetry.Handler do
   fetched_by_pattern? = fn field, fields ->
     sources = Field.sources(field)
 
-    match?([_key], sources) and
+    field.type != :requester and match?([_key], sources) and
       Enum.find(fields, &(&1.in == field.in and Field.sources(&1) == sources)) == field
   end
 
-  # A recording, and what follows if the event is exemplary.
+  # A recording, and what follows if something is noted of the event.
   record = fn event, arguments ->
     plan = Macro.var(:plan, nil)
     recorded = quote(do: Native.record(unquote(plan), unquote_splicing(arguments)))
 
-    if event.exemplar do
+    if Catalogue.may_be_noted?(event) do
       quote do
         case unquote(recorded) do
-          :exemplary -> Exemplar.keep(unquote(plan), unquote(arguments), unquote(metadata))
-          outcome -> outcome
+          notes when is_integer(notes) ->
+            Details.keep(notes, unquote(plan), unquote(arguments), unquote(metadata))
+
+          outcome ->
+            outcome
         end
       end
     else
@@ -65,9 +73,33 @@ defmodule DSPexTelemetry.Handler do
     {in_pattern, others} = Enum.split_with(fields, &fetched_by_pattern?.(&1, fields))
     rare = Enum.reject(in_pattern, & &1.usual)
 
-    fetched = fn field ->
+    fetched = fn field, keys ->
       place = Macro.var(field.in, nil)
-      pass.(field, quote(do: fetch(unquote(place), unquote(Field.sources(field)))))
+      pass.(field, quote(do: fetch(unquote(place), unquote(keys))))
+    end
+
+    # What belongs to another emitter. A term that is no map is nobody's, and is rejected once.
+    has_key = fn keys ->
+      keys
+      |> Enum.map(&quote(do: is_map_key(unquote(metadata), unquote(&1))))
+      |> Enum.reduce(&quote(do: unquote(&2) or unquote(&1)))
+    end
+
+    case event.only do
+      nil ->
+        :ok
+
+      {:without, keys} ->
+        @doc false
+        def unquote(name)(_event, _measurements, unquote(metadata), _plan)
+            when unquote(has_key.(keys)),
+            do: :ok
+
+      {:with, keys} ->
+        @doc false
+        def unquote(name)(_event, _measurements, unquote(metadata), _plan)
+            when not (is_map(unquote(metadata)) and unquote(has_key.(keys))),
+            do: :ok
     end
 
     for absent <- subsets.(rare) do
@@ -77,7 +109,7 @@ defmodule DSPexTelemetry.Handler do
         for field <- fields do
           cond do
             field in matched -> pass.(field, variable.(field))
-            field in others -> fetched.(field)
+            field in others -> fetched.(field, Field.sources(field))
             true -> nil
           end
         end
@@ -107,7 +139,7 @@ defmodule DSPexTelemetry.Handler do
       end
     end
 
-    arguments = Enum.map(fields, fetched)
+    arguments = Enum.map(fields, &fetched.(&1, Field.sources(&1) ++ &1.formerly))
 
     def unquote(name)(_event, unquote(measurements), unquote(metadata), plan) do
       _ = {unquote(measurements), unquote(metadata)}

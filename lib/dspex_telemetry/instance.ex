@@ -17,7 +17,8 @@ defmodule DSPexTelemetry.Instance do
     Native,
     Options,
     OTLP,
-    Reporter
+    Reporter,
+    SnakepitWorkers
   }
 
   @registry DSPexTelemetry.Registry
@@ -148,7 +149,7 @@ defmodule DSPexTelemetry.Instance do
 
         handle = %{
           native: native,
-          plans: Map.new(Enum.zip(Enum.map(events(options), & &1.name), plans)),
+          plans: Map.new(Enum.zip(Enum.map(events(options), &Catalogue.id/1), plans)),
           reporting: Reporter.publish(reporter, reporting),
           options: options,
           started_at_ms: started_at_ms,
@@ -164,6 +165,7 @@ defmodule DSPexTelemetry.Instance do
         {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
         HandlerJanitor.watch(self(), handle)
         if options.attach, do: attach_handlers(handle)
+        handle = learn_workers(handle)
         schedule_tick(options)
         schedule_retirement(options)
         {:ok, handle}
@@ -171,6 +173,32 @@ defmodule DSPexTelemetry.Instance do
       {:error, message} ->
         {:stop, message}
     end
+  end
+
+  # The handlers are attached before, so a worker that comes in between is heard of. One that goes in between is taken
+  # away again at a tick.
+  defp learn_workers(handle) do
+    seeded = for worker <- snakepit_workers(handle), do: learn_worker(handle, worker)
+    Map.put(handle, :seeded, seeded)
+  end
+
+  defp snakepit_workers(%{options: options}),
+    do: if(:snakepit in options.presets, do: SnakepitWorkers.all(), else: [])
+
+  defp learn_worker(handle, {id, _pool} = worker) do
+    {event, measurements, metadata} = SnakepitWorkers.event(worker)
+    {:ok, known} = Catalogue.fetch(event)
+    plan = Map.fetch!(handle.plans, event)
+    apply(Handler, Catalogue.function_name(known), [event, measurements, metadata, plan])
+    id
+  end
+
+  defp forget_gone_workers(%{seeded: []} = handle), do: handle
+
+  defp forget_gone_workers(handle) do
+    alive = for {id, _pool} <- SnakepitWorkers.all(), do: id
+    for id <- handle.seeded -- alive, do: Native.forget_worker(handle.native, id)
+    %{handle | seeded: []}
   end
 
   defp log_left_out(reporter) do
@@ -210,14 +238,18 @@ defmodule DSPexTelemetry.Instance do
   end
 
   @impl true
-  def handle_call(:attach, _from, handle), do: {:reply, attach_handlers(handle), handle}
+  def handle_call(:attach, _from, handle) do
+    :ok = attach_handlers(handle)
+    {:reply, :ok, learn_workers(handle)}
+  end
+
   def handle_call(:detach, _from, handle), do: {:reply, detach_handlers(handle), handle}
 
   @impl true
   def handle_info(:tick, handle) do
     Native.tick(handle.native, now())
     schedule_tick(handle.options)
-    {:noreply, handle}
+    {:noreply, forget_gone_workers(handle)}
   end
 
   def handle_info(:retire_idle, handle) do
@@ -267,7 +299,7 @@ defmodule DSPexTelemetry.Instance do
     catalogue =
       for event <- events(handle.options) do
         function = Function.capture(Handler, Catalogue.function_name(event), 4)
-        {event.name, function, Map.fetch!(handle.plans, event.name)}
+        {event.name, function, Map.fetch!(handle.plans, Catalogue.id(event))}
       end
 
     catalogue ++ handle.reporting

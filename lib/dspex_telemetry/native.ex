@@ -13,7 +13,7 @@ defmodule DSPexTelemetry.Native do
 
   @type instance :: reference()
   @type plan :: pos_integer()
-  @type outcome :: :ok | :exemplary | :rejected | :stopped | :panicked
+  @type outcome :: :ok | (notes :: pos_integer()) | :rejected | :stopped | :panicked
 
   @type window :: DSPexTelemetry.Window.native()
   @type moment :: {now_ms :: non_neg_integer(), unix_ms :: integer()}
@@ -96,8 +96,11 @@ defmodule DSPexTelemetry.Native do
   @spec otlp_refused(binary()) :: {:ok, String.t()} | {:error, :error}
   def otlp_refused(_body), do: not_loaded()
 
-  @spec keep_exemplar(plan(), [term()], [binary()]) :: :ok
-  def keep_exemplar(_plan, _fields, _labels), do: not_loaded()
+  @spec keep(plan(), notes :: pos_integer(), [term()], [binary()], boolean()) :: :ok
+  def keep(_plan, _notes, _fields, _details, _callers_fault?), do: not_loaded()
+
+  @spec forget_worker(instance(), String.t()) :: :ok
+  def forget_worker(_instance, _id), do: not_loaded()
 
   @type outcome_of_request :: :success | :failure | :unknown
   @type routed ::

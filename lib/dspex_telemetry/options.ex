@@ -56,11 +56,19 @@ defmodule DSPexTelemetry.Options do
       doc: "Whether the handlers are attached at start."
     ],
     presets: [
-      type: {:some_of, [:dspex, :snakepit]},
-      default: [:dspex, :snakepit],
+      type: {:some_of, [:dspex, :snakebridge, :snakepit]},
+      default: [:dspex, :snakebridge, :snakepit],
       doc:
-        "Whose events are handled: those of a bridge, and those that Snakepit itself emits; " <>
-          "`docs/snakepit.md` has both together. What both tell of counts once."
+        "Whose events are handled: those of a bridge of your own (`:dspex`), of SnakeBridge, on which DSPex is built, and " <>
+          "of Snakepit. A call that several of them report counts once; `docs/snakepit.md` says how."
+    ],
+    transport_commands: [
+      type: :commands,
+      default: [],
+      doc:
+        "Snakepit commands by which a bridge of your own carries calls that it reports itself, such as `[\"my_bridge.*\"]`; " <>
+          "`*` at the end stands for any rest. Needed only where the bridge calls Snakepit from another process than " <>
+          "the one that reports the call."
     ],
     duration_unit: [
       type: {:in, [:native, :nanosecond, :microsecond, :millisecond, :second]},
@@ -175,6 +183,25 @@ defmodule DSPexTelemetry.Options do
       default: 12,
       doc: "How many slices there must be before one is judged by them."
     ],
+    last_failures: [
+      type: {:integer, 0, 10_000},
+      default: 100,
+      doc:
+        "How many of the last failed calls are kept one by one, for `DSPexTelemetry.ErrorAnalyzer.report/1`."
+    ],
+    slowest_calls: [
+      type: {:integer, 0, 1_000},
+      default: 20,
+      doc:
+        "How many of the slowest calls within `:history` are kept one by one, for `DSPexTelemetry.report/1`."
+    ],
+    failure_messages: [
+      type: :boolean,
+      default: true,
+      doc:
+        "Whether these calls keep the message of their error, cut at 256 bytes. Messages can hold what users wrote; " <>
+          "arguments and results are never kept."
+    ],
     queue_wait_threshold: [
       type: {:or_infinity, 0, 86_400_000},
       default: 5_000,
@@ -280,7 +307,8 @@ defmodule DSPexTelemetry.Options do
   @type t :: %{
           name: atom(),
           attach: boolean(),
-          presets: [:dspex | :snakepit],
+          presets: [:dspex | :snakebridge | :snakepit],
+          transport_commands: [String.t()],
           duration_unit: System.time_unit(),
           series_limit: pos_integer(),
           significant_digits: 1..3,
@@ -299,6 +327,9 @@ defmodule DSPexTelemetry.Options do
           anomaly_deviations: pos_integer() | :infinity,
           anomaly_min_calls: pos_integer(),
           anomaly_min_slices: pos_integer(),
+          last_failures: non_neg_integer(),
+          slowest_calls: non_neg_integer(),
+          failure_messages: boolean(),
           queue_wait_threshold: non_neg_integer() | :infinity,
           signal_limit: pos_integer(),
           usage_capacity: pos_integer(),

@@ -1,38 +1,208 @@
 defmodule DSPexTelemetry.Reason do
   @moduledoc """
-  Reasons as label values: any term reduced to a bounded set of words.
+  Reasons of failures as label values: any term reduced to a bounded set of words.
+
+  Python's exceptions are named by their Python type, whatever struct carries them. The other words are atoms and names
+  of modules, of which a VM has a bounded number.
   """
+
+  # How deep a reason may be wrapped in others.
+  @depth 8
+  @most_type_bytes 128
+  @most_message_bytes 256
+
+  @typedoc "Why a call failed: the word, a message of at most 256 bytes or `\"\"`, and whether the caller's code is to blame."
+  @type description :: {class(), String.t(), callers_fault? :: boolean()}
+  @type class :: atom() | String.t()
 
   @doc """
-  The class of a reason: an atom as it is, an exception's module, the tag of `{:exit_status, _}` and
-  `{:shutdown, _}`, the class of the reason in a pair of reason and stacktrace, the category of a struct that has one, as
-  Snakepit's errors do, else `:other`.
+  The word for a reason.
 
-      iex> DSPexTelemetry.Reason.class(:timeout)
-      :timeout
+    * an atom is its own word
+    * an exception of Python is its type: the `:python_type`, or the `:type` of an exception that has one
+    * any other exception is the name of its module
+    * a struct with `:details` of which one is the `:reason`, as Snakepit's errors have, is the word of that; else, or
+      without details, its `:category`
+    * `{:error, reason}`, `{:shutdown, reason}` and a reason with a stacktrace are the word of the reason
+    * any other tuple is its first element, if that is an atom
+    * everything else is `:other`
 
-      iex> DSPexTelemetry.Reason.class({:exit_status, 137})
-      :exit_status
+        iex> DSPexTelemetry.Reason.class(:timeout)
+        :timeout
 
-      iex> DSPexTelemetry.Reason.class(%ArgumentError{message: "no"})
-      "ArgumentError"
+        iex> DSPexTelemetry.Reason.class({:grpc_server_exited, 137})
+        :grpc_server_exited
 
-      iex> DSPexTelemetry.Reason.class("text of any kind")
-      :other
+        iex> DSPexTelemetry.Reason.class({:shutdown, {:shutdown, :ping_failed}})
+        :ping_failed
+
+        iex> DSPexTelemetry.Reason.class(%ArgumentError{message: "no"})
+        "ArgumentError"
+
+        iex> DSPexTelemetry.Reason.class("text of any kind")
+        :other
   """
-  @spec class(term()) :: atom() | String.t()
+  @spec class(term()) :: class()
   def class(nil), do: nil
-  def class(reason) when is_atom(reason), do: reason
+  def class(reason), do: class(reason, @depth)
 
-  def class(%module{__exception__: true}) when is_atom(module),
-    do: module |> Atom.to_string() |> String.replace_prefix("Elixir.", "")
+  defp class(_reason, 0), do: :other
+  defp class(reason, _depth) when reason in [nil, true, false], do: :other
+  defp class(reason, _depth) when is_atom(reason), do: reason
 
-  def class({tag, _detail}) when tag in [:exit_status, :shutdown], do: tag
-  def class({reason, [frame | _]}) when is_tuple(frame), do: class(reason)
+  defp class(%{__struct__: module} = struct, depth) when is_atom(module) do
+    python_type(struct) || class_of_struct(struct, module, depth)
+  end
 
-  def class(%{__struct__: _module, category: category})
-      when is_atom(category) and category != nil,
-      do: category
+  defp class({:error, reason}, depth), do: inner(reason, :error, depth)
+  defp class({:shutdown, reason}, depth), do: inner(reason, :shutdown, depth)
 
-  def class(_reason), do: :other
+  defp class(tuple, depth) when is_tuple(tuple) and tuple_size(tuple) > 0 do
+    case elem(tuple, 0) do
+      head when is_tuple(head) or is_map(head) -> class(head, depth - 1)
+      head when is_atom(head) -> class(head, depth)
+      _text_or_number -> :other
+    end
+  end
+
+  defp class(_reason, _depth), do: :other
+
+  # What is wrapped, unless it says nothing.
+  defp inner(reason, otherwise, depth) do
+    case class(reason, depth - 1) do
+      :other -> otherwise
+      class -> class
+    end
+  end
+
+  defp class_of_struct(%{details: %{reason: reason}} = struct, module, depth) do
+    case class(reason, depth - 1) do
+      :other -> struct |> Map.delete(:details) |> class_of_struct(module, depth)
+      class -> class
+    end
+  end
+
+  defp class_of_struct(%{category: category}, _module, _depth)
+       when is_atom(category) and category != nil,
+       do: category
+
+  defp class_of_struct(%{__exception__: true}, module, _depth), do: name(module)
+  defp class_of_struct(_struct, _module, _depth), do: :other
+
+  defp name(module), do: module |> Atom.to_string() |> String.replace_prefix("Elixir.", "")
+
+  @doc """
+  Why the call of an event failed, from all that its metadata say: `:error_kind`, `:reason`, `:error`, `:error_type`
+  and `:error_message`, in this order. The word is `nil` if there is none.
+
+  The caller's code is to blame where Python raised an exception, or where the arguments could not be sent. Then the
+  failure says nothing of the worker's health.
+
+      iex> DSPexTelemetry.Reason.describe(%{error_type: "ValueError", error_message: "math domain error"})
+      {"ValueError", "math domain error", true}
+
+      iex> DSPexTelemetry.Reason.describe(%{error: {:grpc_server_exited, 137}})
+      {:grpc_server_exited, "grpc_server_exited 137", false}
+
+      iex> DSPexTelemetry.Reason.describe(%{success: false})
+      {nil, "", false}
+  """
+  @spec describe(map()) :: description() | {nil, String.t(), false}
+  def describe(metadata) do
+    said =
+      for key <- [:error_kind, :reason, :error],
+          reason = Map.get(metadata, key),
+          do: {class(reason), reason}
+
+    type = type(Map.get(metadata, :error_type))
+
+    class =
+      case Enum.find(said, fn {class, _reason} -> class != :other end) do
+        {class, _reason} -> class
+        nil -> type || if(said != [], do: :other)
+      end
+
+    message =
+      Enum.find_value(said, "", fn {_class, reason} -> message(reason, @depth) end)
+      |> or_text(Map.get(metadata, :error_message))
+
+    {class, cut(message),
+     type != nil or Enum.any?(said, fn {_, reason} -> callers?(reason, @depth) end)}
+  end
+
+  defp or_text("", text) when is_binary(text), do: text
+  defp or_text(message, _text), do: message
+
+  # A type that Python gives to an exception; other texts are not bounded.
+  defp python_type(%{python_type: type}), do: type(type)
+  defp python_type(%{__exception__: true, type: type}), do: type(type)
+  defp python_type(_struct), do: nil
+
+  defp type(type) when is_binary(type) and byte_size(type) in 1..@most_type_bytes do
+    if type =~ ~r/\A[A-Za-z_][A-Za-z0-9_.]*\z/, do: type
+  end
+
+  defp type(_no_type), do: nil
+
+  # What a person wrote, or the tags and numbers of a tuple. Never what else a term holds, which may be arguments.
+  defp message(_reason, 0), do: nil
+
+  defp message(%{details: %{reason: reason}} = error, depth),
+    do: message(reason, depth - 1) || message(Map.delete(error, :details), depth)
+
+  defp message(%{message: message}, _depth) when is_binary(message) and message != "", do: message
+  defp message({:error, reason}, depth), do: message(reason, depth - 1)
+  defp message({:shutdown, reason}, depth), do: message(reason, depth - 1)
+  defp message({reason, [frame | _]}, depth) when is_tuple(frame), do: message(reason, depth - 1)
+
+  defp message(tuple, _depth) when is_tuple(tuple) and tuple_size(tuple) in 2..4 do
+    words =
+      for word <- Tuple.to_list(tuple),
+          (is_atom(word) and word != nil) or is_integer(word),
+          do: word
+
+    if match?([_, _ | _], words), do: Enum.map_join(words, " ", &word/1)
+  end
+
+  defp message(text, _depth) when is_binary(text) and text != "", do: text
+  defp message(_reason, _depth), do: nil
+
+  defp word(integer) when is_integer(integer) and abs(integer) > 0xFFFF_FFFF_FFFF_FFFF, do: "…"
+  defp word(integer) when is_integer(integer), do: Integer.to_string(integer)
+  defp word(atom), do: name(atom)
+
+  defp callers?(_reason, 0), do: false
+
+  defp callers?(%{__struct__: _module} = struct, depth),
+    do: python_type(struct) != nil or callers_in?(struct, depth)
+
+  defp callers?({:invalid_parameter, _what}, _depth), do: true
+  defp callers?({:invalid_parameter, _what, _why}, _depth), do: true
+  defp callers?({:error, reason}, depth), do: callers?(reason, depth - 1)
+
+  defp callers?({reason, [frame | _]}, depth) when is_tuple(frame),
+    do: callers?(reason, depth - 1)
+
+  defp callers?(_reason, _depth), do: false
+
+  defp callers_in?(%{category: category}, _depth) when category in [:validation, :python_error],
+    do: true
+
+  defp callers_in?(%{details: %{reason: reason}}, depth), do: callers?(reason, depth - 1)
+  defp callers_in?(_struct, _depth), do: false
+
+  # On a character boundary, and of a binary that may be large and invalid.
+  defp cut(message) when byte_size(message) <= @most_message_bytes, do: message
+
+  defp cut(message) do
+    start = message |> binary_part(0, @most_message_bytes) |> :binary.copy()
+    if String.valid?(start), do: start, else: drop_last_character(start, 3)
+  end
+
+  defp drop_last_character(text, 0), do: text
+
+  defp drop_last_character(text, tries) do
+    shorter = binary_part(text, 0, byte_size(text) - 1)
+    if String.valid?(shorter), do: shorter, else: drop_last_character(shorter, tries - 1)
+  end
 end

@@ -249,7 +249,7 @@ defmodule DSPexTelemetry.Reference do
 
   defp line(cells), do: "| #{Enum.join(cells, " | ")} |\n"
 
-  defp claimed?({:claimed, _group, _step}), do: true
+  defp claimed?({:claimed, _step}), do: true
   defp claimed?({:unless, _flag, step}), do: claimed?(step)
   defp claimed?(_step), do: false
 
@@ -263,11 +263,11 @@ defmodule DSPexTelemetry.Reference do
   defp metrics_of_step({:feed, _family, _labels, counts, observes}),
     do: Keyword.keys(counts ++ observes)
 
-  defp metrics_of_step({:failure, family, _labels, _kind, _reason}),
-    do: Enum.map(Catalogue.family!(family).counters, & &1.name)
+  defp metrics_of_step({:failure, _labels, _kind}),
+    do: for(family <- failure_families(), counter <- family.counters, do: counter.name)
 
-  defp metrics_of_step({condition, _of, step}) when condition in [:unless, :claimed],
-    do: metrics_of_step(step)
+  defp metrics_of_step({:unless, _flag, step}), do: metrics_of_step(step)
+  defp metrics_of_step({:claimed, step}), do: metrics_of_step(step)
 
   defp metrics_of_step({:set, level, _labels, _value}), do: [level]
 
@@ -275,6 +275,10 @@ defmodule DSPexTelemetry.Reference do
     do: [:snakepit_worker_pool_size]
 
   defp metrics_of_step(_feeds_no_metric), do: []
+
+  # Where errors are counted, and where their spikes.
+  defp failure_families,
+    do: Enum.map(Catalogue.error_families() ++ [Catalogue.spikes_family()], &Catalogue.family!/1)
 
   @doc "The reference of any tables."
   @spec render(tables()) :: String.t()
@@ -309,7 +313,7 @@ defmodule DSPexTelemetry.Reference do
     {measurements, metadata} = Enum.split_with(event.fields, &(&1.in == :measurements))
 
     [
-      "### `#{inspect(event.name)}`\n\n#{event.doc}\n\n",
+      "### #{heading(event)}\n\n#{event.doc}#{only(event.only)}\n\n",
       table(
         ["measurement", "unit", "required", "meaning"],
         Enum.map(measurements, &field(&1, unit(&1)))
@@ -323,9 +327,32 @@ defmodule DSPexTelemetry.Reference do
     ]
   end
 
-  defp field(field, column) do
-    [Enum.map_join(Field.sources(field), ", else ", &code/1), column, required(field), field.doc]
+  defp heading(%Event{variant: nil} = event), do: code(inspect(event.name))
+  defp heading(event), do: "#{code(inspect(event.name))} from #{variant(event.variant)}"
+
+  defp variant(variant), do: variant |> to_string() |> String.capitalize()
+
+  defp only(nil), do: ""
+  defp only({:with, keys}), do: " Metadata with #{keys(keys, "or")} are such an event."
+
+  defp only({:without, keys}),
+    do: " Only metadata without #{keys(keys, "and")} are such an event."
+
+  defp keys(keys, word) do
+    {last, others} = List.pop_at(keys, -1)
+    "#{Enum.map_join(others, ", ", &code/1)} #{word} #{code(last)}"
   end
+
+  defp field(%Field{type: :requester} = field, _column),
+    do: ["none", "process", required(field), field.doc]
+
+  defp field(field, column) do
+    sources = Enum.map_join(Field.sources(field) ++ field.formerly, ", else ", &key/1)
+    [sources, column, required(field), field.doc]
+  end
+
+  defp key(key) when is_binary(key), do: code(inspect(key))
+  defp key(key), do: code(key)
 
   defp unit(%Field{type: :term}), do: "any"
   defp unit(%Field{type: :number, unit: unit}), do: "#{unit_name(unit)} (number)"
@@ -351,6 +378,7 @@ defmodule DSPexTelemetry.Reference do
 
   defp required(%Field{required: true}), do: "yes"
   defp required(%Field{default: nil}), do: "no"
+  defp required(%Field{type: :name, default: default}), do: "no, `#{default}` if absent"
   defp required(%Field{default: default}), do: "no, `#{default}` if absent"
 
   defp fed({:feed, family, sources, counts, observes}, tables) do
@@ -367,10 +395,17 @@ defmodule DSPexTelemetry.Reference do
     counted ++ for {name, key} <- observes, do: [link(name), code(key), sources(labels)]
   end
 
-  defp fed({:failure, family, sources, _kind, _reason}, tables) do
-    family = Enum.find(tables.families, &(&1.name == family))
-    labels = family.labels |> Enum.zip(sources) |> sources()
-    for counter <- family.counters, do: [link(counter.name), "1, for a spike", labels]
+  defp fed({:failure, sources, kind}, _tables) do
+    [by_reason, by_method, spikes] = failure_families()
+    labels = Enum.zip(spikes.labels, sources)
+    why = "`reason`: why it failed"
+    kind = sources(kind: kind)
+
+    [
+      [link(hd(by_reason.counters).name), "1", "#{why}; #{kind}"],
+      [link(hd(by_method.counters).name), "1", "#{sources(labels)}; #{why}; #{kind}"],
+      [link(hd(spikes.counters).name), "1, for a spike", sources(labels)]
+    ]
   end
 
   defp fed({:unless, flag, step}, tables) do
@@ -378,9 +413,9 @@ defmodule DSPexTelemetry.Reference do
         do: [metric, taken <> ", unless `#{flag}`", labels]
   end
 
-  defp fed({:claimed, group, step}, tables) do
+  defp fed({:claimed, step}, tables) do
     for [metric, taken, labels] <- fed(step, tables),
-        do: [metric, taken <> ", if this preset counts #{group}", labels]
+        do: [metric, taken <> ", if the event counts", labels]
   end
 
   defp fed({:set, level, sources, value}, tables) do
@@ -392,8 +427,19 @@ defmodule DSPexTelemetry.Reference do
   defp fed(_feeds_no_metric, _tables), do: []
 
   defp also({:feed, _family, _labels, _counts, _observes}), do: []
-  defp also({:failure, _family, _labels, _kind, _reason}), do: []
-  defp also({condition, _of, step}) when condition in [:unless, :claimed], do: also(step)
+  defp also({:unless, _flag, step}), do: also(step)
+  defp also({:claimed, step}), do: also(step)
+
+  defp also({:failure, _labels, _kind}),
+    do: "A failure is kept among the last ones, and looked at for a spike.\n\n"
+
+  defp also({:enter, _operation, _condition}), do: []
+  defp also({:leave, _operation}), do: []
+  defp also({:dispatched, _requester, _worker, _command}), do: []
+
+  defp also({:in_pool, worker, pool, _except}),
+    do: "Remembers that `#{worker}` belongs to `#{pool}`, for events that do not say so.\n\n"
+
   defp also({:set, _level, _labels, _value}), do: []
 
   defp also({:wait, wait, worker, command}) do
@@ -431,6 +477,9 @@ defmodule DSPexTelemetry.Reference do
 
   defp source({label, {:class_of, reference, label}}),
     do: "`#{label}`, else the class of `#{reference}`, else `unknown`"
+
+  defp source({label, {:pool_of, worker, pool}}),
+    do: "`#{label}`: the pool of `#{worker}` if it is known, else `#{pool}`"
 
   defp source({label, source}), do: "`#{label}`: `#{source}`"
 
@@ -515,17 +564,19 @@ defmodule DSPexTelemetry.Reference do
   defp feeds?({:feed, _family, _labels, counts, observes}, metric),
     do: List.keymember?(counts ++ observes, metric, 0)
 
-  defp feeds?({:failure, family, _labels, _kind, _reason}, metric),
-    do: Enum.any?(Catalogue.family!(family).counters, &(&1.name == metric))
-
-  defp feeds?({condition, _of, step}, metric) when condition in [:unless, :claimed],
-    do: feeds?(step, metric)
+  defp feeds?({:failure, _labels, _kind} = step, metric), do: metric in metrics_of_step(step)
+  defp feeds?({:unless, _flag, step}, metric), do: feeds?(step, metric)
+  defp feeds?({:claimed, step}, metric), do: feeds?(step, metric)
 
   defp feeds?(_step, _metric), do: false
 
   defp events(verb, events),
-    do:
-      "#{verb}: #{Enum.map_join(events, ", ", &link(inspect(&1.name), Enum.join(&1.name, "-")))}"
+    do: "#{verb}: #{Enum.map_join(events, ", ", &event_link/1)}"
+
+  defp event_link(%Event{name: name, variant: nil}), do: link(inspect(name), Enum.join(name, "-"))
+
+  defp event_link(%Event{name: name, variant: variant}),
+    do: link(inspect(name), Enum.join(name, "-") <> "-from-#{variant}")
 
   defp dropped(counter), do: Map.get(counter, :drop_labels, [])
 

@@ -8,13 +8,17 @@ defmodule DSPexTelemetry.Report do
 
     * `:interval` - which time the report covers: `from_unix_ms`, `to_unix_ms` (milliseconds since
       1970, UTC) and `duration_ms`. The pool's `size` is always that of now.
-    * `:operations` - a row for each `{method, python_class}`
+    * `:operations` - a row for each `{method, python_class}`, with three keys more: `reasons`, why calls failed, as a list of
+      `%{kind, reason, count}` with the most frequent first; `python_us`, a distribution of the time inside Python, or
+      `nil` where Python has not measured it; and `overhead_us`, the mean of the calls less the mean inside Python,
+      which is what bridge, queue and serialisation cost
     * `:instances` - a row for each `python_class` of which instances were created
     * `:tools` - a row for each `tool_name`
     * `:sessions` - `created`, `expired` (by reason), `lifetime_ms`, `operations`
     * `:variables` - `set` (by type), `get_found`, `get_missed`, `set_size_bytes`, `get_size_bytes`
     * `:pool` - `size`, `spawned`, `died` (by reason), `startup_us`, `lifetime_ms`,
       `queue_wait_us`, `queue_wait_us_by_command`
+    * `:slowest` - the slowest calls (option `slowest_calls`), the slowest first; see `t:call/0`
     * `:summaries` - a row for each series of a summary among option `:metrics`: `name`, `labels` (a map), `count`,
       `sum`, `mean`, `min`, `max`, `p50`, `p90`, `p95`, `p99` and `p999`, in the unit of the metric, since the start
       whatever the interval; see `DSPexTelemetry.Reporter`
@@ -29,7 +33,7 @@ defmodule DSPexTelemetry.Report do
   """
 
   @enforce_keys [:interval, :operations, :instances, :tools, :sessions, :variables, :pool]
-  defstruct @enforce_keys ++ [summaries: []]
+  defstruct @enforce_keys ++ [slowest: [], summaries: []]
 
   @typedoc "Latency and errors of one label set."
   @type row :: %{
@@ -44,7 +48,29 @@ defmodule DSPexTelemetry.Report do
           :p95_us => float() | nil,
           :p99_us => float() | nil,
           :p999_us => float() | nil,
-          optional(:method | :python_class | :tool_name) => String.t()
+          optional(:method | :python_class | :tool_name) => String.t(),
+          optional(:reasons) => [DSPexTelemetry.ErrorAnalyzer.cause()],
+          optional(:python_us) => distribution() | nil,
+          optional(:overhead_us) => float() | nil
+        }
+
+  @typedoc """
+  One call: when it ended (milliseconds since 1970), how long it took, and what it can be found by. `kind`, `reason` and
+  `message` are those of its error. What is not known is `nil`.
+  """
+  @type call :: %{
+          at_unix_ms: integer(),
+          method: String.t(),
+          python_class: String.t(),
+          duration_us: float() | nil,
+          failed: boolean(),
+          kind: String.t() | nil,
+          reason: String.t() | nil,
+          message: String.t() | nil,
+          worker_id: String.t() | nil,
+          session_id: String.t() | nil,
+          trace_id: String.t() | nil,
+          correlation_id: String.t() | nil
         }
 
   @typedoc "Statistics of samples."
@@ -87,6 +113,7 @@ defmodule DSPexTelemetry.Report do
             queue_wait_us: distribution(),
             queue_wait_us_by_command: %{String.t() => distribution()}
           },
+          slowest: [call()],
           summaries: [
             %{
               name: String.t(),

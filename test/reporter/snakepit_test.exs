@@ -7,7 +7,7 @@ defmodule DSPexTelemetry.Reporter.SnakepitTest do
 
   alias DSPexTelemetry.SnakepitSamples
 
-  @worker "pool_worker_12"
+  @worker SnakepitSamples.worker()
 
   # The definitions of `Snakepit.TelemetryMetrics.metrics/0`, from the table that the documentation has of them.
   defp definitions do
@@ -55,43 +55,70 @@ defmodule DSPexTelemetry.Reporter.SnakepitTest do
     assert_received {:started, instance}
     refute log =~ "left out"
     capture_log(&emit/0)
-    command = ~s(worker_id="#{@worker}",command="predict")
+    stops = SnakepitSamples.of([:snakepit, :grpc_worker, :execute, :stop])
+    recycled = SnakepitSamples.of([:snakepit, :worker, :recycled])
+    [{_, %{latency_ms: latency}, _}] = SnakepitSamples.of([:snakepit, :heartbeat, :pong_received])
+
+    of_command =
+      stops
+      |> Enum.filter(fn {_, _, metadata} -> metadata.worker_id == @worker end)
+      |> Enum.group_by(fn {_, _, metadata} -> metadata.command end, &elem(&1, 1))
+
+    assert map_size(of_command) > 2
 
     for format <- [:text, :openmetrics], samples = samples(instance, format) do
+      executions =
+        for {command, measured} <- of_command,
+            tags = ~s(worker_id="#{@worker}",command="#{command}"),
+            milliseconds = measured |> Enum.map(& &1.duration_ms) |> Enum.sum(),
+            {name, value} <- [
+              {"executions{#{tags}}", length(measured)},
+              {"duration_count{#{tags}}", length(measured)},
+              {"duration_sum{#{tags}}", milliseconds}
+            ],
+            into: %{},
+            do: {"snakepit_grpc_worker_" <> name, value}
+
       expected = %{
         ~s(snakepit_heartbeat_pings{worker_id="#{@worker}"}) => 1,
         ~s(snakepit_heartbeat_pongs{worker_id="#{@worker}"}) => 1,
-        ~s(snakepit_heartbeat_failures{worker_id="#{@worker}",failure_reason="heartbeat_timeout"}) =>
-          1,
-        ~s(snakepit_heartbeat_latency_sum{worker_id="#{@worker}"}) => 4,
+        ~s(snakepit_heartbeat_failures{worker_id="#{@worker}",failure_reason="ping_failed"}) => 1,
+        ~s(snakepit_heartbeat_latency_sum{worker_id="#{@worker}"}) => latency,
         ~s(snakepit_heartbeat_latency_count{worker_id="#{@worker}"}) => 1,
-        ~s(snakepit_heartbeat_latency{worker_id="#{@worker}",quantile="0.5"}) => 4,
+        ~s(snakepit_heartbeat_latency{worker_id="#{@worker}",quantile="0.5"}) => latency,
         ~s(snakepit_heartbeat_missed{worker_id="#{@worker}"}) => 3,
-        # Those of sessions are other events.
-        ~s(snakepit_grpc_worker_executions{#{command}}) => 4,
-        # One has no error, and of two it is a map.
-        ~s(snakepit_grpc_worker_errors{#{command},error="timeout"}) => 1,
-        ~s(snakepit_grpc_worker_duration_sum{#{command}}) => 12 + 7 + 1 + 5,
-        ~s(snakepit_grpc_worker_duration_count{#{command}}) => 4,
-        ~s(snakepit_worker_recycled{pool="default",reason="ttl_expired"}) => 1,
-        ~s(snakepit_worker_recycled{pool="default",reason="memory_threshold"}) => 1,
-        ~s(snakepit_worker_memory_mb_sum{pool="default"}) => 2_100,
-        ~s(snakepit_worker_memory_mb_count{pool="default"}) => 1,
+        ~s(snakepit_grpc_worker_errors{worker_id="#{@worker}",command="nap",error="timeout"}) =>
+          1,
+        ~s(snakepit_worker_recycled{pool="Elixir.Snakepit.Pool",reason="memory_threshold"}) => 1,
+        ~s(snakepit_worker_memory_mb_sum{pool="Elixir.Snakepit.Pool"}) => 2_100,
+        ~s(snakepit_worker_memory_mb_count{pool="Elixir.Snakepit.Pool"}) => 1,
         "snakepit_heartbeat_pings_total" => 1
       }
 
+      expected = Map.merge(expected, executions)
       assert Map.take(samples, Map.keys(expected)) == expected
     end
 
+    # An error that is a map or a tuple is no tag.
+    errors = for {_, _, %{error: error}} <- stops, do: error
+
     assert [
-             %{metric: "snakepit_grpc_worker_errors", reason: "invalid_tag", count: 2},
-             %{metric: "snakepit_grpc_worker_errors", reason: "missing_tag", count: 1},
-             %{metric: "snakepit_worker_memory_mb", reason: "missing_measurement", count: 1}
+             %{metric: "snakepit_grpc_worker_errors", reason: "invalid_tag", count: invalid},
+             %{metric: "snakepit_grpc_worker_errors", reason: "missing_tag", count: missing},
+             %{
+               metric: "snakepit_worker_memory_mb",
+               reason: "missing_measurement",
+               count: no_memory
+             }
            ] =
              Enum.sort_by(
                DSPexTelemetry.info(instance: instance).metrics_rejected,
                &{&1.metric, &1.reason}
              )
+
+    assert invalid == Enum.count(errors, &(not is_atom(&1)))
+    assert missing == length(stops) - length(errors)
+    assert no_memory == length(recycled) - 1
   end
 
   test "no name is announced twice, though OpenMetrics takes a suffix off some" do

@@ -47,12 +47,33 @@ defmodule DSPexTelemetry.Catalogue.Events do
   stacktrace = unused.(:stacktrace, "Where.")
   exception_details = [unused.(:reason, "What was raised, exited with or thrown."), stacktrace]
 
+  # Looked at only if the call failed.
+  why = fn key, doc ->
+    %Field{
+      key: key,
+      in: :metadata,
+      type: :term,
+      required: false,
+      doc: doc <> " Says why it failed."
+    }
+  end
+
+  raised = why.(:reason, "What was raised, exited with or thrown.")
+
+  failed_because = [
+    why.(:reason, "Why it failed."),
+    why.(:error, "The same, if there is no `reason`."),
+    why.(:error_type, "The type of a Python exception, if there is neither."),
+    why.(:error_message, "Its message.")
+  ]
+
   python_class = text.(:python_class, "The Python class.")
-  method = text.(:method, "The method's name.")
+  method = %Field{text.(:method, "The method's name.") | formerly: [:method_name]}
 
   ref = %Field{
     text.(:ref, "Reference of the instance. Tells the class where `python_class` is absent.")
-    | required: false
+    | required: false,
+      formerly: [:instance_id]
   }
 
   class_of_call = %Field{
@@ -74,7 +95,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
     for {key, doc} <- [
           session_id: "The session, if the operation belongs to one.",
           trace_id: "The trace, as text or as an integer.",
-          span_id: "The span, as text or as an integer."
+          span_id: "The span, as text or as an integer.",
+          correlation_id: "What joins the events of one call."
         ],
         do: %Field{
           key: key,
@@ -93,12 +115,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
   call_labels = [:method, {:class_of, :ref, :python_class}]
   unsuccessful = {:constant, Metrics.unsuccessful()}
 
-  failed = fn kind, reason ->
-    [
-      {:feed, "dspex.bridge.error", [reason], [dspex_bridge_error_total: [kind]], []},
-      {:failure, "dspex.alerts.error_spike", call_labels, kind, reason}
-    ]
-  end
+  ended = {call_labels, :duration, :cached}
 
   var_name = %Field{
     key: :var_name,
@@ -119,7 +136,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
       ],
       steps: [
         {:feed, "dspex.bridge.create_instance.start", [:python_class],
-         [dspex_bridge_create_instance_start_total: []], []}
+         [dspex_bridge_create_instance_start_total: []], []},
+        {:enter, :create, nil}
       ]
     },
     %Event{
@@ -139,7 +157,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
          [dspex_bridge_create_instance_total: [:success]],
          [dspex_bridge_create_instance_duration: :duration]},
         {:bind, :ref, :python_class},
-        {:lives, :ref, :worker_id}
+        {:lives, :ref, :worker_id},
+        {:leave, :create}
       ]
     },
     %Event{
@@ -152,7 +171,8 @@ defmodule DSPexTelemetry.Catalogue.Events do
          [
            dspex_bridge_create_instance_total: [{:constant, "false"}],
            dspex_bridge_create_instance_exception_total: [:kind]
-         ], [dspex_bridge_create_instance_duration: :duration]}
+         ], [dspex_bridge_create_instance_duration: :duration]},
+        {:leave, :create}
       ]
     },
     %Event{
@@ -174,9 +194,9 @@ defmodule DSPexTelemetry.Catalogue.Events do
         class_of_call
       ],
       steps: [
-        {:claimed, :calls,
-         {:feed, calls, call_labels, [dspex_bridge_call_method_start_total: []],
-          [dspex_bridge_call_method_args_size_bytes: :args_size]}}
+        {:feed, calls, call_labels, [dspex_bridge_call_method_start_total: []],
+         [dspex_bridge_call_method_args_size_bytes: :args_size]},
+        {:enter, :call, nil}
       ]
     },
     %Event{
@@ -199,20 +219,18 @@ defmodule DSPexTelemetry.Catalogue.Events do
           },
           class_of_call,
           worker_of_call
-        ] ++ found_by,
+        ] ++ failed_because ++ found_by,
       exemplar: :duration,
+      call: ended,
       steps: [
-        {:claimed, :calls,
-         {:feed, calls, call_labels, [dspex_bridge_call_method_total: [:success, :cached]],
-          [
-            dspex_bridge_call_method_duration: :duration,
-            dspex_bridge_call_method_result_size_bytes: :result_size
-          ]}}
-        | Enum.map(failed.(unsuccessful, unsuccessful), &{:unless, :success, &1}) ++
-            [
-              {:unless, :cached,
-               {:claimed, :completions, {:completion, :method, :worker_id, :duration, :success}}}
-            ]
+        {:feed, calls, call_labels, [dspex_bridge_call_method_total: [:success, :cached]],
+         [
+           dspex_bridge_call_method_duration: :duration,
+           dspex_bridge_call_method_result_size_bytes: :result_size
+         ]},
+        {:unless, :success, {:failure, call_labels, unsuccessful}},
+        {:unless, :cached, {:completion, :method, :worker_id, :duration, :success}},
+        {:leave, :call}
       ]
     },
     %Event{
@@ -224,21 +242,22 @@ defmodule DSPexTelemetry.Catalogue.Events do
           ref,
           method,
           kind,
-          %Field{reason.("What was raised, exited with or thrown.") | required: false},
+          raised,
           stacktrace,
           class_of_call,
           worker_of_call
         ] ++ found_by,
       exemplar: :duration,
+      call: {call_labels, :duration, nil},
       steps: [
-        {:claimed, :calls,
-         {:feed, calls, call_labels,
-          [
-            dspex_bridge_call_method_total: [{:constant, "false"}, {:constant, "false"}],
-            dspex_bridge_call_method_exception_total: [:kind]
-          ], [dspex_bridge_call_method_duration: :duration]}}
-        | failed.(:kind, :reason) ++
-            [{:claimed, :completions, {:completion, :method, :worker_id, :duration, nil}}]
+        {:feed, calls, call_labels,
+         [
+           dspex_bridge_call_method_total: [{:constant, "false"}, {:constant, "false"}],
+           dspex_bridge_call_method_exception_total: [:kind]
+         ], [dspex_bridge_call_method_duration: :duration]},
+        {:failure, call_labels, :kind},
+        {:completion, :method, :worker_id, :duration, nil},
+        {:leave, :call}
       ]
     },
     %Event{
@@ -320,9 +339,11 @@ defmodule DSPexTelemetry.Catalogue.Events do
           doc: "The side that called."
         }
       ],
+      claim: {:tool, :tool_name},
       steps: [
-        {:claimed, :tools,
-         {:feed, "dspex.tools.call", [:tool_name], [dspex_tools_call_start_total: [:caller]], []}}
+        {:claimed,
+         {:feed, "dspex.tools.call", [:tool_name], [dspex_tools_call_start_total: [:caller]], []}},
+        {:enter, :tool, {:caller, "elixir"}}
       ]
     },
     %Event{
@@ -336,10 +357,12 @@ defmodule DSPexTelemetry.Catalogue.Events do
           unused.(:result_size, "Size of the result in bytes.")
         ] ++ found_by,
       exemplar: :duration,
+      claim: {:tool, :tool_name},
       steps: [
-        {:claimed, :tools,
+        {:claimed,
          {:feed, "dspex.tools.call", [:tool_name], [dspex_tools_call_total: [:success]],
-          [dspex_tools_call_duration: :duration]}}
+          [dspex_tools_call_duration: :duration]}},
+        {:leave, :tool}
       ]
     },
     %Event{
@@ -347,13 +370,15 @@ defmodule DSPexTelemetry.Catalogue.Events do
       doc: "A tool call raised.",
       fields: [duration, tool_name, kind] ++ exception_details ++ found_by,
       exemplar: :duration,
+      claim: {:tool, :tool_name},
       steps: [
-        {:claimed, :tools,
+        {:claimed,
          {:feed, "dspex.tools.call", [:tool_name],
           [
             dspex_tools_call_total: [{:constant, "false"}],
             dspex_tools_call_exception_total: [:kind]
-          ], [dspex_tools_call_duration: :duration]}}
+          ], [dspex_tools_call_duration: :duration]}},
+        {:leave, :tool}
       ]
     },
     %Event{
@@ -364,11 +389,12 @@ defmodule DSPexTelemetry.Catalogue.Events do
         worker_id,
         text.(:python_version, "Its Python version.")
       ],
+      claim: {:worker, :worker_id},
       steps: [
-        {:claimed, :workers,
+        {:claimed,
          {:feed, "snakepit.worker.spawned", [:python_version],
           [snakepit_worker_spawned_total: []], []}},
-        {:claimed, :workers,
+        {:claimed,
          {:feed, "snakepit.worker", [], [], [snakepit_worker_startup_time: :startup_time]}},
         {:worker_up, :worker_id}
       ]
@@ -388,10 +414,11 @@ defmodule DSPexTelemetry.Catalogue.Events do
         worker_id,
         reason.("Why it died.")
       ],
+      claim: {:worker, :worker_id},
       steps: [
-        {:claimed, :workers,
+        {:claimed,
          {:feed, "snakepit.worker.died", [:reason], [snakepit_worker_died_total: []], []}},
-        {:claimed, :workers,
+        {:claimed,
          {:feed, "snakepit.worker", [], [], [snakepit_worker_lifetime_seconds: :lifetime_ms]}},
         {:worker_down, :worker_id}
       ]

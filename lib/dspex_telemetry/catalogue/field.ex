@@ -4,16 +4,18 @@ defmodule DSPexTelemetry.Catalogue.Field do
 
     * `:key`, `:doc`
     * `:from` - the key that emitters give, if it is not `:key`; of a list, the first that is there
+    * `:formerly` - keys that older emitters give, looked at if the others are not there
     * `:in` - `:measurements` or `:metadata`
     * `:type` - `:integer` (not negative), `:number` (the same or a float), `:text` (binary, atom or integer), `:name`
       (any term, reduced by `DSPexTelemetry.Name`), `:flag` (boolean), `{:choice, words}` (anything else counts as
-      the last word), `:reason` (any term, reduced by `DSPexTelemetry.Reason`), `:term` (anything, not used)
+      the last word), `:reason` (any term, reduced by `DSPexTelemetry.Reason`), `:requester` (no key: the process that `DSPexTelemetry.Requester` finds),
+      `:term` (anything, not used or only as a detail)
     * `:unit` of a number - `:duration` (the instance's `duration_unit`), `:native` (native time units whatever that
       says), `:native_as_milliseconds` (the same, stored in milliseconds), `:nanosecond`, `:microsecond`, `:millisecond`, `:fine_millisecond` (stored in nanoseconds),
       `:byte`, `:mebibyte`, `:percent`, `:celsius`, `:watt`, `:one`
     * `:flags` of a flag - other terms that say `true` or `false`, such as `[ok: true, error: false]`
     * `:required` - whether an event without it is rejected
-    * `:default` of a flag
+    * `:default` of a flag, or of a name
     * `:usual` - whether emitters normally give it; the handler is fastest when they do
   """
   @enforce_keys [:key, :in, :type, :doc]
@@ -26,26 +28,39 @@ defmodule DSPexTelemetry.Catalogue.Field do
     :unit,
     :default,
     flags: [],
+    formerly: [],
     required: true,
     usual: true
   ]
 
+  @typedoc "A key of measurements or metadata; some that come from Python are texts."
+  @type key :: atom() | String.t()
+
   @type t :: %__MODULE__{
           key: atom(),
-          from: atom() | [atom()] | nil,
+          from: key() | [key()] | nil,
+          formerly: [key()],
           in: :measurements | :metadata,
           type:
-            :integer | :number | :text | :name | :flag | {:choice, [String.t()]} | :reason | :term,
+            :integer
+            | :number
+            | :text
+            | :name
+            | :flag
+            | {:choice, [String.t()]}
+            | :reason
+            | :requester
+            | :term,
           unit: atom(),
           flags: [{atom(), boolean()}],
           required: boolean(),
-          default: boolean() | nil,
+          default: boolean() | String.t() | nil,
           usual: boolean(),
           doc: String.t()
         }
 
   @doc "The keys that may hold the field's value; the first that is there does."
-  @spec sources(t()) :: [atom()]
+  @spec sources(t()) :: [key()]
   def sources(%__MODULE__{from: nil, key: key}), do: [key]
   def sources(%__MODULE__{from: from}), do: List.wrap(from)
 end

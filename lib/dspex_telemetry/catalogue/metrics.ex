@@ -125,6 +125,63 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
       histograms: []
     },
     %{
+      name: "dspex.bridge.call_method.error",
+      labels: [:method, :python_class, :reason],
+      counters: [
+        %{
+          name: :dspex_bridge_call_method_error_total,
+          dimensions: [kind: @kinds ++ [@unsuccessful]],
+          doc: "The same failed method calls by method, class and reason: why a method fails."
+        }
+      ],
+      histograms: []
+    },
+    %{
+      name: "dspex.bridge.call_method.python",
+      labels: [:method, :python_class],
+      counters: [
+        %{
+          name: :dspex_bridge_call_method_python_total,
+          dimensions: [success: @booleans],
+          doc: "Method calls that Python timed itself."
+        }
+      ],
+      histograms: [
+        %{
+          name: :dspex_bridge_call_method_python_duration,
+          unit: :microsecond,
+          buckets: @duration_buckets,
+          doc:
+            "Time that method calls spent inside Python. What `dspex_bridge_call_method_duration` has beyond that is " <>
+              "the cost of the bridge: queue, transport and serialisation."
+        }
+      ]
+    },
+    %{
+      name: "snakebridge.session.cleanup",
+      labels: [:source, :reason],
+      counters: [
+        %{
+          name: :snakebridge_session_cleanup_total,
+          dimensions: [],
+          doc: "Sessions that SnakeBridge released, by what made it do so and why."
+        }
+      ],
+      histograms: []
+    },
+    %{
+      name: "snakebridge.session.cleanup.error",
+      labels: [:source, :reason],
+      counters: [
+        %{
+          name: :snakebridge_session_cleanup_error_total,
+          dimensions: [],
+          doc: "Sessions that Python could not be told to release."
+        }
+      ],
+      histograms: []
+    },
+    %{
       name: "dspex.alerts.error_spike",
       labels: [:method, :python_class],
       counters: [

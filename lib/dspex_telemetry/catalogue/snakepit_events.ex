@@ -45,10 +45,32 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
   some_worker = optional.(worker_id)
   device = name.(:device, "The device, such as `{:cuda, 0}`.")
 
-  found_by = [
-    unused.(:metadata, :session_id, "The session. Goes into an exemplar."),
-    unused.(:metadata, :correlation_id, "What joins the events of one execution.")
-  ]
+  found_by =
+    for {key, doc} <- [
+          session_id: "The session, unless the worker has made it for itself.",
+          correlation_id: "What joins the events of one execution."
+        ],
+        do: %Field{
+          key: key,
+          in: :metadata,
+          type: :term,
+          required: false,
+          doc: doc <> " Goes into an exemplar."
+        }
+
+  # Looked at only if the execution failed.
+  why = fn key, doc ->
+    %Field{
+      key: key,
+      in: :metadata,
+      type: :term,
+      required: false,
+      doc: doc <> " Says why it failed."
+    }
+  end
+
+  # The name of the pool's process, whichever pool it is, and what a process without a name becomes.
+  no_pool = ["Snakepit.Pool", "other"]
 
   event = fn name, doc, fields, steps ->
     %Event{name: [:snakepit | name], doc: doc, fields: fields, steps: steps, preset: :snakepit}
@@ -58,33 +80,29 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
   call = [:command, {:constant, "snakepit"}]
   calls = "dspex.bridge.call_method"
 
-  failure = fn kind, reason ->
-    [
-      {:claimed, :calls,
-       {:feed, "dspex.bridge.error", [reason], [dspex_bridge_error_total: [kind]], []}},
-      {:claimed, :calls, {:failure, "dspex.alerts.error_spike", call, kind, reason}}
-    ]
-  end
-
   unsuccessful = {:constant, Metrics.unsuccessful()}
   grpc = "snakepit.grpc.execute"
-  grpc_labels = [:pool, :command]
+  in_pool = {:pool_of, :worker_id, :pool}
+  grpc_labels = [in_pool, :command]
 
   executions =
     for operation <- [:execute, :execute_session] do
       session = if operation == :execute_session, do: " of a session", else: ""
 
       [
-        event.(
-          [:grpc_worker, operation, :start],
-          "The execution of a command#{session} by gRPC starts.",
-          [system_time, command, pool | found_by],
-          [
-            {:feed, grpc, grpc_labels, [snakepit_grpc_execute_start_total: []], []},
-            {:claimed, :calls,
-             {:feed, calls, call, [dspex_bridge_call_method_start_total: []], []}}
-          ]
-        ),
+        %Event{
+          event.(
+            [:grpc_worker, operation, :start],
+            "The execution of a command#{session} by gRPC starts.",
+            [system_time, command, pool, some_worker | found_by],
+            [
+              {:worker_up, :worker_id},
+              {:feed, grpc, grpc_labels, [snakepit_grpc_execute_start_total: []], []},
+              {:claimed, {:feed, calls, call, [dspex_bridge_call_method_start_total: []], []}}
+            ]
+          )
+          | claim: {:execution, :command, :worker_id, :begin}
+        },
         %Event{
           event.(
             [:grpc_worker, operation, :stop],
@@ -102,10 +120,8 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
                 flags: [ok: true, error: false],
                 doc: "How it ended."
               },
-              %Field{
-                reason.("What went wrong, if something did.")
-                | from: [:error_kind, :error]
-              },
+              why.(:error_kind, "What went wrong, if something did."),
+              why.(:error, "The same in detail, or alone."),
               unused.(:measurements, :duration_ms, "The duration once more, in milliseconds."),
               unused.(:measurements, :executions, "Always 1."),
               unused.(:measurements, :errors, "How many errors: 1 or none.")
@@ -114,18 +130,17 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
             [
               {:feed, grpc, grpc_labels, [snakepit_grpc_execute_total: [:success]],
                [snakepit_grpc_execute_duration: :duration]},
-              {:claimed, :calls,
+              {:claimed,
                {:feed, calls, call,
                 [dspex_bridge_call_method_total: [:success, {:constant, "false"}]],
-                [dspex_bridge_call_method_duration: :duration]}}
-              | Enum.map(failure.(unsuccessful, :reason), &{:unless, :success, &1}) ++
-                  [
-                    {:claimed, :completions,
-                     {:completion, :command, :worker_id, :duration, :success}}
-                  ]
+                [dspex_bridge_call_method_duration: :duration]}},
+              {:unless, :success, {:claimed, {:failure, call, unsuccessful}}},
+              {:completion, :command, :worker_id, :duration, :success}
             ]
           )
-          | exemplar: :duration
+          | exemplar: :duration,
+            claim: {:execution, :command, :worker_id, :end},
+            call: {call, :duration, nil}
         },
         %Event{
           event.(
@@ -137,7 +152,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
               pool,
               some_worker,
               kind,
-              reason.("What was raised, exited with or thrown."),
+              why.(:reason, "What was raised, exited with or thrown."),
               unused.(:metadata, :stacktrace, "Where.")
               | found_by
             ],
@@ -147,74 +162,73 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
                  snakepit_grpc_execute_total: [{:constant, "false"}],
                  snakepit_grpc_execute_exception_total: [:kind]
                ], [snakepit_grpc_execute_duration: :duration]},
-              {:claimed, :calls,
+              {:claimed,
                {:feed, calls, call,
                 [
                   dspex_bridge_call_method_total: [{:constant, "false"}, {:constant, "false"}],
                   dspex_bridge_call_method_exception_total: [:kind]
-                ], [dspex_bridge_call_method_duration: :duration]}}
-              | failure.(:kind, :reason) ++
-                  [
-                    {:claimed, :completions, {:completion, :command, :worker_id, :duration, nil}}
-                  ]
+                ], [dspex_bridge_call_method_duration: :duration]}},
+              {:claimed, {:failure, call, :kind}},
+              {:completion, :command, :worker_id, :duration, nil}
             ]
           )
-          | exemplar: :duration
+          | exemplar: :duration,
+            claim: {:execution, :command, :worker_id, :end},
+            call: {call, :duration, nil}
         }
       ]
     end
 
   requests = [
-    event.(
-      [:request, :executed],
-      "A request that got a worker at once, or a stream, ended.",
-      [
-        measurement.(:duration_us, :integer, :microsecond, "How long it took."),
-        command,
-        pool,
-        some_worker,
-        %Field{
-          key: :success,
-          in: :metadata,
-          type: :flag,
-          doc: "Whether there was a result."
-        },
-        %Field{yes_or_no.(:streaming, "Whether it was a stream.") | usual: false},
-        %Field{
-          yes_or_no.(:unary, "Whether it was no stream.")
-          | from: :streaming,
-            flags: [true: false, false: true],
-            default: true
-        },
-        %Field{
-          yes_or_no.(:served, "Set where its client had gone before it was executed.")
-          | from: :aborted,
-            flags: [true: false, false: true],
-            default: true
-        }
-      ],
-      [
-        {:feed, "snakepit.request", [:pool, :command],
-         [snakepit_request_total: [:success, :streaming]],
-         [snakepit_request_duration: :duration_us]},
-        {:unless, :served,
-         {:feed, "snakepit.request", [:pool, :command], [snakepit_request_aborted_total: []], []}},
-        # Of streams nothing else tells.
-        {:unless, :unary,
-         {:claimed, :calls,
-          {:feed, calls, call, [dspex_bridge_call_method_total: [:success, {:constant, "false"}]],
-           [dspex_bridge_call_method_duration: :duration_us]}}}
-        | Enum.map(
-            failure.(unsuccessful, unsuccessful),
-            &{:unless, :unary, {:unless, :success, &1}}
-          ) ++
-            [
-              {:unless, :unary,
-               {:claimed, :completions,
-                {:completion, :command, :worker_id, :duration_us, :success}}}
-            ]
-      ]
-    )
+    %Event{
+      event.(
+        [:request, :executed],
+        "A request that got a worker at once, or a stream, ended.",
+        [
+          measurement.(:duration_us, :integer, :microsecond, "How long it took."),
+          command,
+          pool,
+          some_worker,
+          %Field{
+            key: :success,
+            in: :metadata,
+            type: :flag,
+            doc: "Whether there was a result."
+          },
+          %Field{yes_or_no.(:streaming, "Whether it was a stream.") | usual: false},
+          %Field{
+            yes_or_no.(:unary, "Whether it was no stream.")
+            | from: :streaming,
+              flags: [true: false, false: true],
+              default: true
+          },
+          %Field{
+            yes_or_no.(:served, "Set where its client had gone before it was executed.")
+            | from: :aborted,
+              flags: [true: false, false: true],
+              default: true
+          }
+        ],
+        [
+          {:in_pool, :worker_id, :pool, no_pool},
+          {:feed, "snakepit.request", grpc_labels,
+           [snakepit_request_total: [:success, :streaming]],
+           [snakepit_request_duration: :duration_us]},
+          {:unless, :served,
+           {:feed, "snakepit.request", grpc_labels, [snakepit_request_aborted_total: []], []}},
+          # Streams have no other event.
+          {:unless, :unary,
+           {:claimed,
+            {:feed, calls, call,
+             [dspex_bridge_call_method_total: [:success, {:constant, "false"}]],
+             [dspex_bridge_call_method_duration: :duration_us]}}},
+          {:unless, :unary, {:unless, :success, {:claimed, {:failure, call, unsuccessful}}}},
+          {:unless, :unary, {:completion, :command, :worker_id, :duration_us, :success}}
+        ]
+      )
+      | claim: {:execution, :command, :worker_id, nil},
+        call: {call, :duration_us, :unary}
+    }
   ]
 
   pools = [
@@ -226,10 +240,19 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
         pool,
         command,
         yes_or_no.(:queued, "Whether it had to wait for one."),
-        unused.(:metadata, :worker_id, "The worker.")
+        some_worker,
+        %Field{
+          key: :requester,
+          in: :metadata,
+          type: :requester,
+          required: false,
+          doc: "No key: the process that the dispatching one monitors, which made the request."
+        }
       ],
       [
-        {:feed, "snakepit.pool.dispatched", [:pool, :command],
+        {:in_pool, :worker_id, :pool, no_pool},
+        {:dispatched, :requester, :worker_id, :command},
+        {:feed, "snakepit.pool.dispatched", grpc_labels,
          [snakepit_pool_dispatched_total: [:queued]], []}
       ]
     ),
@@ -277,50 +300,57 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
       [
         unused.(:measurements, :worker_count, "How many workers the pool has."),
         unused.(:measurements, :count, "Always 1."),
-        unused.(:metadata, :pool_name, "The pool."),
+        %Field{pool | from: :pool_name},
         worker_id
       ],
-      [{:worker_up, :worker_id}]
+      [{:in_pool, :worker_id, :pool, no_pool}, {:worker_up, :worker_id}]
     ),
-    event.(
-      [:pool, :worker, :spawned],
-      "A worker is ready.",
-      [
-        %Field{duration | doc: "How long it took to start."},
-        system_time,
-        worker_id,
-        unused.(:metadata, :pool_name, "The pool."),
-        unused.(:metadata, :python_pid, "Process id of its Python process."),
-        unused.(:metadata, :mode, "Always `:process`.")
-      ],
-      [
-        {:claimed, :workers,
-         {:feed, "snakepit.worker.spawned", [{:constant, "unknown"}],
-          [snakepit_worker_spawned_total: []], []}},
-        {:claimed, :workers,
-         {:feed, "snakepit.worker", [], [], [snakepit_worker_startup_time: :duration]}},
-        {:worker_up, :worker_id}
-      ]
-    ),
-    event.(
-      [:pool, :worker, :terminated],
-      "A worker is gone.",
-      [
-        measurement.(:lifetime, :integer, :native_as_milliseconds, "How long it lived."),
-        unused.(:measurements, :total_commands, "How many commands it executed."),
-        worker_id,
-        %Field{reason.("Why it ended.") | required: true},
-        unused.(:metadata, :planned, "Whether it was meant to end."),
-        unused.(:metadata, :pool_name, "The pool.")
-      ],
-      [
-        {:claimed, :workers,
-         {:feed, "snakepit.worker.died", [:reason], [snakepit_worker_died_total: []], []}},
-        {:claimed, :workers,
-         {:feed, "snakepit.worker", [], [], [snakepit_worker_lifetime_seconds: :lifetime]}},
-        {:worker_down, :worker_id}
-      ]
-    )
+    %Event{
+      event.(
+        [:pool, :worker, :spawned],
+        "A worker is ready.",
+        [
+          %Field{duration | doc: "How long it took to start."},
+          system_time,
+          worker_id,
+          %Field{pool | from: :pool_name, doc: "The pool, or its process."},
+          unused.(:metadata, :python_pid, "Process id of its Python process."),
+          unused.(:metadata, :mode, "Always `:process`.")
+        ],
+        [
+          {:in_pool, :worker_id, :pool, no_pool},
+          {:claimed,
+           {:feed, "snakepit.worker.spawned", [{:constant, "unknown"}],
+            [snakepit_worker_spawned_total: []], []}},
+          {:claimed,
+           {:feed, "snakepit.worker", [], [], [snakepit_worker_startup_time: :duration]}},
+          {:worker_up, :worker_id}
+        ]
+      )
+      | claim: {:worker, :worker_id}
+    },
+    %Event{
+      event.(
+        [:pool, :worker, :terminated],
+        "A worker is gone.",
+        [
+          measurement.(:lifetime, :integer, :native_as_milliseconds, "How long it lived."),
+          unused.(:measurements, :total_commands, "How many commands it executed."),
+          worker_id,
+          %Field{reason.("Why it ended.") | required: true},
+          unused.(:metadata, :planned, "Whether it was meant to end."),
+          unused.(:metadata, :pool_name, "The pool.")
+        ],
+        [
+          {:claimed,
+           {:feed, "snakepit.worker.died", [:reason], [snakepit_worker_died_total: []], []}},
+          {:claimed,
+           {:feed, "snakepit.worker", [], [], [snakepit_worker_lifetime_seconds: :lifetime]}},
+          {:worker_down, :worker_id}
+        ]
+      )
+      | claim: {:worker, :worker_id}
+    }
   ]
 
   incident = fn name, doc, metric, measurements, observes ->
@@ -331,9 +361,9 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
         [
           pool,
           reason.("Why."),
-          unused.(:metadata, :worker_id, "The worker.")
+          some_worker
         ],
-      [{:feed, "snakepit.worker.incident", [:pool, :reason], [{metric, []}], observes}]
+      [{:feed, "snakepit.worker.incident", [in_pool, :reason], [{metric, []}], observes}]
     )
   end
 
@@ -403,9 +433,10 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
       "A worker answered a heartbeat.",
       [
         optional.(measurement.(:latency_ms, :number, :millisecond, "How long the answer took.")),
-        unused.(:metadata, :worker_id, "The worker.")
+        some_worker
       ],
       [
+        {:worker_up, :worker_id},
         {:feed, "snakepit.heartbeat", [], [snakepit_heartbeat_pongs_total: []],
          [snakepit_heartbeat_latency_seconds: :latency_ms]}
       ]
@@ -612,37 +643,59 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
   # nanoseconds if the helper `span` measured them.
   python_duration = measurement.(:duration, :number, :nanosecond, "How long it took.")
   tool = name.(:tool, "The tool.")
-  python_command = name.(:command, "What was called.")
-  sent = [unused.(:metadata, :python_pid, "Process id of the Python process.")]
+  python_command = %Field{name.(:command, "What was called.") | from: [:command, :function]}
+
+  python_module = %Field{
+    name.(:python_module, "The Python module.")
+    | from: ["python_module", :python_module, :library, :module],
+      default: "snakepit"
+  }
+
+  sent = [
+    unused.(:metadata, :python_pid, "Process id of the Python process."),
+    unused.(:metadata, :timestamp_ns, "When, as Python's clock says.")
+  ]
+
   calls_of_tools = "dspex.tools.call"
 
+  # What Python timed itself. Whose call it is inside of has an event of its own.
   python_call = fn outcome, success, doc, needed ->
-    event.(
-      [:python, :call, outcome],
-      doc,
-      [needed.(python_duration), python_command | sent],
-      [
-        {:feed, "snakepit.python.call", [:command],
-         [snakepit_python_call_total: [{:constant, success}]],
-         [snakepit_python_call_duration: :duration]}
-      ]
-    )
+    %Event{
+      event.(
+        [:python, :call, outcome],
+        doc,
+        [needed.(python_duration), python_command, python_module | sent],
+        [
+          {:feed, "snakepit.python.call", [:command],
+           [snakepit_python_call_total: [{:constant, success}]],
+           [snakepit_python_call_duration: :duration]},
+          {:feed, "dspex.bridge.call_method.python", [:command, :python_module],
+           [dspex_bridge_call_method_python_total: [{:constant, success}]],
+           [dspex_bridge_call_method_python_duration: :duration]}
+        ]
+      )
+      | variant: :python,
+        only: {:with, [:worker_id, :python_pid, :timestamp_ns]}
+    }
   end
 
   python_tool = fn outcome, success, doc, needed ->
-    event.(
-      [:python, :tool, :execution, outcome],
-      doc,
-      [needed.(python_duration), tool | sent],
-      [
-        {:feed, "snakepit.python.tool", [:tool],
-         [snakepit_python_tool_total: [{:constant, success}]],
-         [snakepit_python_tool_duration: :duration]},
-        {:claimed, :tools,
-         {:feed, calls_of_tools, [:tool], [dspex_tools_call_total: [{:constant, success}]],
-          [dspex_tools_call_duration: :duration]}}
-      ]
-    )
+    %Event{
+      event.(
+        [:python, :tool, :execution, outcome],
+        doc,
+        [needed.(python_duration), tool | sent],
+        [
+          {:feed, "snakepit.python.tool", [:tool],
+           [snakepit_python_tool_total: [{:constant, success}]],
+           [snakepit_python_tool_duration: :duration]},
+          {:claimed,
+           {:feed, calls_of_tools, [:tool], [dspex_tools_call_total: [{:constant, success}]],
+            [dspex_tools_call_duration: :duration]}}
+        ]
+      )
+      | claim: {:tool, :tool}
+    }
   end
 
   required = fn field -> field end
@@ -650,16 +703,19 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
   python = [
     python_call.(:stop, "true", "A call that Python code timed itself returned.", required),
     python_call.(:exception, "false", "A call that Python code timed itself raised.", optional),
-    event.(
-      [:python, :tool, :execution, :start],
-      "Python code starts to execute a tool.",
-      [system_time, tool | sent],
-      [
-        {:claimed, :tools,
-         {:feed, calls_of_tools, [:tool], [dspex_tools_call_start_total: [{:constant, "elixir"}]],
-          []}}
-      ]
-    ),
+    %Event{
+      event.(
+        [:python, :tool, :execution, :start],
+        "Python code starts to execute a tool.",
+        [system_time, tool | sent],
+        [
+          {:claimed,
+           {:feed, calls_of_tools, [:tool],
+            [dspex_tools_call_start_total: [{:constant, "elixir"}]], []}}
+        ]
+      )
+      | claim: {:tool, :tool}
+    },
     python_tool.(:stop, "true", "Python code has executed a tool.", required),
     python_tool.(:exception, "false", "A tool raised in Python.", optional),
     event.(

@@ -12,6 +12,7 @@ defmodule DSPexTelemetry.Options.Type do
           | :boolean
           | :buckets
           | :cacheable
+          | :commands
           | {:headers, also :: [String.t()]}
           | :ip
           | :metrics
@@ -33,6 +34,7 @@ defmodule DSPexTelemetry.Options.Type do
   def name(:boolean), do: "boolean"
   def name(:buckets), do: "map"
   def name(:cacheable), do: "list"
+  def name(:commands), do: "list"
   def name({:headers, _also}), do: "list or function"
   def name(:ip), do: "tuple"
   def name(:metrics), do: "list"
@@ -78,6 +80,9 @@ defmodule DSPexTelemetry.Options.Type do
 
   def allowed(:cacheable),
     do: "a list of method names, {class, method} pairs and functions of one argument"
+
+  def allowed(:commands),
+    do: "a list of commands as strings, of which one that ends in * stands for all that begin so"
 
   def allowed({:or_infinity, low, high}), do: allowed({:integer, low, high}) <> " or :infinity"
 
@@ -140,6 +145,9 @@ defmodule DSPexTelemetry.Options.Type do
   defp valid?(:cacheable, value),
     do: is_list(value) and not List.improper?(value) and Enum.all?(value, &cacheable?/1)
 
+  defp valid?(:commands, value),
+    do: is_list(value) and not List.improper?(value) and Enum.all?(value, &command?/1)
+
   defp valid?({:number, low, high}, value),
     do: is_number(value) and value >= low and value <= high
 
@@ -153,6 +161,10 @@ defmodule DSPexTelemetry.Options.Type do
   defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high
   defp valid?({:or_infinity, _low, _high}, :infinity), do: true
   defp valid?({:or_infinity, low, high}, value), do: valid?({:integer, low, high}, value)
+
+  # An asterisk alone would stand for all.
+  defp command?(value),
+    do: is_binary(value) and String.valid?(value) and value not in ["", "*"]
 
   defp attributes?(value),
     do: is_map(value) and map_size(value) <= 128 and Enum.all?(value, &attribute?/1)

@@ -33,7 +33,7 @@ fn start() -> (Instance, PlanId) {
             "steps": [{"failure": {
                 "labels": [{"field": 0}],
                 "kind": {"constant": "error"},
-                "reason": {"constant": "timeout"},
+                "otherwise": "timeout",
                 "spikes": "spikes",
             }}],
         }],
@@ -67,10 +67,14 @@ fn fail(plan: PlanId, errors: u64) -> Duration {
             scope.spawn(move || {
                 let method = format!("method_{thread}");
                 for _ in 0..errors {
-                    local::record(plan, |_, fields| {
-                        fields.set_text(0, method.as_bytes());
-                        Ok(())
-                    });
+                    local::record(
+                        plan,
+                        || 0,
+                        |_, fields| {
+                            fields.set_text(0, method.as_bytes());
+                            Ok(())
+                        },
+                    );
                 }
             });
         }

@@ -121,24 +121,28 @@ enum Naming {
 }
 
 fn record(plan: PlanId, event: &Event, naming: Naming) {
-    let outcome = local::record(plan, |inputs, fields| {
-        for input in &inputs.measurements {
-            let value = if input.at == 0 { event.duration } else { event.size };
-            fields.set_number(input.at, value, &input.scale)?;
-        }
-        for input in &inputs.texts {
-            match (input.at, naming) {
-                (3, _) => fields.set_text(3, event.method.as_bytes()),
-                (6, Naming::Class) => fields.set_text(6, event.class.as_bytes()),
-                (2, Naming::Reference) => fields.set_text(2, event.reference.as_bytes()),
-                _ => {}
+    let outcome = local::record(
+        plan,
+        || 0,
+        |inputs, fields| {
+            for input in &inputs.measurements {
+                let value = if input.at == 0 { event.duration } else { event.size };
+                fields.set_number(input.at, value, &input.scale)?;
             }
-        }
-        for input in &inputs.flags {
-            fields.set_flag(input, input.at == 4);
-        }
-        Ok(())
-    });
+            for input in &inputs.texts {
+                match (input.at, naming) {
+                    (3, _) => fields.set_text(3, event.method.as_bytes()),
+                    (6, Naming::Class) => fields.set_text(6, event.class.as_bytes()),
+                    (2, Naming::Reference) => fields.set_text(2, event.reference.as_bytes()),
+                    _ => {}
+                }
+            }
+            for input in &inputs.flags {
+                fields.set_flag(input, input.at == 4);
+            }
+            Ok(())
+        },
+    );
     black_box(outcome);
 }
 
@@ -196,11 +200,15 @@ fn recording(criterion: &mut Criterion) {
             let at = |index: usize| &events[index & (events.len() - 1)];
             let (_instance, stop, create) = start();
             for event in &events {
-                local::record(create, |_, fields| {
-                    fields.set_text(0, event.reference.as_bytes());
-                    fields.set_text(1, event.class.as_bytes());
-                    Ok(())
-                });
+                local::record(
+                    create,
+                    || 0,
+                    |_, fields| {
+                        fields.set_text(0, event.reference.as_bytes());
+                        fields.set_text(1, event.class.as_bytes());
+                        Ok(())
+                    },
+                );
                 record(stop, event, Naming::Class);
             }
             for (name, naming) in [("class", Naming::Class), ("reference", Naming::Reference)] {

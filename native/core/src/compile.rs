@@ -8,12 +8,12 @@ use crate::field::{FieldKind, MAX_FIELDS};
 use crate::label::MAX_LABELS;
 use crate::level::Levels;
 use crate::plan::{
-    Completion, Count, Failure, Feed, Join, LabelSlots, MAX_DIMENSIONS, Observe, Set, Step, Unless,
-    Wait, Word,
+    Call, Claim, Completion, Count, ErrorCount, Failure, Feed, Join, Known, LabelSlots,
+    MAX_DIMENSIONS, Observe, Set, Step, Unless, Wait, Word,
 };
 use crate::plan_spec::{
-    CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource, ObserveSpec, SetSpec, StepSpec,
-    ValueSource, WordSource,
+    CallSpec, ClaimSpec, CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource,
+    ObserveSpec, SetSpec, StepSpec, ValueSource, WordSource,
 };
 
 /// References that need not be looked at where the class is given, with the field of the class. One
@@ -81,7 +81,6 @@ impl<'a> Compiler<'a> {
             }
             StepSpec::Completion(spec) => Step::Completion(Completion {
                 unless: self.unless([spec.unless, None])?,
-                claim: spec.claim,
                 command: self.field(spec.command)?,
                 worker: self.field(spec.worker)?,
                 duration: self.field(spec.duration)?,
@@ -95,6 +94,23 @@ impl<'a> Compiler<'a> {
             }
             StepSpec::Set(spec) => Step::Set(self.set(spec)?),
             StepSpec::WorkerUp { id } => Step::WorkerUp { id: self.field(*id)? },
+            StepSpec::InPool { worker, pool, except } => Step::InPool {
+                worker: self.field(*worker)?,
+                pool: self.field(*pool)?,
+                except: except.iter().map(|name| name.as_bytes().into()).collect(),
+            },
+            StepSpec::Enter { operation, when } => {
+                if let Some((field, _)) = when {
+                    self.field(*field)?;
+                }
+                Step::Enter { operation: *operation, when: *when }
+            }
+            StepSpec::Leave { operation } => Step::Leave { operation: *operation },
+            StepSpec::Dispatched { process, worker, command } => Step::Dispatched {
+                process: self.field(*process)?,
+                worker: self.field(*worker)?,
+                command: self.field(*command)?,
+            },
             StepSpec::WorkerDown { id } => Step::WorkerDown { id: self.field(*id)? },
         })
     }
@@ -112,7 +128,7 @@ impl<'a> Compiler<'a> {
             |names: &Usage| spec.counts.iter().any(|count| count.counter == names.counter());
         Ok(Feed {
             unless: self.unless([spec.unless, spec.or_unless])?,
-            claim: spec.claim,
+            claimed: spec.claimed,
             labels: self.labels_of(family, &spec.labels)?,
             counts: counts.into(),
             observes: observes.collect::<Result<_, _>>()?,
@@ -126,13 +142,57 @@ impl<'a> Compiler<'a> {
         let counter = spikes.layout().counters().first();
         let counter =
             counter.ok_or_else(|| self.unknown(format!("a counter of {}", spec.spikes)))?;
+        let errors = spec.errors.iter().map(|family| self.errors(family, spikes));
         Ok(Failure {
             unless: self.unless([spec.unless, spec.or_unless])?,
-            claim: spec.claim,
+            claimed: spec.claimed,
             key: self.labels_of(spikes, &spec.labels)?,
             kind: self.word(&spec.kind)?,
-            reason: self.word(&spec.reason)?,
+            otherwise: spec.otherwise.as_str().into(),
             spikes: (Arc::clone(spikes), counter.cell(0)),
+            errors: errors.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// A counter of errors by kind, the last label of whose family is the reason. The others, if there are any, are
+    /// those of spikes.
+    fn errors(&self, name: &str, spikes: &Family) -> Result<ErrorCount, DefinitionError> {
+        let family = self.family(name)?;
+        let counter = family.layout().counters().first();
+        let counter = counter.filter(|counter| counter.dimensions.len() == 1);
+        let counter =
+            counter.ok_or_else(|| self.unknown(format!("a counter by kind of {name}")))?;
+        let by_key = match family.label_names().len() {
+            1 => false,
+            count if count == spikes.label_names().len() + 1 => true,
+            _ => return Err(self.unknown(format!("the labels of {name}"))),
+        };
+        let kinds = counter.dimensions.iter().flat_map(|dimension| &dimension.values);
+        Ok(ErrorCount {
+            family: Arc::clone(family),
+            by_key,
+            cells: kinds.zip(counter.cells()).map(|(kind, cell)| (kind.clone(), cell)).collect(),
+        })
+    }
+
+    pub(crate) fn claim(&self, spec: &ClaimSpec) -> Result<Claim, DefinitionError> {
+        Ok(match *spec {
+            ClaimSpec::Execution { command, worker, phase } => Claim::Execution {
+                command: self.field(command)?,
+                worker: self.field(worker)?,
+                phase,
+            },
+            ClaimSpec::Call => Claim::Call,
+            ClaimSpec::Tool { name, emitter } => Claim::Tool { name: self.field(name)?, emitter },
+            ClaimSpec::Worker { id, emitter } => Claim::Worker { id: self.field(id)?, emitter },
+        })
+    }
+
+    pub(crate) fn call(&self, spec: &CallSpec) -> Result<Call, DefinitionError> {
+        Ok(Call {
+            key: self.labels("the call", 2, &spec.labels)?,
+            duration: self.field(spec.duration)?,
+            unless: self.unless([spec.unless, None])?,
         })
     }
 
@@ -209,8 +269,14 @@ impl<'a> Compiler<'a> {
                 }
                 LabelSource::ClassOf { reference, class } => {
                     let (reference, class) = (self.field(*reference)?, self.field(*class)?);
-                    join = Some(Join { label, reference, class });
+                    join = Some(Join { label, reference, given: class, known: Known::Classes });
                     class
+                }
+                LabelSource::PoolOf { worker, pool } => {
+                    let (worker, pool) = (self.field(*worker)?, self.field(*pool)?);
+                    join =
+                        Some(Join { label, reference: worker, given: pool, known: Known::Pools });
+                    pool
                 }
             };
             slots[label] = slot as u8;

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::call_log::LoggedCall;
 use crate::instance::Instance;
+use crate::reasons::MethodErrors;
 use crate::report::{CountBy, View};
 use crate::signal::{DescribedAnomaly, DescribedSpike, DescribedSpikeOver};
 use crate::source::{Live, Source};
@@ -21,6 +23,10 @@ pub struct Errors {
     pub by_kind: CountBy,
     /// The same by reason.
     pub by_reason: CountBy,
+    /// The same by method, those that fail most first.
+    pub by_method: Vec<MethodErrors>,
+    /// The last calls that failed, the newest first.
+    pub last_failures: Vec<LoggedCall>,
     /// Spikes that go on, the earliest first.
     pub spikes: Vec<DescribedSpike>,
     /// Spikes that are over, the latest first.
@@ -67,10 +73,12 @@ impl Errors {
     /// Reads an instance while it goes on recording.
     pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
         let reader = instance.read();
-        Self::of(&Live::new(&reader, window, now), Ongoing::of(instance, now))
+        let source = Live::new(&reader, window, now);
+        let last_failures = instance.call_log().failures(&source.interval());
+        Self { last_failures, ..Self::of(&source, Ongoing::of(instance, now)) }
     }
 
-    /// What a source says, and what goes on.
+    /// What a source says, and what goes on. It has no single calls.
     pub(crate) fn of(source: &dyn Source, ongoing: Ongoing) -> Self {
         let view = View(source);
         let by_reason = view.counts(FAMILY);
@@ -80,6 +88,8 @@ impl Errors {
             errors: by_reason.values().sum(),
             by_kind: view.counts_by_dimension(FAMILY),
             by_reason,
+            by_method: view.method_errors(),
+            last_failures: Vec::new(),
             spikes,
             recent_spikes,
             anomalies,

@@ -90,6 +90,8 @@ pub enum FieldKind {
         /// The words; anything else counts as the last of them.
         values: Vec<String>,
     },
+    /// A process, as a number. Anything else counts as absent.
+    Process,
 }
 
 /// Why an event was rejected.
@@ -146,6 +148,8 @@ pub struct Inputs {
     pub flags: Box<[FlagInput]>,
     /// Choices.
     pub choices: Box<[ChoiceInput]>,
+    /// Positions of processes.
+    pub processes: Box<[usize]>,
 }
 
 /// A measurement among the positional fields.
@@ -198,7 +202,7 @@ impl Inputs {
     pub(crate) fn new(fields: &[FieldKind], unless: &[(usize, usize)], labels: &[usize]) -> Self {
         let needed =
             |required: &bool| if *required { Err(Reject::MissingMetadata) } else { Ok(()) };
-        let mut inputs = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut inputs = (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (at, kind) in fields.iter().enumerate() {
             match kind {
                 FieldKind::Measurement { scale, required, metadata, float } => {
@@ -226,15 +230,17 @@ impl Inputs {
                 FieldKind::Choice { values } => {
                     inputs.3.push(ChoiceInput { at, words: values.clone() });
                 }
+                FieldKind::Process => inputs.4.push(at),
             }
         }
         inputs.1.sort_by_key(|text| text.unless.is_some());
-        let (measurements, texts, flags, choices) = inputs;
+        let (measurements, texts, flags, choices, processes) = inputs;
         Self {
             measurements: measurements.into(),
             texts: texts.into(),
             flags: flags.into(),
             choices: choices.into(),
+            processes: processes.into(),
         }
     }
 }
@@ -303,7 +309,13 @@ impl<'a> Fields<'a> {
         self.numbers[at] = named.unwrap_or(words.len().saturating_sub(1)) as u64;
     }
 
-    /// A measurement in its stored unit.
+    /// A process.
+    pub fn set_process(&mut self, at: usize, process: u64) {
+        self.numbers[at] = process;
+        self.given[at] = true;
+    }
+
+    /// A measurement in its stored unit, or a process.
     #[inline]
     pub(crate) fn number(&self, at: usize) -> Option<u64> {
         self.given[at].then(|| self.numbers[at])

@@ -8,7 +8,8 @@ use serde::Deserialize;
 use crate::alert::{AlertSpec, Alerts};
 use crate::anomaly::CurrentAnomaly;
 use crate::cache::{Cache, CacheSpec};
-use crate::claim::Claims;
+use crate::call_log::{CallLog, CallLogSpec};
+use crate::call_path::{CallPathSpec, CallPaths};
 use crate::error::DefinitionError;
 use crate::exporter::Exporter;
 use crate::family::{self, Family, FamilySpec, OVERFLOW_LABEL};
@@ -20,6 +21,7 @@ use crate::label::{self, LabelSet};
 use crate::level::{LevelSpec, Levels};
 use crate::local;
 use crate::observation::{Group, ObservationSpec};
+use crate::owner::Owners;
 use crate::page::SharedMemo;
 use crate::plan::{Plan, PlanId};
 use crate::plan_spec::PlanSpec;
@@ -73,6 +75,12 @@ pub struct Definition {
     /// How results of method calls are cached, if they are.
     #[serde(default)]
     pub cache: Option<CacheSpec>,
+    /// Which executions carry calls of a bridge.
+    #[serde(default)]
+    pub call_paths: CallPathSpec,
+    /// How many calls are kept one by one.
+    #[serde(default)]
+    pub call_log: CallLogSpec,
 }
 
 /// A running instance.
@@ -86,6 +94,7 @@ pub struct Instance {
     exporter: Mutex<Exporter>,
     state: RwLock<State>,
     page_memo: SharedMemo,
+    started_ms: u64,
 }
 
 /// Written by whatever ends a slice or removes series, so that a sweep brings none back that a stop
@@ -120,7 +129,11 @@ impl Instance {
         let surroundings = Arc::new(Surroundings {
             refs,
             workers: IdSet::new(definition.worker_limit),
-            claims: Claims::default(),
+            pools: Refs::new(definition.worker_limit),
+            call_paths: CallPaths::new(definition.call_paths),
+            tool_owners: Owners::new(definition.ref_limit),
+            worker_owners: Owners::new(definition.worker_limit),
+            call_log: CallLog::new(definition.call_log),
             levels: Levels::new(definition.levels, definition.level_limit),
             router: Arc::new(definition.router.map_or_else(Router::off, Router::new)),
             router_clock: OnceLock::new(),
@@ -160,6 +173,7 @@ impl Instance {
             exporter: Mutex::new(exporter),
             state,
             page_memo: SharedMemo::default(),
+            started_ms: now.ms,
         })
     }
 
@@ -207,8 +221,8 @@ impl Instance {
         }
     }
 
-    /// Forgets all series, levels, slices and rejections. Classes of references, living workers and claims
-    /// stay known, since they are not counts of events.
+    /// Forgets all series, levels, slices and rejections. Classes of references, living workers and who
+    /// counts what stay known, since they are not counts of events.
     pub fn reset(&self, now: Moment) {
         let mut state = self.write();
         if state.stopped {
@@ -221,6 +235,7 @@ impl Instance {
         self.surroundings.spikes.clear();
         self.router().reset();
         self.surroundings.levels.clear();
+        self.surroundings.call_log.clear();
         for family in &self.families {
             family.tell_time(now.unix_ms);
             family.clear();
@@ -264,10 +279,23 @@ impl Instance {
         self.families.iter().for_each(|family| family.tell_time(now.unix_ms));
         self.alerts.tick(now, &self.surroundings);
         self.cache().inspect(|cache| cache.tick(now.ms));
+        self.surroundings.call_log.tick(now.ms);
         let state = self.write();
         if state.windows.is_due(now.ms) {
             self.end_slice_of(state, now);
         }
+    }
+
+    /// Forgets processes that ended in a call of a bridge; `is_alive` says whether one still lives. To be called now and
+    /// then.
+    pub fn forget_processes(&self, now: Moment, is_alive: impl Fn(u64) -> bool) {
+        let since_start_ms = now.ms.saturating_sub(self.started_ms);
+        self.surroundings.call_paths.tick(since_start_ms, now.ms, is_alive);
+    }
+
+    /// Takes a worker that is gone from those that are alive, as if an event had told so.
+    pub fn forget_worker(&self, id: &[u8]) {
+        self.surroundings.worker_down(&label::normalise(id));
     }
 
     /// Ends the slice of time that is under way.
@@ -309,6 +337,16 @@ impl Instance {
         self.alerts.end_slice(now, &self.surroundings);
         let layouts: Vec<_> = self.families.iter().map(|family| family.layout()).collect();
         state.windows.end_slice(now.ms, &layouts);
+    }
+
+    /// The last failed and the slowest calls.
+    pub fn call_log(&self) -> &CallLog {
+        &self.surroundings.call_log
+    }
+
+    /// Which executions carry calls of a bridge.
+    pub fn call_paths(&self) -> &CallPaths {
+        &self.surroundings.call_paths
     }
 
     /// Results of method calls, if they are cached.
@@ -485,6 +523,11 @@ impl Instance {
                 + refs.memory_bytes()
                 + workers.memory_bytes()
                 + self.levels().memory_bytes()
+                + self.surroundings.pools.memory_bytes()
+                + self.surroundings.call_paths.memory_bytes()
+                + self.surroundings.tool_owners.memory_bytes()
+                + self.surroundings.worker_owners.memory_bytes()
+                + self.call_log().memory_bytes()
                 + windows.memory_bytes
                 + self.alerts.memory_bytes()
                 + self.surroundings.spikes.memory_bytes()

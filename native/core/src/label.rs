@@ -30,7 +30,8 @@ pub fn normalise(value: &[u8]) -> Cow<'_, str> {
     }
 }
 
-fn cut(value: &[u8]) -> &[u8] {
+/// A value cut at [`MAX_LABEL_BYTES`], on a character boundary if it is valid UTF-8.
+pub(crate) fn cut(value: &[u8]) -> &[u8] {
     if value.len() <= MAX_LABEL_BYTES {
         return value;
     }

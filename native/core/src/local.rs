@@ -14,8 +14,10 @@ use fastrand::Rng;
 use foldhash::fast::RandomState;
 use once_cell::sync::Lazy;
 
+use crate::call_log::Details;
 use crate::exclusive::Exclusive;
 use crate::field::{Fields, Inputs, Reject};
+use crate::notes::Notes;
 use crate::observation::{Observation, Observed};
 use crate::plan::{Plan, PlanId};
 use crate::router::{Memory, Router};
@@ -35,19 +37,21 @@ thread_local! {
 pub enum Outcome {
     /// It was recorded.
     Recorded,
-    /// It was recorded, and should be an exemplar; see [`keep_exemplar`].
-    Exemplary,
+    /// It was recorded, and has to be given once more; see [`keep`].
+    Noted(Notes),
     /// It was counted as rejected.
     Rejected(Reject),
     /// The plan's instance has stopped; nothing was counted.
     Stopped,
 }
 
-/// Records one event by the plan with this id. `decode` stores the fields that the plan asks for, or
-/// says why the event is rejected; it must not record events itself.
+/// Records one event by the plan with this id. `process` says which process emits it, as a number that no other living
+/// process has. `decode` stores the fields that the plan asks for, or says why the event is rejected; it must not record
+/// events itself.
 #[inline]
 pub fn record<'a>(
     id: PlanId,
+    process: impl Fn() -> u64,
     decode: impl FnOnce(&Inputs, &mut Fields<'a>) -> Result<(), Reject>,
 ) -> Outcome {
     LOCAL.with(|local| {
@@ -59,13 +63,11 @@ pub fn record<'a>(
             let mut fields = Fields::new();
             if let Err(reason) = decode(plan.inputs(), &mut fields) {
                 plan.reject(reason);
+                plan.leave(process);
                 return Outcome::Rejected(reason);
             }
-            if plan.record(&fields, &local.number, &mut caches.series) {
-                Outcome::Exemplary
-            } else {
-                Outcome::Recorded
-            }
+            let notes = plan.record(&fields, process, &local.number, &mut caches.series);
+            if notes.is_none() { Outcome::Recorded } else { Outcome::Noted(notes) }
         })
     })
 }
@@ -81,20 +83,26 @@ pub fn observe<'a>(id: PlanId, event: &impl Observation<'a>) -> Observed {
     })
 }
 
-/// Keeps an event that [`record`] found exemplary, given once more, with the values of the plan's
-/// exemplar labels. Where it belongs to a series that is gone by now, nothing happens.
-pub fn keep_exemplar<'a>(
+/// Does what [`record`] has noted of an event, given once more with what else it says. Where that belongs to a series or
+/// an instance that is gone by now, nothing happens.
+pub fn keep<'a>(
     id: PlanId,
+    notes: Notes,
     decode: impl FnOnce(&Inputs, &mut Fields<'a>) -> Result<(), Reject>,
-    labels: &[&[u8]],
+    details: &Details<'a>,
 ) {
-    let Some(plan) = PLANS.get(&id).map(|plan| Arc::clone(&plan)) else {
-        return;
-    };
-    let mut fields = Fields::new();
-    if decode(plan.inputs(), &mut fields).is_ok() {
-        plan.keep_exemplar(&fields, labels);
-    }
+    // Entered as for recording: whoever removes series or stops the instance waits.
+    LOCAL.with(|local| {
+        local.caches.with(|caches| {
+            let Some(plan) = caches.plans.get(id) else {
+                return;
+            };
+            let mut fields = Fields::new();
+            if decode(plan.inputs(), &mut fields).is_ok() {
+                plan.keep(notes, &fields, details);
+            }
+        });
+    });
 }
 
 /// Lets a router decide that was published under this number, with what this thread remembers of it.

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::claim::{ClaimSpec, Claims};
+use crate::call_log::{Call as LoggedCall, Details};
+use crate::call_path::{Operation, Path, Phase};
 use crate::compile::{self, Compiler};
 use crate::error::DefinitionError;
 use crate::exemplar::Exemplar;
@@ -16,12 +17,14 @@ use crate::field::{Fields, Inputs, MAX_FIELDS, Reject};
 use crate::label::{self, LabelSet, MAX_LABELS, UNKNOWN};
 use crate::lane::Writer;
 use crate::metric::HistogramMetric;
+use crate::notes::Notes;
 use crate::observation::{Group, Observation, ObservationSpec, Observed};
+use crate::owner::Emitter;
 use crate::plan_spec::{PlanSpec, ValueSource};
 use crate::refs::Refs;
 use crate::router::Outcome;
 use crate::series::Series;
-use crate::series_cache::{Found, Labels, SeriesCache};
+use crate::series_cache::{Found, JoinedLabel, Labels, SeriesCache};
 use crate::signal::{Overflow, QueueWait, Signal};
 use crate::surroundings::Surroundings;
 use crate::thread_number::ThreadNumber;
@@ -76,11 +79,22 @@ pub(crate) struct Observe {
     pub(crate) exemplars: bool,
 }
 
-/// A label that may have to be looked up by reference.
+/// A label that may have to be looked up by a reference or a worker.
 pub(crate) struct Join {
     pub(crate) label: usize,
     pub(crate) reference: usize,
-    pub(crate) class: usize,
+    /// The field with what the event itself says.
+    pub(crate) given: usize,
+    pub(crate) known: Known,
+}
+
+/// What is looked up.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Known {
+    /// The class of a reference, where the event gives none.
+    Classes,
+    /// The pool of a worker. It wins over what the event says.
+    Pools,
 }
 
 /// Where the labels of a series come from.
@@ -99,7 +113,7 @@ pub(crate) struct Unless(pub(crate) [Option<usize>; 2]);
 
 pub(crate) struct Feed {
     pub(crate) unless: Unless,
-    pub(crate) claim: Option<ClaimSpec>,
+    pub(crate) claimed: bool,
     pub(crate) family: Arc<Family>,
     pub(crate) labels: LabelSlots,
     pub(crate) counts: Box<[Count]>,
@@ -111,15 +125,49 @@ pub(crate) struct Feed {
 /// An error of a key.
 pub(crate) struct Failure {
     pub(crate) unless: Unless,
-    pub(crate) claim: Option<ClaimSpec>,
+    pub(crate) claimed: bool,
     pub(crate) key: LabelSlots,
     pub(crate) kind: Word,
-    pub(crate) reason: Word,
+    /// The reason where the event gives none.
+    pub(crate) otherwise: Box<str>,
     /// Where spikes are counted.
     pub(crate) spikes: (Arc<Family>, usize),
+    pub(crate) errors: Box<[ErrorCount]>,
 }
 
-/// A word for a signal.
+/// Where errors are counted by kind, under labels of which the last is the reason.
+pub(crate) struct ErrorCount {
+    pub(crate) family: Arc<Family>,
+    /// Whether the labels before it are those of the key; there are none otherwise.
+    pub(crate) by_key: bool,
+    /// Each kind with its cell.
+    pub(crate) cells: Box<[(String, usize)]>,
+}
+
+/// The call that an event ends.
+pub(crate) struct Call {
+    pub(crate) key: LabelSlots,
+    pub(crate) duration: usize,
+    pub(crate) unless: Unless,
+}
+
+/// When the claimed steps are done.
+pub(crate) enum Claim {
+    Execution { command: usize, worker: usize, phase: Option<Phase> },
+    Call,
+    Tool { name: usize, emitter: Emitter },
+    Worker { id: usize, emitter: Emitter },
+}
+
+/// What a claim says of an event.
+struct Admitted {
+    /// Whether the claimed steps are done.
+    counts: bool,
+    /// Whose call it carries, if it is an execution.
+    path: Path,
+}
+
+/// The kind of an error.
 pub(crate) enum Word {
     Always(Box<str>),
     /// A text field.
@@ -140,7 +188,6 @@ pub(crate) struct Wait {
 /// A request that a worker is done with.
 pub(crate) struct Completion {
     pub(crate) unless: Unless,
-    pub(crate) claim: Option<ClaimSpec>,
     pub(crate) command: usize,
     pub(crate) worker: usize,
     pub(crate) duration: usize,
@@ -165,6 +212,10 @@ pub(crate) enum Step {
     Set(Set),
     WorkerUp { id: usize },
     WorkerDown { id: usize },
+    InPool { worker: usize, pool: usize, except: Box<[Box<[u8]>]> },
+    Enter { operation: Operation, when: Option<(usize, usize)> },
+    Leave { operation: Operation },
+    Dispatched { process: usize, worker: usize, command: usize },
 }
 
 /// A compiled plan.
@@ -173,6 +224,8 @@ pub struct Plan {
     event: String,
     inputs: Inputs,
     steps: Box<[Step]>,
+    claim: Option<Claim>,
+    call: Option<Call>,
     exemplar_labels: Box<[Arc<str>]>,
     surroundings: Arc<Surroundings>,
     rejected: [AtomicU64; Reject::ALL.len()],
@@ -213,6 +266,8 @@ impl Plan {
         Ok(Self {
             id: PlanId::next(),
             steps,
+            claim: spec.claim.as_ref().map(|claim| compiler.claim(claim)).transpose()?,
+            call: spec.call.as_ref().map(|call| compiler.call(call)).transpose()?,
             exemplar_labels: exemplar_labels.map(|name| name.as_str().into()).collect(),
             event: spec.event,
             inputs: Inputs::new(
@@ -244,6 +299,8 @@ impl Plan {
             event: spec.event,
             inputs: Inputs::default(),
             steps: Box::default(),
+            claim: None,
+            call: None,
             exemplar_labels: Box::default(),
             surroundings,
             rejected: Default::default(),
@@ -275,6 +332,17 @@ impl Plan {
     /// Counts an event that could not be decoded.
     pub fn reject(&self, reason: Reject) {
         self.rejected[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Does of an event that was rejected what no fault of it can undo: a call that ends is over, whatever else is said
+    /// of it.
+    #[cold]
+    pub(crate) fn leave(&self, process: impl Fn() -> u64) {
+        for step in &self.steps {
+            if let Step::Leave { operation } = step {
+                self.surroundings.call_paths.leave(process(), *operation);
+            }
+        }
     }
 
     /// Forgets what was rejected.
@@ -318,50 +386,143 @@ impl Plan {
         signals.send(clock(), Signal::Overflow(overflow));
     }
 
-    /// Records one event whose fields were accepted. Says whether it should be an exemplar.
+    /// Records one event whose fields were accepted, emitted by a process. Says for what the event has to be given
+    /// once more; see [`Self::keep`].
     #[inline]
     pub(crate) fn record(
         &self,
         fields: &Fields<'_>,
+        process: impl Fn() -> u64,
         number: &ThreadNumber,
         cache: &mut SeriesCache,
-    ) -> bool {
-        let mut exemplary = false;
+    ) -> Notes {
+        let mut notes = Notes::NONE;
+        let admitted = match &self.claim {
+            None => Admitted { counts: true, path: Path::Direct },
+            Some(claim) => self.admit(claim, fields, &process),
+        };
         for step in &self.steps {
             match step {
-                Step::Feed(feed) => exemplary |= self.feed(feed, fields, number, cache),
-                Step::Failure(failure) => self.failure(failure, fields),
+                Step::Feed(feed) => {
+                    if (admitted.counts || !feed.claimed) && self.feed(feed, fields, number, cache)
+                    {
+                        notes = notes.with(Notes::EXEMPLARY);
+                    }
+                }
+                Step::Failure(failure) => {
+                    if (admitted.counts || !failure.claimed) && !failure.unless.is_set(fields) {
+                        notes = notes.with(Notes::FAILED);
+                    }
+                }
                 Step::Wait(wait) => self.wait(wait, fields),
                 Step::Bind { reference, class } => self.bind(fields, *reference, *class),
                 Step::Completion(completion) => {
                     // Most emitters do not tell which worker it was.
-                    if fields.is_given(completion.worker) {
-                        self.completion(completion, fields);
+                    if fields.is_given(completion.worker)
+                        && self.completion(completion, fields, admitted.path, &process)
+                    {
+                        notes = notes.with(Notes::COMPLETED);
                     }
                 }
                 Step::Queued { field, worker } => self.queued(fields, *field, *worker),
                 Step::Lives { reference, worker } => self.lives(fields, *reference, *worker),
                 Step::Set(set) => self.set(set, fields),
-                Step::WorkerUp { id } => self.worker_up(&label::normalise(fields.text(*id))),
-                Step::WorkerDown { id } => self.worker_down(&label::normalise(fields.text(*id))),
+                Step::WorkerUp { id } => self.worker_up(fields, *id),
+                Step::WorkerDown { id } => {
+                    self.surroundings.worker_down(&label::normalise(fields.text(*id)));
+                }
+                Step::InPool { worker, pool, except } => {
+                    self.in_pool(fields, *worker, *pool, except);
+                }
+                Step::Enter { operation, when } => {
+                    let paths = &self.surroundings.call_paths;
+                    if paths.follows() && when.is_none_or(|(at, index)| fields.choice(at) == index)
+                    {
+                        paths.enter(process(), *operation);
+                    }
+                }
+                Step::Leave { operation } => {
+                    let paths = &self.surroundings.call_paths;
+                    if paths.follows() {
+                        paths.leave(process(), *operation);
+                    }
+                }
+                Step::Dispatched { process: of, worker, command } => {
+                    let process = fields.number(*of).unwrap_or_else(&process);
+                    let worker = label::normalise(fields.text(*worker));
+                    let command = label::cut(fields.text(*command));
+                    self.surroundings.call_paths.dispatched(process, &worker, command);
+                }
             }
         }
-        exemplary
+        if let Some(call) = &self.call
+            && admitted.counts
+            && let Some(duration) = fields.number(call.duration)
+            && self.surroundings.call_log.is_slow(duration)
+            && !call.unless.is_set(fields)
+        {
+            notes = notes.with(Notes::SLOW);
+        }
+        notes
     }
 
     #[cold]
-    fn completion(&self, completion: &Completion, fields: &Fields<'_>) {
-        if completion.unless.is_set(fields) || !self.claims().admit_any(completion.claim) {
-            return;
+    fn admit(&self, claim: &Claim, fields: &Fields<'_>, process: &impl Fn() -> u64) -> Admitted {
+        let Surroundings { call_paths, tool_owners, worker_owners, .. } = &*self.surroundings;
+        let counts = match claim {
+            Claim::Execution { command, worker, phase } => {
+                let given =
+                    fields.is_given(*worker).then(|| label::normalise(fields.text(*worker)));
+                let command = label::cut(fields.text(*command));
+                let path = call_paths.of_execution(process(), given.as_deref(), command, *phase);
+                return Admitted { counts: path == Path::Direct, path };
+            }
+            Claim::Call => !call_paths.is_inside(process()),
+            Claim::Tool { name, emitter } => {
+                tool_owners.admit(&label::normalise(fields.text(*name)), *emitter)
+            }
+            Claim::Worker { id, emitter } => {
+                call_paths.hear_of_pool();
+                worker_owners.admit(&label::normalise(fields.text(*id)), *emitter)
+            }
+        };
+        Admitted { counts, path: Path::Direct }
+    }
+
+    /// Tells the router of a request that was answered. `true` says that it was not, and that the router is to be told
+    /// when it is known why.
+    #[cold]
+    fn completion(
+        &self,
+        completion: &Completion,
+        fields: &Fields<'_>,
+        path: Path,
+        process: &impl Fn() -> u64,
+    ) -> bool {
+        let paths = &self.surroundings.call_paths;
+        let is_told = match &self.claim {
+            Some(Claim::Execution { .. }) => paths.completes(path),
+            _ => !paths.follows() || paths.call_completes(process()),
+        };
+        if completion.unless.is_set(fields) || !is_told {
+            return false;
         }
+        if !completion.failed_unless.is_set(fields) {
+            return true;
+        }
+        self.completed(completion, fields, Outcome::Success);
+        false
+    }
+
+    #[cold]
+    fn completed(&self, completion: &Completion, fields: &Fields<'_>, outcome: Outcome) {
         let Some(duration) = fields.number(completion.duration) else {
             return;
         };
-        let success = completion.failed_unless.is_set(fields);
         self.surroundings.router.completed(
             &label::normalise(fields.text(completion.command)),
             &label::normalise(fields.text(completion.worker)),
-            if success { Outcome::Success } else { Outcome::Failure },
+            outcome,
             duration,
             self.surroundings.router_now(),
         );
@@ -394,55 +555,111 @@ impl Plan {
             ValueSource::Constant(value) => Some(value),
         };
         if let Some(value) = value {
-            let Surroundings { levels, refs, workers, .. } = &*self.surroundings;
-            let labels = set.labels.resolve(fields, refs);
+            let Surroundings { levels, refs, pools, workers, .. } = &*self.surroundings;
+            let labels = set.labels.resolve(fields, refs, pools);
             levels.set(set.level, labels, value, |worker| workers.contains(worker));
         }
     }
 
-    #[inline]
-    fn claims(&self) -> &Claims {
-        &self.surroundings.claims
+    #[cold]
+    fn worker_up(&self, fields: &Fields<'_>, id: usize) {
+        let Surroundings { workers, router, call_paths, .. } = &*self.surroundings;
+        if !fields.is_given(id) {
+            return;
+        }
+        call_paths.hear_of_pool();
+        let id = label::normalise(fields.text(id));
+        workers.insert(&id);
+        router.add_worker(&id, self.surroundings.router_now());
     }
 
     #[cold]
-    fn worker_up(&self, id: &str) {
-        self.surroundings.workers.insert(id);
-        self.surroundings.router.add_worker(id, self.surroundings.router_now());
-    }
-
-    #[cold]
-    fn worker_down(&self, id: &str) {
-        let Surroundings { workers, router, cache, levels, .. } = &*self.surroundings;
-        workers.remove(id);
-        levels.forget_worker(id);
-        router.remove_worker(id);
-        if let Some(cache) = cache {
-            cache.worker_died(id);
+    fn in_pool(&self, fields: &Fields<'_>, worker: usize, pool: usize, except: &[Box<[u8]>]) {
+        let name = fields.text(pool);
+        if fields.is_given(worker)
+            && fields.is_given(pool)
+            && except.iter().all(|other| **other != *name)
+        {
+            let worker = label::normalise(fields.text(worker));
+            self.surroundings.pools.bind(&worker, &label::normalise(name));
         }
     }
 
-    /// Keeps exemplars of an event that was recorded, whose fields are given once more. `labels` are
-    /// the values of the exemplar labels, in the order in which the plan was declared.
-    pub fn keep_exemplar(&self, fields: &Fields<'_>, labels: &[&[u8]]) {
-        let Surroundings { clock, refs, .. } = &*self.surroundings;
+    /// Does what [`Self::record`] has noted of an event, whose fields are given once more, with what else it says.
+    #[cold]
+    pub(crate) fn keep(&self, notes: Notes, fields: &Fields<'_>, details: &Details<'_>) {
+        let mut failed = None;
         for step in &self.steps {
-            let Step::Feed(feed) = step else { continue };
-            if !feed.observes.iter().any(|observe| observe.exemplars) || feed.unless.is_set(fields)
-            {
-                continue;
-            }
-            let Some(series) = feed.family.get(&feed.labels.resolve(fields, refs)) else {
-                continue;
-            };
-            for observe in feed.observes.iter().filter(|observe| observe.exemplars) {
-                let labels = self.exemplar_labels.iter().zip(labels.iter().copied());
-                let exemplar = fields
-                    .number(observe.field)
-                    .and_then(|value| Exemplar::new(value, clock().unix_ms, labels));
-                if let Some(exemplar) = exemplar {
-                    series.keep_exemplar(&observe.metric, exemplar);
+            match step {
+                Step::Feed(feed) if notes.has(Notes::EXEMPLARY) => {
+                    self.keep_exemplar(feed, fields, details);
                 }
+                Step::Failure(failure) if notes.has(Notes::FAILED) => {
+                    if !failure.unless.is_set(fields) {
+                        failed = Some(self.failed(failure, fields, details));
+                    }
+                }
+                Step::Completion(completion) if notes.has(Notes::COMPLETED) => {
+                    let outcome =
+                        if details.is_callers_fault { Outcome::Unknown } else { Outcome::Failure };
+                    self.completed(completion, fields, outcome);
+                }
+                _ => {}
+            }
+        }
+        if let Some(call) = &self.call {
+            self.log(call, fields, details, failed.as_ref(), notes.has(Notes::SLOW));
+        }
+    }
+
+    /// Keeps a call that failed or was slow.
+    fn log(
+        &self,
+        call: &Call,
+        fields: &Fields<'_>,
+        details: &Details<'_>,
+        failed: Option<&(Cow<'_, str>, Cow<'_, str>)>,
+        is_slow: bool,
+    ) {
+        let Surroundings { clock, refs, pools, call_log, .. } = &*self.surroundings;
+        if failed.is_none() && !is_slow {
+            return;
+        }
+        let key = call.key.resolve(fields, refs, pools);
+        let mut labels = key.values();
+        let now = clock();
+        let call = LoggedCall {
+            method: labels.next().unwrap_or_default(),
+            python_class: labels.next().unwrap_or_default(),
+            duration_ns: fields.number(call.duration),
+            failure: failed.map(|(kind, reason)| (&**kind, &**reason)),
+            at_ms: now.ms,
+            at_unix_ms: now.unix_ms,
+        };
+        if failed.is_some() {
+            call_log.keep_failure(&call, details);
+        }
+        if is_slow {
+            call_log.keep_slow(&call, details);
+        }
+    }
+
+    fn keep_exemplar(&self, feed: &Feed, fields: &Fields<'_>, details: &Details<'_>) {
+        let Surroundings { clock, refs, pools, .. } = &*self.surroundings;
+        if !feed.observes.iter().any(|observe| observe.exemplars) || feed.unless.is_set(fields) {
+            return;
+        }
+        let Some(series) = feed.family.get(&feed.labels.resolve(fields, refs, pools)) else {
+            return;
+        };
+        for observe in feed.observes.iter().filter(|observe| observe.exemplars) {
+            let labels = self.exemplar_labels.iter();
+            let labels = labels.map(|name| (name, details.exemplar_label(name)));
+            let exemplar = fields
+                .number(observe.field)
+                .and_then(|value| Exemplar::new(value, clock().unix_ms, labels));
+            if let Some(exemplar) = exemplar {
+                series.keep_exemplar(&observe.metric, exemplar);
             }
         }
     }
@@ -464,7 +681,7 @@ impl Plan {
         number: &ThreadNumber,
         cache: &mut SeriesCache,
     ) -> bool {
-        if feed.unless.is_set(fields) || !self.claims().admit_any(feed.claim) {
+        if feed.unless.is_set(fields) {
             return false;
         }
         let LabelSlots { count, constants, .. } = &feed.labels;
@@ -480,8 +697,13 @@ impl Plan {
         let series = match join {
             None => cache.series(&feed.family, labels, number),
             Some(join) => {
-                let refs = &self.surroundings.refs;
-                cache.joined_series(&feed.family, labels, join.label, refs, number)
+                let Surroundings { refs, pools, .. } = &*self.surroundings;
+                let (refs, otherwise) = match join.known {
+                    Known::Classes => (&**refs, UNKNOWN),
+                    Known::Pools => (pools, fields.text(join.given)),
+                };
+                let at = JoinedLabel { index: join.label, otherwise };
+                cache.joined_series(&feed.family, labels, at, refs, number)
             }
         };
         match series {
@@ -502,7 +724,7 @@ impl Plan {
     /// What else has to be done for an event that went to the overflow series.
     #[cold]
     fn overflowed(&self, feed: &Feed, fields: &Fields<'_>) {
-        let Surroundings { usage, clock, refs, .. } = &*self.surroundings;
+        let Surroundings { usage, clock, refs, pools, .. } = &*self.surroundings;
         if feed.family.is_first_overflow() {
             self.signal_overflow(&feed.family);
         }
@@ -510,24 +732,28 @@ impl Plan {
         if feed.is_use
             && let Some(names) = feed.family.usage()
         {
-            let name = names.name(&feed.labels.resolve(fields, refs));
+            let name = names.name(&feed.labels.resolve(fields, refs, pools));
             usage.add(names.kind(), &name, 1, clock().unix_ms_u64());
         }
     }
 
-    #[inline]
-    fn failure(&self, failure: &Failure, fields: &Fields<'_>) {
-        if !failure.unless.is_set(fields) && self.claims().admit_any(failure.claim) {
-            self.failed(failure, fields);
-        }
-    }
-
-    #[cold]
-    fn failed(&self, failure: &Failure, fields: &Fields<'_>) {
-        let Surroundings { signals, spikes, clock, refs, .. } = &*self.surroundings;
-        let key = failure.key.resolve(fields, refs);
+    /// Counts an error and looks for a spike. Returns its kind and its reason.
+    fn failed<'f>(
+        &self,
+        failure: &'f Failure,
+        fields: &Fields<'f>,
+        details: &Details<'f>,
+    ) -> (Cow<'f, str>, Cow<'f, str>) {
+        let Surroundings { signals, spikes, clock, refs, pools, .. } = &*self.surroundings;
+        let key = failure.key.resolve(fields, refs, pools);
         let kind = failure.kind.resolve(fields);
-        let reason = failure.reason.resolve(fields);
+        let reason = match details.reason {
+            [] => Cow::Borrowed(&*failure.otherwise),
+            reason => label::normalise(reason),
+        };
+        for errors in &failure.errors {
+            errors.count(&key, &kind, &reason);
+        }
         let now = clock();
         let change = spikes.record(&key, &kind, &reason, now.ms);
         if let Some(over) = change.over {
@@ -535,11 +761,10 @@ impl Plan {
         }
         if let Some(spike) = change.spike {
             let (family, cell) = &failure.spikes;
-            let series = family.get_or_create(&key).unwrap_or_else(|| family.overflow_for_event());
-            let shared = series.lanes().shared();
-            shared.finish(&shared.cells()[*cell]);
+            count_in(family, &key, *cell);
             signals.send(now, Signal::ErrorSpike(spike));
         }
+        (kind, reason)
     }
 
     #[inline]
@@ -560,6 +785,24 @@ impl Plan {
             let wait_us = waited as f64 / 1e3;
             let wait = QueueWait { worker_id, command, wait_us, suppressed };
             signals.send(now, Signal::QueueWait(wait));
+        }
+    }
+}
+
+/// Counts something that happens rarely.
+fn count_in(family: &Family, labels: &LabelSet, cell: usize) {
+    let series = family.get_or_create(labels).unwrap_or_else(|| family.overflow_for_event());
+    let shared = series.lanes().shared();
+    shared.finish(&shared.cells()[cell]);
+}
+
+impl ErrorCount {
+    fn count(&self, key: &LabelSet, kind: &str, reason: &str) {
+        let key = key.values().filter(|_| self.by_key);
+        let labels = LabelSet::new(key.chain([reason]).collect::<Vec<_>>());
+        let cell = self.cells.iter().find(|(other, _)| other == kind).or(self.cells.last());
+        if let Some((_, cell)) = cell {
+            count_in(&self.family, &labels, *cell);
         }
     }
 }
@@ -593,12 +836,16 @@ impl LabelSlots {
     }
 
     /// The label values of an event as they are in a series.
-    fn resolve(&self, fields: &Fields<'_>, refs: &Refs) -> LabelSet {
+    fn resolve(&self, fields: &Fields<'_>, refs: &Refs, pools: &Refs) -> LabelSet {
         let join = self.needed_join(fields);
         let value = |label: usize| match (join, usize::from(self.slots[label])) {
             (Some(join), _) if join.label == label => {
-                let class = refs.class_of(&label::normalise(fields.text(join.reference)));
-                let class = class.as_ref().map_or(UNKNOWN, |class| class.as_bytes());
+                let (known, otherwise) = match join.known {
+                    Known::Classes => (refs, UNKNOWN),
+                    Known::Pools => (pools, fields.text(join.given)),
+                };
+                let class = known.class_of(&label::normalise(fields.text(join.reference)));
+                let class = class.as_ref().map_or(otherwise, |class| class.as_bytes());
                 label::normalise(class).into_owned()
             }
             (_, field) if field < MAX_FIELDS => label::normalise(fields.text(field)).into_owned(),
@@ -610,10 +857,11 @@ impl LabelSlots {
 }
 
 impl Join {
-    /// Whether the event gives a reference and no class.
+    /// Whether what is known counts rather than what the event itself says.
     #[inline]
     fn is_needed(&self, fields: &Fields<'_>) -> bool {
-        !fields.is_given(self.class) && fields.is_given(self.reference)
+        let is_given = self.known == Known::Classes && fields.is_given(self.given);
+        !is_given && fields.is_given(self.reference)
     }
 }
 

@@ -2,8 +2,9 @@
 
 use serde::Deserialize;
 
-use crate::claim::ClaimSpec;
+use crate::call_path::{Operation, Phase};
 use crate::field::FieldKind;
+use crate::owner::Emitter;
 
 /// Where a label's value comes from.
 #[derive(Clone, Debug, Deserialize)]
@@ -19,6 +20,13 @@ pub enum LabelSource {
         reference: usize,
         /// The field with the class.
         class: usize,
+    },
+    /// The pool of the worker where that is known, else the pool field.
+    PoolOf {
+        /// The field with the worker.
+        worker: usize,
+        /// The field with the pool.
+        pool: usize,
     },
 }
 
@@ -59,9 +67,9 @@ pub struct FeedSpec {
     /// Another such flag.
     #[serde(default)]
     pub or_unless: Option<usize>,
-    /// Who feeds them, if several sources could.
+    /// Whether it is done only if the event counts, by the plan's claim.
     #[serde(default)]
-    pub claim: Option<ClaimSpec>,
+    pub claimed: bool,
     /// Name of the family.
     pub family: String,
     /// One source for each of its labels.
@@ -91,17 +99,21 @@ pub struct FailureSpec {
     /// Another such flag.
     #[serde(default)]
     pub or_unless: Option<usize>,
-    /// Who counts it, if several sources could.
+    /// Whether it is done only if the event counts, by the plan's claim.
     #[serde(default)]
-    pub claim: Option<ClaimSpec>,
+    pub claimed: bool,
     /// Sources of the labels by which errors are told apart.
     pub labels: Vec<LabelSource>,
     /// The kind of the error.
     pub kind: WordSource,
-    /// Its reason.
-    pub reason: WordSource,
+    /// Its reason where the event gives none.
+    pub otherwise: String,
     /// Name of the family with these labels whose first counter counts spikes.
     pub spikes: String,
+    /// Names of families whose first counter counts errors by kind: one with the reason as its label, and one with
+    /// these labels and the reason.
+    #[serde(default)]
+    pub errors: Vec<String>,
 }
 
 /// A request that a worker is done with.
@@ -110,9 +122,6 @@ pub struct CompletionSpec {
     /// A flag that says, where it is set, that no worker had anything to do with it.
     #[serde(default)]
     pub unless: Option<usize>,
-    /// Who tells it, if several sources could.
-    #[serde(default)]
-    pub claim: Option<ClaimSpec>,
     /// The field with what the request was for.
     pub command: usize,
     /// The field with the worker.
@@ -150,7 +159,7 @@ pub enum ValueSource {
 pub enum StepSpec {
     /// Feeds the metrics of one series.
     Feed(FeedSpec),
-    /// Looks for a spike of errors.
+    /// Counts an error by its reason, and looks for a spike of errors.
     Failure(FailureSpec),
     /// Signals a wait that is too long.
     Wait {
@@ -194,10 +203,72 @@ pub enum StepSpec {
         /// The field with the id.
         id: usize,
     },
+    /// Remembers the pool of a worker, if the event carries both.
+    InPool {
+        /// The field with the worker.
+        worker: usize,
+        /// The field with the pool.
+        pool: usize,
+        /// Names that tell no pool from another.
+        except: Vec<String>,
+    },
+    /// The process starts an operation of a bridge.
+    Enter {
+        /// Which one.
+        operation: Operation,
+        /// A choice field and the index at which it does; always without one.
+        #[serde(default)]
+        when: Option<(usize, usize)>,
+    },
+    /// The process ends an operation of a bridge.
+    Leave {
+        /// Which one.
+        operation: Operation,
+    },
+    /// A worker gets a request.
+    Dispatched {
+        /// The field with the process that has made it, if that is not the one that emits the event.
+        process: usize,
+        /// The field with the worker.
+        worker: usize,
+        /// The field with the command.
+        command: usize,
+    },
     /// Takes an id out of the set of workers.
     WorkerDown {
         /// The field with the id.
         id: usize,
+    },
+}
+
+/// When the claimed steps of an event are done, if another emitter may tell of the same.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimSpec {
+    /// Unless it is an execution that carries a call of a bridge.
+    Execution {
+        /// The field with the command.
+        command: usize,
+        /// The field with the worker.
+        worker: usize,
+        /// Which end it is, if it is one that a worker was given.
+        phase: Option<Phase>,
+    },
+    /// Unless its process is in a call of a bridge.
+    Call,
+    /// If the emitter owns the name of the tool.
+    Tool {
+        /// The field with the name.
+        name: usize,
+        /// Who emits.
+        emitter: Emitter,
+    },
+    /// If the emitter owns the id of the worker.
+    Worker {
+        /// The field with the id.
+        id: usize,
+        /// Who emits.
+        emitter: Emitter,
     },
 }
 
@@ -222,4 +293,22 @@ pub struct PlanSpec {
     /// Of what exemplars are kept, if of anything.
     #[serde(default)]
     pub exemplar: Option<ExemplarSpec>,
+    /// When its claimed steps are done, if not always.
+    #[serde(default)]
+    pub claim: Option<ClaimSpec>,
+    /// The call that the event ends, if it ends one.
+    #[serde(default)]
+    pub call: Option<CallSpec>,
+}
+
+/// A call that an event ends. Among the slowest it is kept.
+#[derive(Clone, Debug, Deserialize)]
+pub struct CallSpec {
+    /// Sources of the labels of its method: the name and the class.
+    pub labels: Vec<LabelSource>,
+    /// The field with its duration, in nanoseconds once stored.
+    pub duration: usize,
+    /// A flag that says, where it is set, that it is none.
+    #[serde(default)]
+    pub unless: Option<usize>,
 }

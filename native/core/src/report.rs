@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use crate::call_log::LoggedCall;
 use crate::family::{Family, place_of_histogram};
 use crate::instance::Instance;
 use crate::label::LabelSet;
@@ -15,6 +16,7 @@ use crate::metric::HistogramMetric;
 use crate::point::Point;
 use crate::quantiles::{Distribution, Samples};
 use crate::source::{Live, Source};
+use crate::spike::Cause;
 use crate::summaries::{self, SummaryRow};
 use crate::window::{Interval, Moment, Window};
 
@@ -22,6 +24,9 @@ use crate::window::{Interval, Moment, Window};
 pub(crate) const QUEUE_WAIT: &str = "snakepit_pool_queue_time";
 
 pub(crate) const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
+
+/// The family of what Python itself measured of method calls.
+const PYTHON: &str = "dspex.bridge.call_method.python";
 
 /// The family of method calls.
 pub(crate) const CALLS: &str = "dspex.bridge.call_method";
@@ -46,12 +51,15 @@ pub struct Report {
     pub variables: Variables,
     /// The worker pool.
     pub pool: Pool,
+    /// The slowest calls, the slowest first.
+    pub slowest: Vec<LoggedCall>,
     /// Summaries among the metrics of other definitions, since the start whatever the interval.
     pub summaries: Vec<SummaryRow>,
 }
 
 macro_rules! latency_row {
-    ($(#[$doc:meta])* $name:ident { $($(#[$label_doc:meta])* $label:ident),+ }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$label_doc:meta])* $label:ident),+ }
+        $(also { $($(#[$more_doc:meta])* $more:ident: $type:ty),+ })?) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize)]
         pub struct $name {
@@ -78,6 +86,7 @@ macro_rules! latency_row {
             pub p99_us: Option<f64>,
             /// 0.999 quantile.
             pub p999_us: Option<f64>,
+            $($($(#[$more_doc])* pub $more: $type,)+)?
         }
 
         impl $name {
@@ -97,6 +106,7 @@ macro_rules! latency_row {
                     p95_us: latency.p95,
                     p99_us: latency.p99,
                     p999_us: latency.p999,
+                    $($($more: Default::default(),)+)?
                 })
             }
         }
@@ -110,6 +120,14 @@ latency_row! {
         method,
         /// The class, `unknown` where no event told.
         python_class
+    } also {
+        /// Why calls failed, the most frequent reason first.
+        reasons: Vec<Cause>,
+        /// The time inside Python in microseconds, where Python has measured it.
+        python_us: Option<Distribution>,
+        /// The mean of the calls less the mean inside Python: what bridge, queue and serialisation cost. Where Python has
+        /// not measured all calls, an estimate.
+        overhead_us: Option<f64>
     }
 }
 
@@ -187,21 +205,23 @@ impl Report {
     /// Reads an instance while it goes on recording.
     pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
         let reader = instance.read();
-        let report = Self::of(&Live::new(&reader, window, now));
-        Self { summaries: summaries::rows(instance), ..report }
+        let source = Live::new(&reader, window, now);
+        let slowest = instance.call_log().slowest(&source.interval());
+        Self { slowest, summaries: summaries::rows(instance), ..Self::of(&source) }
     }
 
-    /// What a source says. It has no summaries.
+    /// What a source says. It has neither single calls nor summaries.
     pub(crate) fn of(source: &dyn Source) -> Self {
         let view = View(source);
         Self {
             interval: source.interval(),
-            operations: view.calls(CALLS, 2, Operation::from_calls),
+            operations: view.operations(),
             instances: view.calls("dspex.bridge.create_instance", 1, InstanceRow::from_calls),
             tools: view.calls("dspex.tools.call", 1, Tool::from_calls),
             sessions: view.sessions(),
             variables: view.variables(),
             pool: view.pool(),
+            slowest: Vec::new(),
             summaries: Vec::new(),
         }
     }
@@ -224,8 +244,42 @@ impl View<'_> {
         self.0.families().iter().find(|family| family.name() == name)
     }
 
-    fn points(&self, family: &str) -> Cow<'_, [(LabelSet, Point)]> {
+    pub(crate) fn points(&self, family: &str) -> Cow<'_, [(LabelSet, Point)]> {
         self.0.points(family)
+    }
+
+    /// Method calls, with why they failed and what Python measured of them.
+    fn operations(&self) -> Vec<Operation> {
+        let mut operations = self.calls(CALLS, 2, Operation::from_calls);
+        let mut reasons = self.reasons();
+        let mut python = self.python_times();
+        for row in &mut operations {
+            let key = vec![row.method.clone(), row.python_class.clone()];
+            row.reasons = reasons.remove(&key).unwrap_or_default();
+            row.python_us = python.remove(&key);
+            let inside = row.python_us.as_ref().and_then(|inside| inside.mean);
+            row.overhead_us =
+                row.mean_us.zip(inside).map(|(mean, inside)| (mean - inside).max(0.0));
+        }
+        operations
+    }
+
+    /// The time that calls spent inside Python, in microseconds, by the labels of the method.
+    pub(crate) fn python_times(&self) -> BTreeMap<Vec<String>, Distribution> {
+        let Some(metric) =
+            self.family(PYTHON).and_then(|family| family.layout().histograms().first())
+        else {
+            return BTreeMap::new();
+        };
+        let time = |(labels, point): &(LabelSet, Point)| {
+            let mut samples = Samples::new(metric);
+            samples.add(point, metric);
+            let labels = labels.values().map(str::to_owned).collect();
+            (labels, samples.distribution(NANOSECONDS_PER_MICROSECOND))
+        };
+        let mut times: BTreeMap<_, _> = self.points(PYTHON).iter().map(time).collect();
+        times.retain(|_, time| time.count > 0);
+        times
     }
 
     /// One row for each combination of the first `labels` labels of a family of calls, the most

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 
 use crate::family::Family;
-use crate::label::{self, LabelSet, MAX_LABEL_BYTES, UNKNOWN};
+use crate::label::{self, LabelSet, MAX_LABEL_BYTES};
 use crate::lane::ExclusiveLane;
 use crate::refs::Refs;
 use crate::series::Series;
@@ -48,6 +48,15 @@ impl<'l, F: Fn(usize) -> &'l [u8]> Labels<'l, F> {
     fn collect(&self) -> Vec<&'l [u8]> {
         (0..self.count).map(&self.value).collect()
     }
+}
+
+/// A label in whose place a reference stands.
+#[derive(Clone, Copy)]
+pub(crate) struct JoinedLabel<'l> {
+    /// Which one.
+    pub(crate) index: usize,
+    /// What it is if nothing is known of the reference.
+    pub(crate) otherwise: &'l [u8],
 }
 
 /// What an entry is found by.
@@ -154,13 +163,13 @@ impl SeriesCache {
         }
     }
 
-    /// The series of label values of which the one at `index` is a reference whose class is meant.
+    /// The series of label values of which one is a reference, where what it refers to is meant.
     #[inline]
     pub(crate) fn joined_series<'l>(
         &mut self,
         family: &Family,
         labels: Labels<'l, impl Fn(usize) -> &'l [u8]>,
-        index: usize,
+        at: JoinedLabel<'l>,
         refs: &Refs,
         number: &ThreadNumber,
     ) -> Found {
@@ -174,7 +183,7 @@ impl SeriesCache {
         });
         match found {
             Some(at) => Found::Here(at),
-            None => self.fetch_joined(family, &labels.collect(), index, refs, number),
+            None => self.fetch_joined(family, &labels.collect(), at, refs, number),
         }
     }
 
@@ -204,15 +213,15 @@ impl SeriesCache {
         &mut self,
         family: &Family,
         labels: &[&[u8]],
-        index: usize,
+        at: JoinedLabel<'_>,
         refs: &Refs,
         number: &ThreadNumber,
     ) -> Found {
         // Before the class: if that changes meanwhile, the entry is old from the start.
         let epoch = refs.epoch();
-        let class = refs.class_of(&label::normalise(labels[index]));
+        let class = refs.class_of(&label::normalise(labels[at.index]));
         let mut resolved = labels.to_vec();
-        resolved[index] = class.as_ref().map_or(UNKNOWN, |class| class.as_bytes());
+        resolved[at.index] = class.as_ref().map_or(at.otherwise, |class| class.as_bytes());
         let resolved = Labels::new(resolved.len(), |index| resolved[index]);
         let place = match self.series(family, resolved, number) {
             Found::Overflow(series) => return Found::Overflow(series),

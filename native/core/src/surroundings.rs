@@ -3,9 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::cache::Cache;
-use crate::claim::Claims;
+use crate::call_log::CallLog;
+use crate::call_path::CallPaths;
 use crate::id_set::IdSet;
 use crate::level::Levels;
+use crate::owner::Owners;
 use crate::refs::Refs;
 use crate::router::Router;
 use crate::signal::Signals;
@@ -27,8 +29,16 @@ pub struct Surroundings {
     pub refs: Arc<Refs>,
     /// The workers that are alive.
     pub workers: IdSet,
-    /// Who counts what several sources tell of.
-    pub claims: Claims,
+    /// Pools of workers.
+    pub pools: Refs,
+    /// Which executions carry calls of a bridge.
+    pub call_paths: CallPaths,
+    /// Which emitter counts a tool.
+    pub tool_owners: Owners,
+    /// Which emitter counts a worker.
+    pub worker_owners: Owners,
+    /// The last failed and the slowest calls.
+    pub call_log: CallLog,
     /// Gauges whose value an event tells.
     pub levels: Levels,
     /// Where requests go.
@@ -53,5 +63,17 @@ impl Surroundings {
     /// The time of the router.
     pub(crate) fn router_now(&self) -> u64 {
         self.router_clock.get().map_or_else(|| (self.clock)().ns(), |clock| clock())
+    }
+
+    /// A worker is gone.
+    #[cold]
+    pub(crate) fn worker_down(&self, id: &str) {
+        self.workers.remove(id);
+        self.call_paths.forget_worker(id);
+        self.levels.forget_worker(id);
+        self.router.remove_worker(id);
+        if let Some(cache) = &self.cache {
+            cache.worker_died(id);
+        }
     }
 }

@@ -12,9 +12,11 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;
 use serde_json::json;
+use telemetry_core::call_log::Details;
 use telemetry_core::exposition::message::{Metric, MetricFamily, MetricType};
 use telemetry_core::exposition::{Format, Kind, Sample, Scalar, Scrape, render};
 use telemetry_core::local::{self, Outcome};
+use telemetry_core::notes::Notes;
 
 /// Upper bounds in nanoseconds; 0.5, 1,000 and 2,500,000 microseconds.
 const BOUNDS: [u64; 3] = [500, 1_000_000, 2_500_000_000];
@@ -415,12 +417,17 @@ fn created_times_are_before_the_first_event() {
     assert!(text.contains("methods_created{method=\"m\"} 1020.000\n"), "{text}");
 }
 
+const EXEMPLARY: Outcome = Outcome::Noted(Notes::EXEMPLARY);
+
 fn keep(running: &Running, call: &Call, labels: &[&[u8]]) {
     let given = fields(call);
-    local::keep_exemplar(
+    let [trace_id, session_id] = labels else { panic!("two labels") };
+    let details = Details { trace_id, session_id, ..Details::default() };
+    local::keep(
         running.plans[0],
+        Notes::EXEMPLARY,
         |inputs, fields| common::decode(&given, inputs, fields),
-        labels,
+        &details,
     );
 }
 
@@ -428,12 +435,12 @@ fn keep(running: &Running, call: &Call, labels: &[&[u8]]) {
 fn a_sample_is_exemplary_if_it_is_the_first_in_its_range_of_a_slice() {
     let running = start(1);
     let outcome = |duration| record(&running, &call("m", duration));
-    assert_eq!(outcome(1_000_000), Outcome::Exemplary);
+    assert_eq!(outcome(1_000_000), EXEMPLARY);
     assert_eq!(outcome(1_000_000), Outcome::Recorded);
     assert_eq!(outcome(1_000_500), Outcome::Recorded);
-    assert_eq!(outcome(2_000_000), Outcome::Exemplary);
+    assert_eq!(outcome(2_000_000), EXEMPLARY);
     running.instance.end_slice(moment(1));
-    assert_eq!(outcome(1_000_000), Outcome::Exemplary);
+    assert_eq!(outcome(1_000_000), EXEMPLARY);
     // It could not be found again.
     assert_eq!(record(&running, &call("over the limit", 1)), Outcome::Recorded);
 }
@@ -444,7 +451,7 @@ fn exemplars_stand_behind_their_buckets() {
     let slow = call("m", 1_500_000);
     let slower = call("m", 9_000_000_000);
     for call in [&slow, &slower] {
-        assert_eq!(record(&running, call), Outcome::Exemplary);
+        assert_eq!(record(&running, call), EXEMPLARY);
     }
     running.time.store(234, Relaxed);
     keep(&running, &slow, &[b"", b"s-\"1\""]);

@@ -7,10 +7,11 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use common::{Given, Running, cases, measurement, moment, send, text};
+use common::{Given, Running, cases, measurement, moment, send, send_with, text};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use telemetry_core::call_log::Details;
 use telemetry_core::errors::Errors;
 use telemetry_core::performance::Performance;
 use telemetry_core::signal::{Described, QueueWait, SuppressedWaits};
@@ -36,21 +37,18 @@ fn start(series_limit: usize, anomalies: &Value) -> Running {
     };
     let counter = |name: &str, dimensions: Value| json!([{"name": name, "dimensions": dimensions}]);
     let labels = json!([{"field": 2}, class]);
-    let failure = |unless: Value, kind: Value, reason: Value| {
-        json!({"failure": {"unless": unless, "labels": labels, "kind": kind, "reason": reason,
-            "spikes": "spikes"}})
+    let failure = |unless: Value, kind: Value, otherwise: &str| {
+        json!({"failure": {"unless": unless, "labels": labels, "kind": kind, "otherwise": otherwise,
+            "spikes": "spikes", "errors": ["dspex.bridge.error", "dspex.bridge.call_method.error"]}})
     };
     let kinds = ["error", "exit", "other"];
-    let error = |unless: Value, kind: Value, reason: Value| {
-        let count = json!([{"counter": "error_total", "dimensions": [kind]}]);
-        feed(unless, "dspex.bridge.error", json!([reason]), count, json!([]))
-    };
     let calls = |success: Value| {
         let count = json!([{"counter": "total", "dimensions": [success]}]);
         let observe = json!([{"histogram": "duration", "field": 0}]);
         feed(json!(null), "dspex.bridge.call_method", labels.clone(), count, observe)
     };
     let histogram = |name: &str| json!([{"name": name, "unit": "nanosecond", "bounds": [1_000]}]);
+    let all_kinds = json!([{"name": "kind", "values": ["error", "exit", "other", "unsuccessful"]}]);
     let mut alerts = common::alerts();
     alerts["spikes"] =
         json!({"threshold": THRESHOLD, "window_ms": SPIKE_WINDOW_MS, "key_limit": 100});
@@ -62,9 +60,9 @@ fn start(series_limit: usize, anomalies: &Value) -> Running {
                 histogram("duration"),
                 json!({"kind": "method", "counter": "total", "labels": [1, 0]})),
             family("dspex.bridge.error", json!(["reason"]),
-                counter("error_total", json!([
-                    {"name": "kind", "values": ["error", "exit", "other", "unsuccessful"]}])),
-                json!([]), json!(null)),
+                counter("error_total", all_kinds.clone()), json!([]), json!(null)),
+            family("dspex.bridge.call_method.error", json!(["method", "python_class", "reason"]),
+                counter("method_error_total", all_kinds), json!([]), json!(null)),
             family("spikes", json!(["method", "python_class"]),
                 counter("spike_total", json!([])), json!([]), json!(null)),
             family("waits", json!(["command"]), json!([]), histogram("wait"), json!(null)),
@@ -76,19 +74,16 @@ fn start(series_limit: usize, anomalies: &Value) -> Running {
                     {"flag": {"default": null}}, text(false)],
                 "steps": [
                     calls(json!({"field": 3})),
-                    error(json!(3), json!({"constant": 3}), json!({"constant": "unsuccessful"})),
-                    failure(json!(3), json!({"constant": "unsuccessful"}),
-                        json!({"constant": "unsuccessful"})),
+                    failure(json!(3), json!({"constant": "unsuccessful"}), "unsuccessful"),
                 ],
             },
             {
                 "event": "exception",
                 "fields": [measurement(true), text(false), text(true),
-                    {"choice": {"values": kinds}}, text(false), text(false)],
+                    {"choice": {"values": kinds}}, text(false)],
                 "steps": [
                     calls(json!({"constant": 1})),
-                    error(json!(null), json!({"field": 3}), json!({"field": 5})),
-                    failure(json!(null), json!({"field": 3}), json!({"field": 5})),
+                    failure(json!(null), json!({"field": 3}), "unknown"),
                 ],
             },
             {
@@ -135,13 +130,15 @@ impl Call {
         let (duration, method) = (Given::Number(self.duration), Given::Text(&self.method));
         match &self.outcome {
             Outcome::Raised { kind, reason } => {
-                let reason = reason.as_deref().map_or(Given::Absent, Given::Text);
-                let given = [duration, Given::Absent, method, Given::Text(kind), class, reason];
-                send(running.plans[1], &given);
+                let reason = reason.as_deref().unwrap_or_default().as_bytes();
+                let given = [duration, Given::Absent, method, Given::Text(kind), class];
+                let details = Details { reason, ..Details::default() };
+                send_with(running.plans[1], 0, &given, &details);
             }
             outcome => {
                 let success = Given::Flag(*outcome == Outcome::Success);
-                send(running.plans[0], &[duration, Given::Absent, method, success, class]);
+                let given = [duration, Given::Absent, method, success, class];
+                send_with(running.plans[0], 0, &given, &Details::default());
             }
         }
     }
@@ -319,6 +316,23 @@ fn check_errors(
     prop_assert_eq!(report.errors, by_kind.values().sum::<u64>());
     prop_assert_eq!(report.by_kind, by_kind);
     prop_assert_eq!(report.by_reason, by_reason);
+    let mut by_method: BTreeMap<_, BTreeMap<_, u64>> = BTreeMap::new();
+    for (_, call) in calls {
+        if let Some(cause) = call.cause() {
+            *by_method.entry(call.key()).or_default().entry(cause).or_default() += 1;
+        }
+    }
+    prop_assert!(report.by_method.is_sorted_by_key(|method| std::cmp::Reverse(method.errors)));
+    let mut reported = BTreeMap::new();
+    for method in report.by_method {
+        prop_assert!(method.reasons.is_sorted_by_key(|cause| std::cmp::Reverse(cause.count)));
+        prop_assert_eq!(method.errors, method.reasons.iter().map(|cause| cause.count).sum::<u64>());
+        let reasons = method.reasons.into_iter();
+        let reasons: BTreeMap<_, _> =
+            reasons.map(|cause| ((cause.kind, cause.reason), cause.count)).collect();
+        reported.insert((method.method, method.python_class), reasons);
+    }
+    prop_assert_eq!(reported, by_method);
     let ongoing = keys.iter().filter(|(_, errors)| {
         errors.spike_from.is_some() && errors.in_window(now) >= THRESHOLD.div_ceil(2)
     });
@@ -439,7 +453,7 @@ fn the_class_of_a_failed_call_may_come_from_its_reference() {
         let success = Given::Flag(false);
         let given =
             [Given::Number(1), Given::Text("ref-1"), Given::Text("m"), success, Given::Absent];
-        send(running.plans[0], &given);
+        send_with(running.plans[0], 0, &given, &Details::default());
     }
     assert_eq!(told(&running), [(true, ("m".into(), "Index".into()), THRESHOLD as u64, 0)]);
 }

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
 use telemetry_core::cache::call::{Call, Outcome, Target};
+use telemetry_core::call_log::Details;
 use telemetry_core::exposition::otlp::message::metric::Data;
 use telemetry_core::exposition::otlp::message::{
     AggregationTemporality, ExponentialHistogramDataPoint, ExportMetricsServiceRequest,
@@ -20,6 +21,7 @@ use telemetry_core::exposition::otlp::message::{
 use telemetry_core::exposition::otlp::{Attribute, Export, HistogramKind, Temporality, export};
 use telemetry_core::exposition::{Kind, Sample, Scalar};
 use telemetry_core::local;
+use telemetry_core::notes::Notes;
 use telemetry_core::router::{Memory, Request, Router};
 use telemetry_core::window::Moment;
 
@@ -586,10 +588,13 @@ fn exemplars_lead_to_their_traces() {
     let keep = |duration, labels: &[&[u8]]| {
         let given = [Given::Number(duration), Given::Text("m"), Given::Text("A"), Given::Absent];
         call(&running, "m", duration);
-        local::keep_exemplar(
+        let [trace_id, span_id, session_id] = labels else { panic!("three labels") };
+        let details = Details { trace_id, span_id, session_id, ..Details::default() };
+        local::keep(
             running.plans[0],
+            Notes::EXEMPLARY,
             |inputs, fields| common::decode(&given, inputs, fields),
-            labels,
+            &details,
         );
     };
     running.time.store(10, Relaxed);

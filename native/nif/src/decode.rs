@@ -3,10 +3,12 @@
 use std::mem::MaybeUninit;
 
 use rustler::sys::{ErlNifBinary, enif_inspect_binary};
-use rustler::{Atom, Binary, Encoder, Env, Error, NewBinary, NifResult, Term, TermType};
+use rustler::{Atom, Binary, Encoder, Env, Error, LocalPid, NewBinary, NifResult, Term, TermType};
 use serde_json::{Map, Value};
 use telemetry_core::field::{Fields, Inputs, Reject};
 use telemetry_core::window::{Moment, Window};
+
+use crate::raw;
 
 mod atoms {
     rustler::atoms! { nil, true_ = "true", false_ = "false", since_start, last, previous, between }
@@ -71,7 +73,7 @@ pub fn fields<'a>(
         } else {
             match bytes(term) {
                 Some(text) => fields.set_text(input.at, text),
-                None => fields.set_text(input.at, other_text(term)?),
+                None => fields.set_text(input.at, without_elixir(other_text(term)?)),
             }
         }
     }
@@ -97,7 +99,27 @@ pub fn fields<'a>(
         // What is no text is none of the words.
         fields.set_choice(input.at, other_text(term).unwrap_or_default(), &input.words);
     }
+    for &at in &inputs.processes {
+        let term = term(at);
+        if term.is_pid() {
+            fields.set_process(at, process_number(term));
+        }
+    }
     Ok(())
+}
+
+/// The number of a process of this node: no other living process has it.
+#[inline]
+pub fn process_number(pid: Term<'_>) -> u64 {
+    raw::word(pid.as_c_arg())
+}
+
+/// Whether the process of a number still lives.
+pub fn is_alive(env: Env<'_>, process: u64) -> bool {
+    // SAFETY: the number is the word of a process identifier of this node, which is an immediate term: it refers to no
+    // memory, and is the same in every environment.
+    let pid = unsafe { Term::new(env, raw::from_word(process)) };
+    pid.decode::<LocalPid>().is_ok_and(|pid| pid.is_alive(env))
 }
 
 /// The term for a field that was not passed.
@@ -127,6 +149,11 @@ pub fn other_text(term: Term<'_>) -> Result<&[u8], Reject> {
     };
     let text = binary(term.get_env(), text.as_bytes());
     bytes(text.to_term(term.get_env())).ok_or(INVALID)
+}
+
+/// The name of a module as Elixir writes it.
+fn without_elixir(text: &[u8]) -> &[u8] {
+    text.strip_prefix(b"Elixir.").unwrap_or(text)
 }
 
 /// The text of a binary, an atom or an integer; `None` for other terms.

@@ -95,9 +95,17 @@ fn reset(instance: &InstanceResource, now: Term) -> NifResult<Atom> {
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
-fn tick(instance: &InstanceResource, now: Term) -> NifResult<Atom> {
-    instance.instance.tick(decode::moment(now)?);
+fn tick(env: Env, instance: &InstanceResource, now: Term) -> NifResult<Atom> {
+    let now = decode::moment(now)?;
+    instance.instance.tick(now);
+    instance.instance.forget_processes(now, |process| decode::is_alive(env, process));
     Ok(atoms::ok())
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn forget_worker(instance: &InstanceResource, id: Binary) -> Atom {
+    instance.instance.forget_worker(id.as_slice());
+    atoms::ok()
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]

@@ -1,50 +1,68 @@
-//! The hot path: one NIF for every event.
+//! The hot path: one NIF for every event, and one for the few that are given once more.
 
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
-use rustler::{Atom, Binary, Env, Nif, Term};
+use rustler::{Atom, Binary, Encoder, Env, Nif, Term};
+use telemetry_core::call_log::Details;
 use telemetry_core::local::{self, Outcome};
+use telemetry_core::notes::Notes;
 use telemetry_core::plan::PlanId;
 
 use crate::decode;
 use crate::raw::{self, Arguments};
 
 mod atoms {
-    rustler::atoms! { ok, exemplary, rejected, stopped }
+    rustler::atoms! { ok, rejected, stopped }
 }
 
-/// `record(Plan, Field1, …)`: says what became of the event; never raises.
+/// `record(Plan, Field1, …)`: says what became of the event, as an atom or as the number of what is noted of it; never
+/// raises.
 #[inline]
-fn record<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
+fn record<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Term<'a> {
     let Some(Ok(plan)) = arguments.get(0).map(|plan| plan.decode::<u64>()) else {
-        return atoms::stopped();
+        return atoms::stopped().to_term(env);
     };
-    let outcome = local::record(PlanId::from(plan), |inputs, decoded| {
+    let process = || decode::process_number(env.pid().encode(env));
+    let outcome = local::record(PlanId::from(plan), process, |inputs, decoded| {
         let field = |at| arguments.get(at + 1).unwrap_or_else(|| decode::absent(env));
         decode::fields(inputs, field, decoded)
     });
     match outcome {
-        Outcome::Recorded => atoms::ok(),
-        Outcome::Exemplary => atoms::exemplary(),
-        Outcome::Rejected(_) => atoms::rejected(),
-        Outcome::Stopped => atoms::stopped(),
+        Outcome::Recorded => atoms::ok().to_term(env),
+        Outcome::Noted(notes) => notes.get().encode(env),
+        Outcome::Rejected(_) => atoms::rejected().to_term(env),
+        Outcome::Stopped => atoms::stopped().to_term(env),
     }
 }
 
-/// Keeps an event that was found exemplary: its fields once more, and what it can be found by.
+/// Does what was noted of an event: its fields once more, and what else it says, in the order of
+/// `DSPexTelemetry.Details`.
 #[rustler::nif]
-fn keep_exemplar<'a>(
+fn keep<'a>(
     env: Env<'a>,
     plan: u64,
+    notes: u8,
     fields: Vec<Term<'a>>,
-    labels: Vec<Binary<'a>>,
+    details: Vec<Binary<'a>>,
+    is_callers_fault: bool,
 ) -> Atom {
     let field = |at: usize| fields.get(at).copied().unwrap_or_else(|| decode::absent(env));
-    let labels: Vec<_> = labels.iter().map(|label| label.as_slice()).collect();
-    local::keep_exemplar(
+    let detail = |at: usize| details.get(at).map(Binary::as_slice).unwrap_or_default();
+    let details = Details {
+        trace_id: detail(0),
+        span_id: detail(1),
+        correlation_id: detail(2),
+        session_id: detail(3),
+        worker_id: detail(4),
+        reason: detail(5),
+        message: detail(6),
+        is_callers_fault,
+    };
+    local::keep(
         PlanId::from(plan),
+        Notes::from(notes),
         |inputs, decoded| decode::fields(inputs, field, decoded),
-        &labels,
+        &details,
     );
     atoms::ok()
 }
@@ -55,7 +73,7 @@ unsafe extern "C" fn record_nif(
     argv: *const ErlNifTerm,
 ) -> ErlNifTerm {
     // SAFETY: the VM calls.
-    unsafe { raw::call(env, argc, argv, |env, arguments| record(env, arguments).to_term(env)) }
+    unsafe { raw::call(env, argc, argv, record) }
 }
 
 macro_rules! register_record {

@@ -15,9 +15,14 @@ defmodule DSPexTelemetry.EventModel do
   The faults of an event, as names of reasons: none if it is to be recorded. Durations are in
   nanoseconds. What is not a map has no keys.
   """
+  # What is no map is nobody's in particular, so one of those who share a name rejects it.
+  def faults(%Event{only: {:with, _keys}}, _measurements, metadata) when not is_map(metadata),
+    do: []
+
   def faults(%Event{} = event, measurements, metadata) do
     places = %{measurements: measurements, metadata: metadata}
-    value = fn %Field{} = field -> first(Map.fetch!(places, field.in), Field.sources(field)) end
+    keys = &(Field.sources(&1) ++ &1.formerly)
+    value = fn %Field{} = field -> first(Map.fetch!(places, field.in), keys.(field)) end
     needed = reject_unneeded(event, metadata)
     needed |> Enum.flat_map(&List.wrap(fault(&1, value.(&1)))) |> Enum.uniq()
   end
@@ -52,8 +57,8 @@ defmodule DSPexTelemetry.EventModel do
 
   defp fault_of(%Field{type: :term}, _any), do: nil
 
-  # Any name is some text.
-  defp fault_of(%Field{type: :name}, _any), do: nil
+  # Any name is some text, and a requester comes with no key.
+  defp fault_of(%Field{type: type}, _any) when type in [:name, :requester], do: nil
 
   defp fault_of(%Field{flags: [_ | _] = flags} = field, value),
     do:
@@ -115,7 +120,5 @@ defmodule DSPexTelemetry.EventModel do
 
   # The class of a reason is text for everything but the lack of one.
   defp class(nil), do: nil
-  defp class({nil, [frame | _]}) when is_tuple(frame), do: nil
-  defp class({inner, [frame | _]}) when is_tuple(frame), do: class(inner)
   defp class(_reason), do: "some class"
 end

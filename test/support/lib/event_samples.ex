@@ -18,13 +18,19 @@ defmodule DSPexTelemetry.EventSamples do
   that belong to nothing. Uses `:rand` of the calling process.
   """
   def broken(%Event{} = event) do
-    faults = Enum.take_random(event.fields, :rand.uniform(3))
+    faults = event |> breakable() |> Enum.take_random(:rand.uniform(3))
 
     event
     |> good()
     |> then(&Enum.reduce(faults, &1, fn field, sample -> break(sample, field) end))
     |> litter(:rand.uniform(5))
   end
+
+  # What tells whose event it is stays: without it, it would be another emitter's.
+  defp breakable(%{only: nil, fields: fields}), do: fields
+
+  defp breakable(%{only: {_with_or_without, keys}, fields: fields}),
+    do: Enum.reject(fields, &(&1.key in keys))
 
   @doc "Terms of every type, and of every kind that code likes to stumble over."
   def hostile_terms do
@@ -53,6 +59,7 @@ defmodule DSPexTelemetry.EventSamples do
   defp good_value(%{type: :flag}), do: true
   defp good_value(%{type: {:choice, [word | _]}}), do: word
   defp good_value(%{type: :reason}), do: :timeout
+  defp good_value(%{type: :requester}), do: "not looked at"
   defp good_value(%{type: :term}), do: "not used"
 
   defp break({measurements, metadata}, %{in: :measurements} = field),

@@ -10,6 +10,7 @@ defmodule DSPexTelemetry.TestInstance do
   import ExUnit.Callbacks, only: [on_exit: 1, start_supervised!: 1]
 
   alias DSPexTelemetry.{Catalogue, Handler, HandlerJanitor, Instance, LogWatch}
+  alias DSPexTelemetry.Catalogue.Event
 
   @patience_ms 10_000
 
@@ -41,15 +42,22 @@ defmodule DSPexTelemetry.TestInstance do
 
   def native(name), do: Instance.fetch!(name).native
 
-  @doc "The plans of a running instance by event name."
+  @doc "The plans of a running instance by what `DSPexTelemetry.Catalogue.id/1` says of their events."
   def plans(name), do: Instance.fetch!(name).plans
 
-  @doc "Calls the handler of an event as `:telemetry` does, and returns what it returns."
+  @doc """
+  Calls the handler of an event as `:telemetry` does, and returns what it returns. The event is a name, or a row of the
+  catalogue where two have the name.
+  """
+  def handle(plans, %Event{} = event, measurements, metadata) do
+    plan = Map.fetch!(plans, Catalogue.id(event))
+    arguments = [event.name, measurements, metadata, plan]
+    apply(Handler, Catalogue.function_name(event), arguments)
+  end
+
   def handle(plans, event_name, measurements, metadata) do
     {:ok, event} = Catalogue.fetch(event_name)
-    plan = Map.fetch!(plans, event_name)
-    arguments = [event_name, measurements, metadata, plan]
-    apply(Handler, Catalogue.function_name(event), arguments)
+    handle(plans, event, measurements, metadata)
   end
 
   @doc "The events that have a handler of these plans, each as often as it has one."
@@ -62,8 +70,10 @@ defmodule DSPexTelemetry.TestInstance do
   end
 
   @doc "Asserts that every event of the catalogue has exactly one handler of these plans."
-  def assert_all_attached(plans),
-    do: assert(Enum.sort(attached_events(plans)) == Enum.sort(DSPexTelemetry.events()))
+  def assert_all_attached(plans) do
+    events = for event <- Catalogue.events(), do: event.name
+    assert Enum.sort(attached_events(plans)) == Enum.sort(events)
+  end
 
   @doc "Has the test told of every handler that `:telemetry` removes because it raised."
   def watch_handler_failures do

@@ -132,14 +132,18 @@ impl Emitter {
         let (method, class) = &self.names[series];
         let numbers =
             [self.random.decades(1e6), self.random.decades(50.0), self.random.decades(100.0)];
-        let outcome = local::record(self.plan, |inputs, fields| {
-            for input in &inputs.measurements {
-                fields.set_number(input.at, numbers[input.at], &input.scale)?;
-            }
-            fields.set_text(3, method.as_bytes());
-            fields.set_text(4, class.as_bytes());
-            Ok(())
-        });
+        let outcome = local::record(
+            self.plan,
+            || 0,
+            |inputs, fields| {
+                for input in &inputs.measurements {
+                    fields.set_number(input.at, numbers[input.at], &input.scale)?;
+                }
+                fields.set_text(3, method.as_bytes());
+                fields.set_text(4, class.as_bytes());
+                Ok(())
+            },
+        );
         black_box(outcome);
     }
 

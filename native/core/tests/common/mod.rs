@@ -7,10 +7,11 @@ use std::thread::JoinHandle;
 
 use proptest::test_runner::Config;
 use serde_json::{Value, json};
+use telemetry_core::call_log::Details;
 use telemetry_core::family::Family;
 use telemetry_core::field::{Fields, Inputs, Reject};
 use telemetry_core::instance::{Definition, Instance};
-use telemetry_core::local::{Outcome, record};
+use telemetry_core::local::{Outcome, keep, record};
 use telemetry_core::metric::Counter;
 use telemetry_core::plan::PlanId;
 use telemetry_core::series::Series;
@@ -191,11 +192,26 @@ pub enum Given<'a> {
     Text(&'a str),
     Bytes(&'a [u8]),
     Flag(bool),
+    Process(u64),
 }
 
 /// Sends an event, its fields decoded as the plan demands.
 pub fn send(plan: PlanId, given: &[Given<'_>]) -> Outcome {
-    record(plan, |inputs, fields| decode(given, inputs, fields))
+    record(plan, || 0, |inputs, fields| decode(given, inputs, fields))
+}
+
+/// Sends an event as [`send`] does from a process, and once more with its details if something is noted of it.
+pub fn send_with(
+    plan: PlanId,
+    process: u64,
+    given: &[Given<'_>],
+    details: &Details<'_>,
+) -> Outcome {
+    let outcome = record(plan, || process, |inputs, fields| decode(given, inputs, fields));
+    if let Outcome::Noted(notes) = outcome {
+        keep(plan, notes, |inputs, fields| decode(given, inputs, fields), details);
+    }
+    outcome
 }
 
 pub fn decode<'a>(
@@ -234,6 +250,11 @@ pub fn decode<'a>(
             Given::Text(text) => fields.set_choice(input.at, text.as_bytes(), &input.words),
             Given::Absent => return Err(Reject::MissingMetadata),
             _ => return Err(Reject::InvalidMetadata),
+        }
+    }
+    for &at in &inputs.processes {
+        if let Given::Process(process) = given[at] {
+            fields.set_process(at, process);
         }
     }
     Ok(())

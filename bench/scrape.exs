@@ -10,6 +10,8 @@ defmodule Bench.Scrape do
   @bounds [500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000] ++
             [1_000_000, 2_500_000, 10_000_000, 60_000_000]
   @instance Bench.Scraped
+  @by_default Bench.ScrapedByDefault
+  @formats [:text, :openmetrics, :protobuf]
   @rounds 21
   @samples_per_series 20
 
@@ -21,11 +23,18 @@ defmodule Bench.Scrape do
     producers()
   end
 
-  # One histogram of 14 buckets for each series: sizes are left out.
+  # One histogram of 14 bounds for each series: sizes are left out. Beside it, the same with the bounds that
+  # durations have by default.
 
   defp costs(peep) do
     peep = if peep, do: start_peep(peep)
-    {:ok, owner} = DSPexTelemetry.start_link(name: @instance, series_limit: 20_000)
+    buckets = %{dspex_bridge_call_method_duration: @bounds}
+
+    owners =
+      for options <- [[name: @instance, buckets: buckets], [name: @by_default]] do
+        {:ok, owner} = DSPexTelemetry.start_link([series_limit: 20_000] ++ options)
+        owner
+      end
 
     times =
       for series <- [2_000, 20_000], into: %{} do
@@ -35,22 +44,29 @@ defmodule Bench.Scrape do
         {series, measure(series, rounds, candidates(peep))}
       end
 
-    for format <- [:text, :openmetrics, :protobuf] do
+    for format <- @formats do
       growth = times[20_000][format] / times[2_000][format] / 10
       IO.puts("scrape #{format}, per series of 20,000 / of 2,000: #{ratio(growth)}")
+    end
+
+    for {series, times} <- times, format <- @formats do
+      IO.puts(
+        "default bounds / 14 bounds, scrape #{format}, #{series} series: " <>
+          ratio(times[{:default, format}] / times[format])
+      )
     end
 
     if peep do
       for {series, times} <- times,
           baseline <- [:peep, :peep_export],
-          format <- [:text, :openmetrics, :protobuf] do
+          format <- @formats do
         IO.puts(
           "#{baseline} / scrape #{format}, #{series} series: #{ratio(times[baseline] / times[format])}"
         )
       end
     end
 
-    GenServer.stop(owner)
+    Enum.each(owners, &GenServer.stop/1)
   end
 
   defp fill(series, peep) do
@@ -78,9 +94,12 @@ defmodule Bench.Scrape do
 
   defp candidates(peep) do
     ours =
-      for format <- [:text, :openmetrics, :protobuf] do
-        {format, fn -> nil end,
-         fn nil -> DSPexTelemetry.scrape(instance: @instance, format: format) end}
+      for {instance, by_default?} <- [{@instance, false}, {@by_default, true}],
+          format <- @formats do
+        name = if by_default?, do: {:default, format}, else: format
+
+        {name, fn -> nil end,
+         fn nil -> DSPexTelemetry.scrape(instance: instance, format: format) end}
       end
 
     if peep, do: ours ++ peep, else: ours
@@ -95,10 +114,17 @@ defmodule Bench.Scrape do
     for {{name, _prepare, _run}, times} <- Enum.zip(candidates, Enum.zip_with(rounds, & &1)),
         into: %{} do
       {median, bytes} = times |> Enum.sort() |> Enum.at(div(count, 2))
-      IO.puts("#{series} series, #{name}: #{Float.round(median / 1_000, 2)} ms, #{bytes} bytes")
+
+      IO.puts(
+        "#{series} series, #{title(name)}: #{Float.round(median / 1_000, 2)} ms, #{bytes} bytes"
+      )
+
       {name, median}
     end
   end
+
+  defp title({:default, format}), do: "#{format} with default bounds"
+  defp title(name), do: name
 
   defp time(prepare, run) do
     timed = fn ->

@@ -167,7 +167,7 @@ defmodule DSPexTelemetry.ReferenceTest do
           {:millisecond, :byte},
           {:method, :function},
           {2_000, 3_000},
-          {60_000_000, 70_000_000}
+          {600_000_000, 700_000_000}
         ] do
       assert Reference.render(replace(tables, old, new)) != Reference.render()
     end

@@ -241,7 +241,7 @@ defmodule DSPexTelemetry.RulesTest do
   test "thresholds that a runbook names are those of its alert" do
     for {heading, text} <- sections(),
         [_all, tuning] <- Regex.scan(~r/^Tune: (.*?)(?:\n\n|\z)/ms, text),
-        [_all, threshold] <- Regex.scan(~r/`((?:> |for: |\[)[^`]*)`/, tuning) do
+        [_all, threshold] <- Regex.scan(~r/`((?:>=? |[\d.]+ \*|for: |\[)[^`]*)`/, tuning) do
       rules = Enum.filter(alerts(), &(&1.name == heading))
 
       assert Enum.all?(rules, &("#{&1.expr}\nfor: #{&1.for}" =~ threshold)),

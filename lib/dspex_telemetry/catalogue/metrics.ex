@@ -8,21 +8,42 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
   # What an error without an exception is counted as.
   @unsuccessful "unsuccessful"
 
+  # From 10 us, what a tool takes, to 10 min, what a language model may take. Prometheus takes samples for evenly spread
+  # between two bounds, so a p99 is read too high by what lies between the slowest call and the next bound. The pairs
+  # of close bounds (24 and 32 and their powers) stand where latencies lie most often, and keep a p99 there within
+  # 25 %, whether calls take the same time or differ by a third. Elsewhere bounds are a factor of 2 to 2.5 apart:
+  # each one costs a series memory, and a scrape a line.
   @duration_buckets [
+    10,
+    24,
+    32,
+    50,
+    100,
+    250,
     500,
     1_000,
-    2_500,
+    2_400,
+    3_200,
     5_000,
     10_000,
     25_000,
     50_000,
     100_000,
-    250_000,
+    240_000,
+    320_000,
     500_000,
     1_000_000,
     2_500_000,
+    5_000_000,
     10_000_000,
-    60_000_000
+    24_000_000,
+    32_000_000,
+    50_000_000,
+    100_000_000,
+    200_000_000,
+    360_000_000,
+    420_000_000,
+    600_000_000
   ]
   @lifetime_buckets [1, 10, 60, 300, 1_800, 3_600, 21_600, 86_400, 604_800]
   @size_buckets [64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 16_777_216]
@@ -363,6 +384,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
   def kinds, do: @kinds
   def unsuccessful, do: @unsuccessful
   def callers, do: @callers
+  def duration_buckets, do: @duration_buckets
   def families, do: @families
   def gauges, do: @gauges
 end

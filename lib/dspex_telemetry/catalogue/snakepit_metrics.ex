@@ -11,22 +11,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitMetrics do
   @states ["closed", "half_open", "open"]
   @copies ["export", "import", "fallback"]
 
-  @duration_buckets [
-    500,
-    1_000,
-    2_500,
-    5_000,
-    10_000,
-    25_000,
-    50_000,
-    100_000,
-    250_000,
-    500_000,
-    1_000_000,
-    2_500_000,
-    10_000_000,
-    60_000_000
-  ]
+  @duration_buckets Metrics.duration_buckets()
   @seconds_buckets [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
   @size_buckets [64, 256, 1_024, 4_096, 16_384, 65_536, 262_144, 1_048_576, 16_777_216]
   @memory_buckets for mebibytes <- [64, 128, 256, 512, 1_024, 2_048, 4_096, 8_192, 16_384],

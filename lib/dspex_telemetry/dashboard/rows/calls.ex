@@ -32,8 +32,6 @@ defmodule DSPexTelemetry.Dashboard.Rows.Calls do
         unit: "µs",
         min: 0,
         no_value: "no calls",
-        thresholds: [{nil, "green"}, {1_000_000, "red"}],
-        threshold_lines: true,
         targets: [
           target(quantile(0.5, @duration, [], :method), "p50"),
           target(quantile(0.95, @duration, [], :method), "p95"),

@@ -47,7 +47,6 @@ defmodule DSPexTelemetry.Dashboard.Rows.Overview do
         description: "95 of 100 method calls took at most so long.",
         unit: "µs",
         no_value: "no calls",
-        thresholds: [{nil, "green"}, {500_000, "yellow"}, {1_000_000, "red"}],
         targets: [target(quantile(0.95, @duration, [], :method), "p95")]
       ],
       [

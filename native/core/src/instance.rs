@@ -114,7 +114,7 @@ impl Instance {
             .map(|spec| Family::new(spec).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let now = clock();
-        families.iter().for_each(|family| family.tell_time(now.unix_ms));
+        families.iter().for_each(|family| family.begin(now.unix_ms));
         let refs = Arc::new(Refs::new(definition.ref_limit));
         let cache = definition.cache.map(|spec| Arc::new(Cache::new(spec, Arc::clone(&refs))));
         let surroundings = Arc::new(Surroundings {
@@ -222,7 +222,7 @@ impl Instance {
         self.router().reset();
         self.surroundings.levels.clear();
         for family in &self.families {
-            family.tell_time(now.unix_ms);
+            family.begin(now.unix_ms);
             family.clear();
         }
         local::drop_caches();

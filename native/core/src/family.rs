@@ -464,15 +464,19 @@ impl Family {
         all
     }
 
-    /// Forgets all series. The caller drops the thread-local caches afterwards.
-    pub(crate) fn clear(&self) {
-        self.table.retain(|_, _| {
+    /// Forgets all series and returns those that had names. Events may go to them until the caller
+    /// drops the thread-local caches.
+    pub(crate) fn clear(&self) -> Vec<Arc<Series>> {
+        let mut removed = Vec::new();
+        self.table.retain(|_, series| {
             self.slots_taken.fetch_sub(1, Relaxed);
+            removed.push(Arc::clone(series));
             false
         });
         *self.overflow.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.overflow_total.store(0, Relaxed);
         self.overflow_signalled.store(false, Relaxed);
+        removed
     }
 
     /// Removes series without an event for `timeout_ms` and gives their slots back; returns how

@@ -202,7 +202,7 @@ impl Instance {
             self.router().stop();
             local::withdraw(self.plans.iter());
             self.count_uses((self.surroundings.clock)());
-            self.families.iter().for_each(|family| family.clear());
+            self.families.iter().for_each(|family| drop(family.clear()));
             self.cache().inspect(|cache| cache.clear());
         }
     }
@@ -214,18 +214,25 @@ impl Instance {
         if state.stopped {
             return;
         }
-        self.count_uses(now);
         state.windows.clear(now.ms);
         self.exporter().reset(now.unix_ms);
         self.alerts.clear();
         self.surroundings.spikes.clear();
         self.router().reset();
         self.surroundings.levels.clear();
-        for family in &self.families {
-            family.begin(now.unix_ms);
-            family.clear();
-        }
+        let removed: Vec<_> = self
+            .families
+            .iter()
+            .map(|family| {
+                family.begin(now.unix_ms);
+                family.clear()
+            })
+            .collect();
         local::drop_caches();
+        // From here no thread can reach them, so all that they counted is known. Usage goes on.
+        for (family, series) in self.families.iter().zip(removed) {
+            series.iter().for_each(|series| self.count_uses_of(family, series, now));
+        }
         for plan in &self.plans {
             plan.clear();
         }

@@ -81,6 +81,7 @@ defmodule DSPexTelemetry.RecoveryTest do
     @describetag :tmp_dir
 
     test "waits for the janitor to save what it had counted", %{tmp_dir: folder} do
+      File.chmod!(folder, 0o700)
       name = unique_name()
       options = [name: name, attach: false, usage_path: Path.join(folder, "usage")]
       start_supervised!({DSPexTelemetry, options})

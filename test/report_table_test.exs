@@ -171,6 +171,101 @@ defmodule DSPexTelemetry.ReportTableTest do
     refute printed =~ "\e"
   end
 
+  # Names that begin or end alike, have characters that are not printed or that take no column, or
+  # look as others do once they are cut.
+  for seed <- 1..40 do
+    test "no two labels of a table print alike (#{seed})" do
+      :rand.seed(:exsss, {unquote(seed), 5, 8})
+      pairs = Enum.uniq(for _n <- 1..50, do: {alike(), alike()})
+      names = pairs |> Enum.map(&elem(&1, 0)) |> Enum.uniq()
+      numbers = %{count: 1, mean: 1, p50: 1, p90: 1, p95: 1, p99: 1, p999: 1, max: 1}
+
+      report = %Report{
+        empty()
+        | operations:
+            for({method, class} <- pairs, do: named(%{method: method, python_class: class})),
+          instances: for(name <- names, do: named(%{python_class: name})),
+          tools: for(name <- names, do: named(%{tool_name: name})),
+          summaries:
+            for {name, value} <- pairs do
+              Map.merge(numbers, %{name: name, labels: %{"label" => value}})
+            end
+      }
+
+      assert_lines_fit(report)
+      [_interval, calls, instances, tools, _sessions, _pool, summaries] = sections(report)
+      assert_all_differ(calls, 27)
+      assert_all_differ(instances, 27)
+      assert_all_differ(tools, 27)
+      assert_all_differ(summaries, 45)
+    end
+  end
+
+  test "a name that is cut keeps its end, and one that is not shown apart by that has a digest" do
+    long = String.duplicate("x", 30)
+    names = ["generate_#{long}_v1", "generate_#{long}_v2", "a", "a ", "generate_#{long}x_v2"]
+    rows = for name <- names, do: named(%{tool_name: name})
+
+    assert [_interval, _calls, _instances, ["Tool calls", _heads | lines] | _rest] =
+             sections(%Report{empty() | tools: rows})
+
+    names = for "  " <> line <- lines, do: line |> String.slice(0, 27) |> String.trim_trailing()
+    assert ["generate_xxxxxxxxx…xxxxx_v1", second, third, fourth, fifth] = names
+    assert second =~ ~r/^generate_xxxxxxxxxxxx…#[0-9a-f]{4}$/
+    assert fifth =~ ~r/^generate_xxxxxxxxxxxx…#[0-9a-f]{4}$/
+    assert third =~ ~r/^a#[0-9a-f]{4}$/
+    assert fourth =~ ~r/^a #[0-9a-f]{4}$/
+    assert second != fifth
+  end
+
+  test "no two nodes of a report over several print alike" do
+    member = fn node ->
+      %{node: node, state: :merged, calls: 1, errors: 0, series: 1, reason: nil}
+    end
+
+    host = String.duplicate("x", 80)
+
+    nodes =
+      for name <- ["a", "b"],
+          end_of_host <- ["x", "y", "yy"],
+          do: :"#{name}@#{host}#{end_of_host}"
+
+    fields = Map.from_struct(empty())
+
+    report =
+      struct!(DSPexTelemetry.Cluster.Report, Map.put(fields, :nodes, Enum.map(nodes, member)))
+
+    ["Nodes", _heads | lines] = report |> to_string() |> String.split("\n") |> Enum.take(-8)
+    assert lines == Enum.uniq(lines)
+    assert length(lines) == 6
+  end
+
+  test "a column has the room that the other does not need" do
+    method = "an_18_column_name!"
+    rows = [row(%{method: method, python_class: "Index"}, count: 1, mean: 1.0)]
+    [_interval, [_title, heads, line] | _rest] = sections(%Report{empty() | operations: rows})
+    assert heads =~ "  method             class  "
+    assert line =~ "  an_18_column_name! Index"
+  end
+
+  test "an interval that ends on another day has both dates" do
+    day = 86_400_000
+
+    for {days, text} <- [
+          {0, "2023-11-14, 22:13:20 to 22:14:27 UTC (67.0s)"},
+          {1, "2023-11-14, 22:13:20 to 2023-11-15, 22:14:27 UTC (24.0h)"},
+          {30, "2023-11-14, 22:13:20 to 2023-12-14, 22:14:27 UTC (720h)"}
+        ] do
+      interval = %{
+        @interval
+        | to_unix_ms: @interval.to_unix_ms + days * day,
+          duration_ms: @interval.duration_ms + days * day
+      }
+
+      assert Table.interval_text(interval) == text
+    end
+  end
+
   test "huge and tiny numbers keep their columns" do
     numbers = [0.0, 1.0e-3, 0.9996, 999.6, 9.995e5, 3.6e9, 9.3e15]
     counts = [0, 9_999_999, 10_000_000, 999_949_999, 999_950_000, 2 ** 53]
@@ -218,11 +313,49 @@ defmodule DSPexTelemetry.ReportTableTest do
     refute printed =~ "more"
   end
 
-  defp assert_lines_fit(report) do
-    sections =
-      report |> Table.render() |> String.split("\n\n") |> Enum.map(&String.split(&1, "\n"))
+  defp alike do
+    start =
+      Enum.at(
+        ["", "a", "日本語", String.duplicate("lm.generate_", 1 + :rand.uniform(8))],
+        :rand.uniform(4) - 1
+      )
 
-    for [title | lines] <- sections do
+    middle =
+      Enum.at(
+        ["", "x", "y", " ", "\n", "?", "\u200B", "é", "e\u0301", "#12ab"],
+        :rand.uniform(10) - 1
+      )
+
+    stop =
+      Enum.at(
+        ["", " ", "…", String.duplicate("_with_retries", :rand.uniform(8))],
+        :rand.uniform(4) - 1
+      )
+
+    start <> middle <> stop
+  end
+
+  defp named(labels), do: row(labels, count: 1, mean: 1.0)
+
+  # Compares what a reader sees: the columns of the labels, without what takes no room.
+  defp assert_all_differ([_title, _heads | lines], columns) do
+    seen =
+      for line <- lines do
+        line
+        |> String.normalize(:nfc)
+        |> String.replace("\u200B", "")
+        |> TextColumns.take(columns + 2)
+      end
+
+    assert seen -- Enum.uniq(seen) == []
+  end
+
+  defp sections(report) do
+    report |> Table.render() |> String.split("\n\n") |> Enum.map(&String.split(&1, "\n"))
+  end
+
+  defp assert_lines_fit(report) do
+    for [title | lines] <- sections(report) do
       for line <- lines, do: assert({line, TextColumns.width(line) <= 120} == {line, true})
 
       # Every line of a table ends in the same column, as its last cell is aligned to the right.

@@ -173,6 +173,9 @@ defmodule DSPexTelemetry.UsageAnalyticsTest do
   describe "a usage file" do
     @describetag :tmp_dir
 
+    # Whatever the umask is.
+    setup %{tmp_dir: folder}, do: File.chmod!(folder, 0o700)
+
     test "carries the counts over a restart", %{tmp_dir: folder} do
       path = Path.join(folder, "usage")
       instance = start(usage_path: path)
@@ -202,6 +205,8 @@ defmodule DSPexTelemetry.UsageAnalyticsTest do
     test "is not written while nothing has changed", %{tmp_dir: folder} do
       path = Path.join(folder, "usage")
       instance = start(usage_path: path)
+      # It is there from the start, as nothing else can be locked.
+      File.rm!(path)
       assert UsageAnalytics.save(instance: instance) == :ok
       refute File.exists?(path)
       use_tool(instance, "clock", 1)
@@ -215,7 +220,7 @@ defmodule DSPexTelemetry.UsageAnalyticsTest do
       path = Path.join(folder, "usage")
       instance = start(usage_path: path, usage_save_interval: 10)
       use_tool(instance, "clock", 1)
-      await("the file", fn -> File.exists?(path) end)
+      await("the use", fn -> File.read!(path) =~ ~s("name":"clock") end)
     end
 
     test "is none without a path" do
@@ -290,6 +295,30 @@ defmodule DSPexTelemetry.UsageAnalyticsTest do
 
       start(name: second, usage_path: path)
       assert usage(second).before == 1
+    end
+
+    test "that is not safe is refused with a sentence, and nothing is touched", %{tmp_dir: folder} do
+      Process.flag(:trap_exit, true)
+      precious = Path.join(folder, "precious")
+      link = Path.join(folder, "usage")
+      File.write!(precious, "notes")
+      File.ln_s!(precious, link)
+      options = [name: unique_name(), attach: false, usage_path: link]
+      assert {:error, {:shutdown, {_, Instance, sentence}}} = DSPexTelemetry.start_link(options)
+
+      assert sentence ==
+               "usage file #{link} leads through a link to #{precious}, which is no usage file; " <>
+                 "remove the link or choose another path"
+
+      File.chmod!(folder, 0o777)
+      assert {:error, {:shutdown, {_, Instance, sentence}}} = DSPexTelemetry.start_link(options)
+
+      assert sentence ==
+               "usage file #{link} is not safe: #{folder} may be written by others (mode 0777); " <>
+                 "run chmod go-w on it, or choose another path"
+
+      assert File.read!(precious) == "notes"
+      assert File.read_link!(link) == precious
     end
 
     test "in a folder that does not exist is refused with a sentence", %{tmp_dir: folder} do

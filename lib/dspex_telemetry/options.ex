@@ -228,7 +228,8 @@ defmodule DSPexTelemetry.Options do
       default: nil,
       doc:
         "File in which usage counts survive restarts; `nil` keeps them in memory only. Its folder " <>
-          "must exist. Two instances cannot share one."
+          "must exist, and only the VM's user and root may write there. Two instances cannot " <>
+          "share one."
     ],
     usage_save_interval: [
       type: {:integer, 10, 86_400_000},

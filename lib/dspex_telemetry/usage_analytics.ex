@@ -17,6 +17,10 @@ defmodule DSPexTelemetry.UsageAnalytics do
   `:usage_save_interval`) if something changed and when the instance stops: to a temporary file that
   replaces the old one once it is on disk. What cannot be read - damaged, cut off, of another program
   or of a newer version - is moved aside, logged, and told by `get_usage_report/1`.
+
+  The file belongs to one instance, and its folder to the user who runs the VM, or to root. An instance
+  does not start if others may write to the file or its folder (`chmod go-w`), if anybody may write to a
+  folder above without a sticky bit, or if a link leads to a file of another program.
   """
 
   use GenServer

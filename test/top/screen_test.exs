@@ -49,7 +49,30 @@ defmodule DSPexTelemetry.Top.ScreenTest do
     text = render(data, {200, 24})
     assert length(String.split(text, "#{long} (Index)")) == 3
     assert text =~ "exception TimeoutError (9)\n"
-    refute render(data, {80, 24}) =~ "Index"
+    refute render(data, {80, 24}) =~ long
+  end
+
+  test "no two methods of a section look alike, however narrow it is" do
+    long = String.duplicate("generate_", 20)
+
+    names =
+      for a <- ["", "1", "2"], b <- ["", "1", "\n", "?"], do: "#{long}#{a}#{long}#{b}#{long}"
+
+    names = [") (", "a", "a) (b", "\n", "?" | names]
+    pairs = Enum.uniq(for name <- names, class <- ["b", "b) (b", "C" | names], do: {name, class})
+
+    data = %{
+      empty()
+      | operations: for({method, class} <- pairs, do: operation(method, class)),
+        spikes: for({method, class} <- pairs, do: spike(method, class, [])),
+        anomalies: for({method, class} <- pairs, do: anomaly(method, class, "below"))
+    }
+
+    for columns <- [66, 80, 120, 200] do
+      lines = for " " <> _ = line <- lines(data, {columns, :infinity}), do: line
+      assert length(lines) == 3 * length(pairs)
+      assert {columns, lines -- Enum.uniq(lines)} == {columns, []}
+    end
   end
 
   test "without data every section says so in a line" do

@@ -35,19 +35,22 @@ defmodule DSPexTelemetry.Cluster.Report do
   def render(%__MODULE__{} = report) do
     table = struct!(Report, Map.take(Map.from_struct(report), @fields))
     head = line("node", "state", ["calls", "errors", "series"])
-    nodes = Enum.flat_map(report.nodes, &node_lines/1)
+    names = distinct(for(%{node: node} <- report.nodes, do: {node, name(node)}), @name_width)
+    nodes = Enum.flat_map(report.nodes, &node_lines(&1, names[&1.node]))
     Enum.join([to_string(table), "", "Nodes", head | nodes], "\n")
   end
 
-  defp node_lines(member) do
+  defp name(node), do: node |> Atom.to_string() |> printable()
+
+  defp node_lines(member, name) do
     numbers = Enum.map([member.calls, member.errors, member.series], &Integer.to_string/1)
-    line = line(Atom.to_string(member.node), Atom.to_string(member.state), numbers)
+    line = line(name, Atom.to_string(member.state), numbers)
     reason = if member.reason, do: [fit("    " <> printable(member.reason), @width)], else: []
     [line | reason]
   end
 
   defp line(name, state, numbers) do
-    cells = [left(printable(name), @name_width), left(state, @state_width)]
+    cells = [left(name, @name_width), left(state, @state_width)]
     "  " <> Enum.join(cells ++ Enum.map(numbers, &right(&1, @number_width)), " ")
   end
 

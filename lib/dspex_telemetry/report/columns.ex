@@ -31,6 +31,9 @@ defmodule DSPexTelemetry.Report.Columns do
   # Control characters, line separators, and characters that turn the direction of writing.
   @unprintable ~r/[\x{00}-\x{1F}\x{7F}-\x{9F}\x{61C}\x{200E}\x{200F}\x{2028}-\x{202E}\x{2066}-\x{2069}]/u
 
+  # They take no column and change nothing of how a text looks.
+  @invisible ~r/[\x{AD}\x{200B}-\x{200D}\x{2060}-\x{2064}\x{FE00}-\x{FE0F}\x{FEFF}]/u
+
   @doc "Text without the characters that would move the rest around."
   @spec printable(String.t()) :: String.t()
   def printable(text), do: String.replace(text, @unprintable, "?")
@@ -59,17 +62,76 @@ defmodule DSPexTelemetry.Report.Columns do
     String.duplicate(" ", width - width(text)) <> text
   end
 
-  defp take(text, width) do
+  @doc """
+  A cell for each key, no wider than `width` (at least 8), and no two that look alike.
+
+  A text that is too long is cut in the middle, as names often begin or end alike. Where cells still
+  look alike, a digest of the key stands at the end.
+  """
+  @spec distinct([{key, String.t()}], pos_integer()) :: %{key => String.t()} when key: term()
+  def distinct(labels, width) do
+    groups =
+      labels
+      |> Enum.uniq_by(fn {key, _text} -> key end)
+      |> Enum.group_by(fn {_key, text} -> text |> middle(width) |> look() end)
+
+    {alone, alike} = groups |> Map.values() |> Enum.split_with(&match?([_one], &1))
+    cells = for [{key, text}] <- alone, into: %{}, do: {key, middle(text, width)}
+
+    {cells, _taken} =
+      for {key, text} <- alike |> Enum.concat() |> Enum.sort(),
+          reduce: {cells, groups |> Map.keys() |> MapSet.new()} do
+        {cells, taken} ->
+          cell = digested(key, text, width, taken, 0)
+          {Map.put(cells, key, cell), MapSet.put(taken, look(cell))}
+      end
+
+    cells
+  end
+
+  # More is left of the beginning than of the end.
+  defp middle(text, width) do
+    if width(text) <= width do
+      text
+    else
+      tail = div(width - 1, 3)
+      take(text, width - 1 - tail) <> "…" <> take_last(text, tail)
+    end
+  end
+
+  defp digested(key, text, width, taken, salt) do
+    digest = {key, salt} |> :erlang.phash2(0x10000) |> Integer.to_string(16)
+    cell = fit(text, width - 5) <> "#" <> String.pad_leading(String.downcase(digest), 4, "0")
+
+    if look(cell) in taken, do: digested(key, text, width, taken, salt + 1), else: cell
+  end
+
+  # What a reader sees of a cell.
+  defp look(cell) do
+    cell |> String.replace(@invisible, "") |> String.normalize(:nfc) |> String.trim_trailing()
+  end
+
+  defp take(text, width), do: text |> String.graphemes() |> within(width) |> Enum.join()
+
+  defp take_last(text, width) do
     text
     |> String.graphemes()
+    |> Enum.reverse()
+    |> within(width)
+    |> Enum.reverse()
+    |> Enum.join()
+  end
+
+  defp within(graphemes, width) do
+    graphemes
     |> Enum.reduce_while({[], width}, fn grapheme, {taken, left} ->
       case left - width(grapheme) do
-        rest when rest >= 0 -> {:cont, {[taken, grapheme], rest}}
+        rest when rest >= 0 -> {:cont, {[grapheme | taken], rest}}
         _too_wide -> {:halt, {taken, left}}
       end
     end)
     |> elem(0)
-    |> IO.iodata_to_binary()
+    |> Enum.reverse()
   end
 
   defp columns(char) when char < 0x0300, do: 1

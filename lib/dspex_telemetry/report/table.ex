@@ -8,6 +8,7 @@ defmodule DSPexTelemetry.Report.Table do
 
   @width 120
   @most_rows 50
+  @moment "%Y-%m-%d, %H:%M:%S"
 
   @numbers [
     {"calls", :count, :integer},
@@ -61,16 +62,19 @@ defmodule DSPexTelemetry.Report.Table do
   def duration(us) when us < 999_500_000, do: significant(us / 1_000_000, "s")
   def duration(us), do: significant(us / 3_600_000_000, "h")
 
-  @doc "A time that a report covers, such as `10:15:00 to 10:16:07 UTC (67.0 s)`."
+  @doc """
+  A time that a report covers, such as `2026-12-01, 10:15:00 to 10:16:07 UTC (67.0s)`.
+
+  The end has a date of its own if it is on another day.
+  """
   @spec interval_text(Window.interval()) :: String.t()
   def interval_text(interval) do
-    time = fn unix_ms ->
-      unix_ms |> DateTime.from_unix!(:millisecond) |> Calendar.strftime("%H:%M:%S")
-    end
+    from = DateTime.from_unix!(interval.from_unix_ms, :millisecond)
+    to = DateTime.from_unix!(interval.to_unix_ms, :millisecond)
+    same_day = DateTime.to_date(from) == DateTime.to_date(to)
+    end_format = if same_day, do: "%H:%M:%S", else: @moment
 
-    day = DateTime.from_unix!(interval.to_unix_ms, :millisecond) |> DateTime.to_date()
-
-    "#{day}, #{time.(interval.from_unix_ms)} to #{time.(interval.to_unix_ms)} UTC " <>
+    "#{Calendar.strftime(from, @moment)} to #{Calendar.strftime(to, end_format)} UTC " <>
       "(#{duration(interval.duration_ms * 1_000)})"
   end
 
@@ -80,13 +84,8 @@ defmodule DSPexTelemetry.Report.Table do
   defp summaries([]), do: []
 
   defp summaries(rows) do
-    rows =
-      for row <- rows do
-        labels = row.labels |> Enum.sort() |> Enum.map_join(",", fn {k, v} -> "#{k}=#{v}" end)
-        %{row | name: if(labels == "", do: row.name, else: "#{row.name}{#{labels}}")}
-      end
-
-    section("Summaries", rows, [{"metric", :name}], @measured)
+    rows = for row <- rows, do: Map.put(row, :metric, {row.name, Enum.sort(row.labels)})
+    section("Summaries", rows, [{"metric", :metric}], @measured)
   end
 
   defp section(title, rows, labels, numbers \\ @numbers)
@@ -96,14 +95,11 @@ defmodule DSPexTelemetry.Report.Table do
     {shown, more} = Enum.split(rows, @most_rows)
     # Two columns of indent, the numbers, and what is left for the labels.
     space = @width - 2 - length(numbers) * (@number_width + 1)
-    width = div(space, length(labels)) - 1
-    names = for {name, _key} <- labels, do: left(name, width)
     heads = for {name, _key, _type} <- numbers, do: right(name, @number_width)
+    [names | label_rows] = label_rows(labels, shown, space)
 
     lines =
-      for row <- shown do
-        label_cells = for {_name, key} <- labels, do: left(printable(Map.fetch!(row, key)), width)
-
+      for {label_cells, row} <- Enum.zip(label_rows, shown) do
         number_cells =
           for {_name, key, type} <- numbers,
               do: right(number(type, Map.fetch!(row, key)), @number_width)
@@ -112,6 +108,50 @@ defmodule DSPexTelemetry.Report.Table do
       end
 
     [title, "\n", line(names ++ heads), lines, more_rows(more)]
+  end
+
+  defp label({name, []}), do: printable(name)
+
+  defp label({name, labels}) do
+    printable("#{name}{#{Enum.map_join(labels, ",", fn {key, value} -> "#{key}=#{value}" end)}}")
+  end
+
+  defp label(label), do: printable(label)
+
+  # The cells of the labels, row by row, the names of the columns first. No two labels of a column
+  # look alike.
+  defp label_rows(labels, rows, space) do
+    columns =
+      for {name, key} <- labels do
+        {name, for(row <- rows, do: {Map.fetch!(row, key), label(Map.fetch!(row, key))})}
+      end
+
+    needed =
+      for {name, labels} <- columns do
+        Enum.reduce(labels, width(name), fn {_label, text}, most -> max(most, width(text)) end)
+      end
+
+    columns
+    |> Enum.zip_with(widths(needed, space - length(labels)), fn {name, labels}, width ->
+      cells = distinct(labels, width)
+      [left(name, width) | for({label, _text} <- labels, do: left(cells[label], width))]
+    end)
+    |> Enum.zip_with(& &1)
+  end
+
+  # Each of two columns has half, and one that needs more what the other does not need.
+  defp widths([_one], space), do: [space]
+
+  defp widths([first, second], space) do
+    half = div(space, 2)
+    # No less than `distinct/2` wants.
+    [first, second] = [max(first, 8), max(second, 8)]
+
+    cond do
+      first > half and second < half -> [min(first, space - second), second]
+      second > half and first < half -> [first, min(second, space - first)]
+      true -> [half, half]
+    end
   end
 
   defp line(cells), do: ["  ", Enum.intersperse(cells, " "), "\n"]

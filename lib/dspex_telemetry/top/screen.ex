@@ -168,10 +168,12 @@ defmodule DSPexTelemetry.Top.Screen do
     total = operations |> Enum.map(& &1.total_us) |> Enum.sum()
     heads = for {name, width} <- @numbers, do: " " <> right(name, width)
 
+    operations = Enum.sort_by(operations, & &1.total_us, :desc)
+
     lines =
-      for operation <- Enum.sort_by(operations, & &1.total_us, :desc) do
+      for {operation, name} <- Enum.zip(operations, names(operations, name_width)) do
         cells = Enum.zip_with(@numbers, numbers(operation, total), &number_cell/2)
-        [name(operation, name_width) | cells]
+        [" " <> left(name, name_width) | cells]
       end
 
     {[left("Methods by time", name_width + 1) | heads], lines}
@@ -207,12 +209,10 @@ defmodule DSPexTelemetry.Top.Screen do
   defp spikes(%{spikes: []}, _columns), do: {["no error spikes"], []}
 
   defp spikes(%{spikes: spikes}, columns) do
-    name_width = names_width(spikes, columns)
-
     lines =
-      for spike <- spikes do
+      for {spike, name} <- Enum.zip(spikes, aligned_names(spikes, columns)) do
         [
-          name(spike, name_width),
+          name,
           {:red, "  #{spike.total} errors"},
           "  #{clock(spike.first_unix_ms)} to #{clock(spike.last_unix_ms)}",
           cause(spike.causes)
@@ -232,15 +232,13 @@ defmodule DSPexTelemetry.Top.Screen do
   defp anomalies(%{anomalies: []}, _columns), do: {["no latency anomalies"], []}
 
   defp anomalies(%{anomalies: anomalies}, columns) do
-    name_width = names_width(anomalies, columns)
-
     lines =
-      for anomaly <- anomalies do
+      for {anomaly, name} <- Enum.zip(anomalies, aligned_names(anomalies, columns)) do
         compared =
           "  p95 #{Table.duration(anomaly.p95_us)}, #{anomaly.direction} the median of " <>
             Table.duration(anomaly.median_us)
 
-        [name(anomaly, name_width), anomaly_cell(compared, to_string(anomaly.direction))]
+        [name, anomaly_cell(compared, to_string(anomaly.direction))]
       end
 
     {["Latency anomalies"], lines}
@@ -268,14 +266,22 @@ defmodule DSPexTelemetry.Top.Screen do
       "p99 #{Table.duration(wait.p99)}, max #{Table.duration(wait.max)}"
   end
 
-  defp name(labels, width), do: " " <> (labels |> name() |> left(width))
-
-  defp name(%{method: method, python_class: class}), do: printable("#{method} (#{class})")
-
   # As wide as the names are, if that leaves enough for what is said about them.
-  defp names_width(rows, columns) do
-    longest = rows |> Enum.map(&width(name(&1))) |> Enum.max()
-    min(longest, max(columns - @remark_width, @least_name_width))
+  defp aligned_names(rows, columns) do
+    names = names(rows, max(columns - @remark_width, @least_name_width))
+    widest = names |> Enum.map(&width/1) |> Enum.max()
+    for name <- names, do: " " <> left(name, widest)
+  end
+
+  # No two methods of a section look alike.
+  defp names(rows, width) do
+    labels =
+      for %{method: method, python_class: class} <- rows do
+        {{method, class}, printable("#{method} (#{class})")}
+      end
+
+    cells = distinct(labels, width)
+    for {labels, _text} <- labels, do: cells[labels]
   end
 
   defp rows(:infinity, sections), do: @frame + @spaces + @spacious + sum_lines(sections)

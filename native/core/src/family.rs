@@ -253,6 +253,8 @@ pub struct Family {
     /// The time as it was told last, in milliseconds since 1970: no series that is created from now
     /// on has counted anything then.
     told_unix_ms: AtomicI64,
+    /// What had been told at the start or the last reset.
+    begun_unix_ms: AtomicI64,
 }
 
 /// The family that has a histogram with this name, and the place of the histogram in it.
@@ -297,6 +299,7 @@ impl Family {
             overflow: RwLock::new(None),
             overflow_total: AtomicU64::new(0),
             told_unix_ms: AtomicI64::new(0),
+            begun_unix_ms: AtomicI64::new(0),
         })
     }
 
@@ -377,7 +380,16 @@ impl Family {
 
     /// A series that is not in the table.
     pub(crate) fn new_series(&self, labels: LabelSet) -> Series {
-        Series::new(labels, &self.layout, self.told_unix_ms.load(Relaxed))
+        // The one without labels is exposed as zero from the beginning.
+        let since =
+            if self.label_names.is_empty() { &self.begun_unix_ms } else { &self.told_unix_ms };
+        Series::new(labels, &self.layout, since.load(Relaxed))
+    }
+
+    /// Tells the time at which it starts, or starts anew.
+    pub(crate) fn begin(&self, unix_ms: i64) {
+        self.tell_time(unix_ms);
+        self.begun_unix_ms.store(self.told_unix_ms(), Relaxed);
     }
 
     /// Tells the time, by which series know when they were created.
@@ -452,15 +464,19 @@ impl Family {
         all
     }
 
-    /// Forgets all series. The caller drops the thread-local caches afterwards.
-    pub(crate) fn clear(&self) {
-        self.table.retain(|_, _| {
+    /// Forgets all series and returns those that had names. Events may go to them until the caller
+    /// drops the thread-local caches.
+    pub(crate) fn clear(&self) -> Vec<Arc<Series>> {
+        let mut removed = Vec::new();
+        self.table.retain(|_, series| {
             self.slots_taken.fetch_sub(1, Relaxed);
+            removed.push(Arc::clone(series));
             false
         });
         *self.overflow.write().unwrap_or_else(PoisonError::into_inner) = None;
         self.overflow_total.store(0, Relaxed);
         self.overflow_signalled.store(false, Relaxed);
+        removed
     }
 
     /// Removes series without an event for `timeout_ms` and gives their slots back; returns how

@@ -123,7 +123,7 @@ impl Instance {
             .map(|spec| Family::new(spec).map(Arc::new))
             .collect::<Result<_, _>>()?;
         let now = clock();
-        families.iter().for_each(|family| family.tell_time(now.unix_ms));
+        families.iter().for_each(|family| family.begin(now.unix_ms));
         let refs = Arc::new(Refs::new(definition.ref_limit));
         let cache = definition.cache.map(|spec| Arc::new(Cache::new(spec, Arc::clone(&refs))));
         let surroundings = Arc::new(Surroundings {
@@ -216,7 +216,7 @@ impl Instance {
             self.router().stop();
             local::withdraw(self.plans.iter());
             self.count_uses((self.surroundings.clock)());
-            self.families.iter().for_each(|family| family.clear());
+            self.families.iter().for_each(|family| drop(family.clear()));
             self.cache().inspect(|cache| cache.clear());
         }
     }
@@ -228,7 +228,6 @@ impl Instance {
         if state.stopped {
             return;
         }
-        self.count_uses(now);
         state.windows.clear(now.ms);
         self.exporter().reset(now.unix_ms);
         self.alerts.clear();
@@ -236,11 +235,19 @@ impl Instance {
         self.router().reset();
         self.surroundings.levels.clear();
         self.surroundings.call_log.clear();
-        for family in &self.families {
-            family.tell_time(now.unix_ms);
-            family.clear();
-        }
+        let removed: Vec<_> = self
+            .families
+            .iter()
+            .map(|family| {
+                family.begin(now.unix_ms);
+                family.clear()
+            })
+            .collect();
         local::drop_caches();
+        // From here no thread can reach them, so all that they counted is known. Usage goes on.
+        for (family, series) in self.families.iter().zip(removed) {
+            series.iter().for_each(|series| self.count_uses_of(family, series, now));
+        }
         for plan in &self.plans {
             plan.clear();
         }

@@ -1,11 +1,13 @@
 //! What is used and how often: classes, methods, tools and variables.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::label::MAX_LABEL_BYTES;
 use crate::space_saving::{Entry, Kept, SpaceSaving};
 
 /// What a name is the name of.
@@ -34,6 +36,18 @@ impl Kind {
             Self::Tool => "tools",
             Self::Variable => "variables",
         }
+    }
+
+    /// A name, no longer than one that an event has: a label, or two with a dot between them.
+    fn name(self, name: &str) -> Cow<'_, str> {
+        let limit = match self {
+            Self::Method => 2 * MAX_LABEL_BYTES + 1,
+            Self::Class | Self::Tool | Self::Variable => MAX_LABEL_BYTES,
+        };
+        if name.len() <= limit {
+            return Cow::Borrowed(name);
+        }
+        Cow::Owned(name[..name.floor_char_boundary(limit)].to_owned())
     }
 }
 
@@ -215,7 +229,8 @@ impl Usage {
         kind: Kind,
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), UsageError> {
-        let declared: BTreeSet<_> = names.into_iter().collect();
+        let names: Vec<_> = names.into_iter().map(|name| kind.name(name)).collect();
+        let declared: BTreeSet<_> = names.iter().map(|name| &**name).collect();
         let (given, allowed) = (declared.len(), self.capacity);
         if given > allowed {
             return Err(UsageError::TooManyDeclared { kind, given, allowed });
@@ -246,9 +261,15 @@ impl Usage {
         })
     }
 
-    /// Replaces all counts and declarations by those of a snapshot, as what was before.
+    /// Replaces all counts and declarations by those of a snapshot, as what was before. Names are cut
+    /// as those of events are.
     pub fn restore(&self, snapshot: Snapshot) {
-        for (kind, kept) in snapshot.into_kinds() {
+        for (kind, mut kept) in snapshot.into_kinds() {
+            for entry in &mut kept.entries {
+                if let Cow::Owned(name) = kind.name(&entry.name) {
+                    entry.name = name.into();
+                }
+            }
             self.tally(kind).change(|names| {
                 names.restore(kept);
                 true

@@ -1,23 +1,26 @@
 //! A file that usage survives a restart in.
 //!
 //! It has one user at a time, is replaced as a whole or not at all, and is never lost: what cannot
-//! be read is set aside under another name.
+//! be read is set aside under another name. Where others may write, or where a link leads to what is
+//! no usage file, nothing is touched.
 
 mod claim;
 mod format;
+mod trust;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
 use crate::usage::Snapshot;
-use claim::Claim;
+use claim::{Claim, Held};
+pub use trust::Distrust;
 
 /// How many links a path may lead through; as many as Linux follows.
 const LINK_LIMIT: usize = 40;
@@ -109,6 +112,28 @@ pub enum UsageFileError {
         /// The path.
         path: PathBuf,
     },
+    /// Others may write to the file, to its folder, or to one above it.
+    #[error("usage file {} is not safe: {} {why}", .path.display(), .at.display())]
+    Untrusted {
+        /// The path of the file.
+        path: PathBuf,
+        /// The file or folder that they may write to.
+        at: PathBuf,
+        /// Why.
+        why: Distrust,
+    },
+    /// A link leads to something else.
+    #[error(
+        "usage file {} leads through a link to {}, which is no usage file; remove the link or \
+         choose another path",
+        .path.display(), .target.display()
+    )]
+    LinkToForeign {
+        /// The path.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
     /// Somebody else has the file open.
     #[error(
         "usage file {} is in use by {by}; give each instance a file of its own",
@@ -165,16 +190,27 @@ impl UsageFile {
     ///
     /// # Errors
     ///
-    /// The file is in use or cannot be used. A file that can merely not be understood is none: it
-    /// is set aside.
+    /// The file is in use or cannot be used, or others may write to it or to its folder. A file that
+    /// can merely not be understood is no error: it is set aside, unless it is no usage file and a
+    /// link led to it.
     pub fn open(path: &Path, owner: &str) -> Result<(Self, Restored), UsageFileError> {
-        let path = resolve(path)?;
+        let given = path;
+        let path = resolve(given)?;
         // Before anything is touched.
-        drop(open_if_there(&path)?);
+        if let Some(file) = open_if_there(&path)? {
+            trust::check_file(&path, &file.metadata().map_err(cannot("read", &path))?)?;
+        }
         let claim = Claim::take(&path, owner)?;
-        let restored = claim.during(|| {
+        let restored = claim.during(|held| {
+            held.lock_file(&path)?;
             remove_if_there(&with_suffix(&path, "tmp"))?;
-            restore(&path)
+            let restored = restore(&path, given)?;
+            if restored.snapshot.is_none() {
+                // There is nothing to lock yet. Should this fail, the first save says so.
+                let _ = format::encode(&Snapshot::default())
+                    .map(|contents| replace(held, &path, &contents));
+            }
+            Ok(restored)
         })?;
         Ok((Self { path, claim }, restored))
     }
@@ -191,20 +227,10 @@ impl UsageFile {
     /// The file was taken over, or cannot be written. It is then as it was, unless only the sync of
     /// its folder failed: then it is new, but may be the old one again after a power failure.
     pub fn save(&self, snapshot: &Snapshot) -> Result<(), UsageFileError> {
-        let contents =
-            format::encode(snapshot).map_err(|error| self.cannot("encode")(error.into()))?;
-        self.claim.during(|| {
-            let temporary = with_suffix(&self.path, "tmp");
-            remove_if_there(&temporary)?;
-            let replaced = write_new(&temporary, &contents)
-                .and_then(|()| fs::rename(&temporary, &self.path))
-                .map_err(self.cannot("save"));
-            if replaced.is_err() {
-                // The next save will try again to remove it.
-                let _ = fs::remove_file(&temporary);
-            }
-            replaced?;
-            sync_folder_of(&self.path).map_err(self.cannot("sync the folder of"))
+        let contents = format::encode(snapshot).map_err(self.cannot("encode"))?;
+        self.claim.during(|held| {
+            held.lock_file(&self.path)?;
+            replace(held, &self.path, &contents)
         })
     }
 
@@ -215,6 +241,25 @@ impl UsageFile {
 
 fn cannot(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> UsageFileError {
     move |source| UsageFileError::Io { doing, path: path.to_owned(), source }
+}
+
+/// Puts a file with these contents into the place of another, and locks it before it is there.
+fn replace(held: &mut Held, path: &Path, contents: &[u8]) -> Result<(), UsageFileError> {
+    let temporary = with_suffix(path, "tmp");
+    remove_if_there(&temporary)?;
+    let replaced = write_new(&temporary, contents)
+        .and_then(|file| {
+            file.try_lock()?;
+            fs::rename(&temporary, path)?;
+            Ok(file)
+        })
+        .map_err(cannot("save", path));
+    if replaced.is_err() {
+        // The next save will try again to remove it.
+        let _ = fs::remove_file(&temporary);
+    }
+    held.keep(replaced?);
+    sync_folder_of(path).map_err(cannot("sync the folder of", path))
 }
 
 /// The one path of a file, however it is spelled and linked to. The file need not exist.
@@ -231,6 +276,7 @@ fn resolve(given: &Path) -> Result<PathBuf, UsageFileError> {
             Ok(_) => return Err(folder_error(&path, folder, io::ErrorKind::NotADirectory.into())),
             Err(source) => return Err(folder_error(&path, folder, source)),
         };
+        trust::check_folder(&path, &folder)?;
         let resolved = folder.join(name);
         match fs::read_link(&resolved) {
             Ok(target) => path = folder.join(target),
@@ -261,18 +307,37 @@ fn remove_if_there(path: &Path) -> Result<(), UsageFileError> {
     }
 }
 
-fn restore(path: &Path) -> Result<Restored, UsageFileError> {
+/// Reads the file at `path`, which was given as `given`.
+fn restore(path: &Path, given: &Path) -> Result<Restored, UsageFileError> {
     let Some(file) = open_if_there(path)? else {
         return Ok(Restored { snapshot: None, set_aside: None });
     };
-    match format::read(file).map_err(cannot("read", path))? {
+    let length = file.metadata().map_err(cannot("read", path))?.len();
+    match format::read(file, length).map_err(cannot("read", path))? {
         Ok(snapshot) => Ok(Restored { snapshot: Some(snapshot), set_aside: None }),
-        Err(why) => {
+        Err(unreadable) if !unreadable.is_ours && is_linked(path, given) => {
+            let (path, target) = (given.to_owned(), path.to_owned());
+            Err(UsageFileError::LinkToForeign { path, target })
+        }
+        Err(format::Unreadable { why, .. }) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             let set_aside = SetAside { path: set_aside(path, why, now.as_secs())?, why };
             Ok(Restored { snapshot: None, set_aside: Some(set_aside) })
         }
     }
+}
+
+/// Whether a link led to a path, that of a folder or of the file.
+fn is_linked(path: &Path, given: &Path) -> bool {
+    let Ok(absolute) = std::path::absolute(given) else { return true };
+    let mut spelled = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::ParentDir => drop(spelled.pop()),
+            part => spelled.push(part),
+        }
+    }
+    spelled != path
 }
 
 /// Renames a file to the first free name of its flaw and time.
@@ -301,12 +366,13 @@ fn set_aside(path: &Path, why: Flaw, unix_seconds: u64) -> Result<PathBuf, Usage
 }
 
 /// A file that did not exist before, which rules out links and other people's permissions.
-fn write_new(path: &Path, contents: &[u8]) -> io::Result<()> {
+fn write_new(path: &Path, contents: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     // Whatever the umask took away.
     file.set_permissions(Permissions::from_mode(0o600))?;
     file.write_all(contents)?;
-    file.sync_all()
+    file.sync_all()?;
+    Ok(file)
 }
 
 fn sync_folder_of(path: &Path) -> io::Result<()> {

@@ -65,6 +65,11 @@ fn start(series_limit: usize) -> Running {
                 ],
             }}],
             "exemplar": {"field": 0, "labels": ["trace_id", "session_id"]},
+        }, {
+            "event": "quiet",
+            "fields": [],
+            "steps": [{"feed": {"family": "quiet", "labels": [], "observes": [],
+                "counts": [{"counter": "quiet_total", "dimensions": []}]}}],
         }],
         "ref_limit": 0,
         "worker_limit": 0,
@@ -415,6 +420,31 @@ fn created_times_are_before_the_first_event() {
     record(&running, &call("m", 1));
     let text = String::from_utf8(created(Format::OpenMetrics)).unwrap();
     assert!(text.contains("methods_created{method=\"m\"} 1020.000\n"), "{text}");
+}
+
+/// It is the start or the last reset, before its first event and after.
+#[test]
+fn a_counter_without_labels_is_created_once() {
+    let running = start(10);
+    let created = || {
+        let text = scrape_with(&running, Format::OpenMetrics, true, Vec::new());
+        let text = String::from_utf8(text).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("quiet_"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let start = created();
+    for ms in [1, 1_000, 50_000] {
+        running.instance.tick(moment(ms));
+        assert_eq!(created(), start);
+    }
+    send(running.plans[1], &[]);
+    assert_eq!(created(), ["quiet_total 1", &start[1]]);
+    running.instance.reset(moment(60_000));
+    running.instance.tick(moment(70_000));
+    let at_reset = ["quiet_total 0", "quiet_created 1060.000"];
+    assert_eq!(created(), at_reset);
+    send(running.plans[1], &[]);
+    assert_eq!(created(), ["quiet_total 1", at_reset[1]]);
 }
 
 const EXEMPLARY: Outcome = Outcome::Noted(Notes::EXEMPLARY);

@@ -5,7 +5,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use common::{Given, Running, cases, measurement, moment, send, send_with, text};
 use proptest::collection::vec;
@@ -509,4 +509,44 @@ fn names_over_the_series_limit_and_of_removed_series_are_used_too() {
     assert_eq!((methods.total, methods.names), (200, 50));
     assert!(methods.most_used.iter().all(|used| used.count == 4), "{:?}", methods.most_used);
     assert_eq!(running.instance.declare(Kind::Tool, &["t"]), Ok(()));
+}
+
+#[test]
+fn what_comes_in_during_resets_is_used_too() {
+    const THREADS: u64 = 4;
+    const RESETS: u64 = 40;
+    // Half of the names have series, which each reset removes.
+    let running = start(3, &json!(null));
+    let done = AtomicBool::new(false);
+    let sent: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut sent = 0;
+                    while !done.load(Relaxed) {
+                        for number in 0..6 {
+                            let (method, class) = (format!("m{number}"), Some("A".to_owned()));
+                            let outcome = Outcome::Success;
+                            Call { duration: 1, method, class, outcome }.send(&running);
+                            sent += 1;
+                        }
+                        std::thread::yield_now();
+                    }
+                    sent
+                })
+            })
+            .collect();
+        for round in 0..RESETS {
+            running.instance.reset(moment(round));
+            if round % 8 == 0 {
+                running.instance.retire_idle(moment(round), 0);
+                running.instance.usage(moment(round));
+            }
+        }
+        done.store(true, Relaxed);
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    let methods = running.instance.usage(moment(RESETS)).report(100).kinds.methods;
+    assert_eq!((methods.total, methods.names), (sent, 6));
+    assert!(methods.most_used.iter().all(|used| used.count == sent / 6), "{methods:?}");
 }

@@ -133,6 +133,27 @@ fn a_snapshot_restores_everything_as_what_was_before() {
 }
 
 #[test]
+fn names_that_are_longer_than_those_of_events_are_cut() {
+    let usage = Usage::new(10);
+    let long = "é".repeat(600);
+    for kind in Kind::ALL {
+        usage.add(kind, &long, 3, 1);
+        usage.add(kind, "short", 1, 1);
+    }
+    let restored = Usage::new(10);
+    restored.restore(usage.snapshot());
+    let report = restored.report(10);
+    // A label, and two with a dot between them, to the last whole character.
+    for (kind, length) in Kind::ALL.into_iter().zip([256, 512, 256, 256]) {
+        let names = report.kinds.get(kind);
+        let cut = &long[..length];
+        assert_eq!(most_used(names), [(cut, 3), ("short", 1)], "{kind:?}");
+        restored.declare(kind, [&*long, "unused"]).unwrap();
+        assert_eq!(restored.report(10).kinds.get(kind).never_used, ["unused"], "{kind:?}");
+    }
+}
+
+#[test]
 fn a_snapshot_lists_names_in_order() {
     let usage = Usage::new(10);
     for name in ["c", "a", "b"] {

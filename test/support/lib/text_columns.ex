@@ -18,9 +18,19 @@ defmodule DSPexTelemetry.TextColumns do
     0x1F900..0x1FAFF,
     0x20000..0x3FFFD
   ]
-  @combining [0x0300..0x036F, 0x1AB0..0x1AFF, 0x20D0..0x20FF]
+  @combining [0x0300..0x036F, 0x1AB0..0x1AFF, 0x20D0..0x20FF, 0x200B..0x200B]
 
   def width(text), do: text |> String.to_charlist() |> Enum.map(&columns/1) |> Enum.sum()
+
+  @doc "The beginning of a text, as long as it takes no more than so many columns."
+  def take(text, columns) do
+    text
+    |> String.to_charlist()
+    |> Enum.scan({0, nil}, fn char, {sum, _char} -> {sum + columns(char), char} end)
+    |> Enum.take_while(fn {sum, _char} -> sum <= columns end)
+    |> Enum.map(&elem(&1, 1))
+    |> List.to_string()
+  end
 
   defp columns(char) do
     cond do

@@ -1,7 +1,8 @@
 //! Who may use a file.
 //!
 //! Between OS processes that is who holds the lock on `<path>.lock`. The lock file stays when the
-//! lock is released: were it removed, then two could hold locks on two files of that name.
+//! lock is released: were it removed, then two could hold locks on two files of that name. Should
+//! somebody remove it all the same, the lock on the file itself keeps others away.
 //!
 //! Within this one, [`SLOTS`] knows the holder, so that its successor can take the lock over
 //! without ever releasing it.
@@ -9,13 +10,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{UsageFileError, with_suffix};
+use super::{UsageFileError, cannot, open_if_there, with_suffix};
 
 /// All files that are claimed in this process, or about to be, by their resolved paths.
 static SLOTS: Mutex<BTreeMap<PathBuf, Arc<Slot>>> = Mutex::new(BTreeMap::new());
@@ -37,10 +38,51 @@ struct Slot {
     held: Mutex<Option<Held>>,
 }
 
+/// What the user of a file holds.
 #[derive(Debug)]
-struct Held {
+pub struct Held {
     owner: String,
     lock: File,
+    /// The file itself, locked, as it was opened or saved last.
+    file: Option<File>,
+}
+
+impl Held {
+    /// Locks what is at the path, if it is not what was locked last.
+    ///
+    /// # Errors
+    ///
+    /// Another process has it, whose lock file is gone.
+    pub fn lock_file(&mut self, path: &Path) -> Result<(), UsageFileError> {
+        while let Some(file) = open_if_there(path)? {
+            if self.file.as_ref().is_some_and(|ours| is_same(ours, &file)) {
+                return Ok(());
+            }
+            match file.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let by = "another process, whose lock file was removed".to_owned();
+                    return Err(UsageFileError::InUse { path: path.to_owned(), by });
+                }
+                Err(TryLockError::Error(source)) => return Err(cannot("lock", path)(source)),
+            }
+            // Its user may have saved between the two, and what is locked now is nobody's.
+            let there = open_if_there(path)?;
+            let is_there = there.is_some_and(|there| is_same(&there, &file));
+            self.keep(file);
+            if is_there {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a locked file, and releases the one before.
+    pub fn keep(&mut self, file: File) {
+        if let Some(before) = self.file.replace(file) {
+            let _ = before.unlock();
+        }
+    }
 }
 
 impl Drop for Held {
@@ -49,7 +91,14 @@ impl Drop for Held {
         // copy of the open file, which would keep the lock. Should this fail, closing is what is
         // left.
         let _ = self.lock.unlock();
+        let _ = self.file.as_ref().map(File::unlock);
     }
+}
+
+/// Whether two open files are one.
+fn is_same(left: &File, right: &File) -> bool {
+    let id = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
+    matches!((id(left), id(right)), (Ok(left), Ok(right)) if left == right)
 }
 
 impl Claim {
@@ -68,7 +117,10 @@ impl Claim {
         match &*held {
             Some(held) if held.owner == owner => {}
             Some(held) => return Err(self.in_use(signature(&held.owner))),
-            None => *held = Some(Held { owner: owner.to_owned(), lock: self.lock(owner)? }),
+            None => {
+                let lock = self.lock(owner)?;
+                *held = Some(Held { owner: owner.to_owned(), lock, file: None });
+            }
         }
         // Relaxed, here and below: the lock orders what matters.
         Ok(self.slot.newest.fetch_add(1, Relaxed) + 1)
@@ -77,13 +129,13 @@ impl Claim {
     /// Uses the file, unless a successor has taken it over; one that comes meanwhile waits.
     pub fn during<R>(
         &self,
-        work: impl FnOnce() -> Result<R, UsageFileError>,
+        work: impl FnOnce(&mut Held) -> Result<R, UsageFileError>,
     ) -> Result<R, UsageFileError> {
-        let _held = self.slot.held();
-        if !self.is_newest() {
-            return Err(UsageFileError::TakenOver { path: self.path.clone() });
+        match &mut *self.slot.held() {
+            // Only the newest claim has anything to give back, so it is still there.
+            Some(held) if self.is_newest() => work(held),
+            _ => Err(UsageFileError::TakenOver { path: self.path.clone() }),
         }
-        work()
     }
 
     fn is_newest(&self) -> bool {

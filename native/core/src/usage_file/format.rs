@@ -1,6 +1,6 @@
 //! What a usage file contains: a line that describes what follows, then the snapshot as JSON.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use super::Flaw;
 use crate::usage::Snapshot;
@@ -10,27 +10,53 @@ const VERSION: u32 = 1;
 /// No header is longer.
 const HEADER_LIMIT: usize = 96;
 
+/// No file is longer: some four million names.
+const LENGTH_LIMIT: u64 = 512 << 20;
+
+/// Why a file cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is wrong with it.
+    pub why: Flaw,
+    /// Whether it begins as all usage files do.
+    pub is_ours: bool,
+}
+
 /// The contents of a file with this snapshot.
-pub fn encode(snapshot: &Snapshot) -> serde_json::Result<Vec<u8>> {
+pub fn encode(snapshot: &Snapshot) -> io::Result<Vec<u8>> {
     let body = serde_json::to_vec(snapshot)?;
+    if (HEADER_LIMIT + body.len()) as u64 > LENGTH_LIMIT {
+        let message = format!("its names take {} bytes, at most {LENGTH_LIMIT} fit", body.len());
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
     let header = Header { length: body.len() as u64, checksum: crc32fast::hash(&body) };
     let mut file = header.line().into_bytes();
     file.extend(body);
     Ok(file)
 }
 
-/// Reads a file, and no more of it than its header promises.
-pub fn read(mut file: impl Read) -> std::io::Result<Result<Snapshot, Flaw>> {
+/// Reads a file of a length, and no more of it than its header promises. Nothing but the header is
+/// read if the two do not agree.
+pub fn read(mut file: impl Read, length: u64) -> io::Result<Result<Snapshot, Unreadable>> {
     let mut start = Vec::with_capacity(HEADER_LIMIT);
     file.by_ref().take(HEADER_LIMIT as u64).read_to_end(&mut start)?;
+    let is_ours = start.starts_with(MAGIC.as_bytes());
+    let unreadable = |why| Ok(Err(Unreadable { why, is_ours }));
     let (header, mut body) = match Header::parse(&start) {
         Ok((header, rest)) => (header, rest.to_vec()),
-        Err(flaw) => return Ok(Err(flaw)),
+        Err(why) => return unreadable(why),
     };
+    let promised = header.line().len() as u64 + header.length.min(LENGTH_LIMIT);
+    if length < promised {
+        return unreadable(Flaw::Truncated);
+    }
+    if length > promised {
+        return unreadable(Flaw::Damaged);
+    }
     // One byte more tells that the file is longer than it should be.
     let missing = header.length.saturating_sub(body.len() as u64).saturating_add(1);
     file.take(missing).read_to_end(&mut body)?;
-    Ok(header.decode(&body))
+    header.decode(&body).map_or_else(unreadable, |snapshot| Ok(Ok(snapshot)))
 }
 
 struct Header {
@@ -118,7 +144,13 @@ mod tests {
     }
 
     fn judge(file: &[u8]) -> Result<Snapshot, Flaw> {
-        read(file).unwrap()
+        read(file, file.len() as u64).unwrap().map_err(|unreadable| unreadable.why)
+    }
+
+    /// What a file is that claims a length, and never ends.
+    fn judge_endless(start: &str, length: u64) -> Flaw {
+        let endless = io::Cursor::new(start).chain(io::repeat(b' '));
+        read(endless, length).unwrap().unwrap_err().why
     }
 
     #[test]
@@ -183,15 +215,48 @@ mod tests {
         }
         let not_a_snapshot = Header { length: 2, checksum: crc32fast::hash(b"{}") }.line();
         assert_eq!(judge(format!("{not_a_snapshot}{{}}").as_bytes()), Err(Flaw::Damaged));
-        let endless = std::io::Cursor::new(MAGIC).chain(std::io::repeat(b' '));
-        assert_eq!(read(endless).unwrap(), Err(Flaw::Damaged));
+        assert_eq!(judge_endless(MAGIC, 1_000), Flaw::Damaged);
     }
 
     #[test]
     fn no_more_is_read_than_the_header_promises() {
         let header = Header { length: 1_000, checksum: 0 }.line();
-        let endless = std::io::Cursor::new(header).chain(std::io::repeat(b' '));
-        assert_eq!(read(endless).unwrap(), Err(Flaw::Damaged));
+        assert_eq!(judge_endless(&header, header.len() as u64 + 1_000), Flaw::Damaged);
+    }
+
+    /// Reads a header, and panics when it is asked for more than what may come with it.
+    struct OnlyHeader(io::Cursor<Vec<u8>>);
+
+    impl Read for OnlyHeader {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let position = self.0.position();
+            assert!(position < HEADER_LIMIT as u64, "asked for byte {position}");
+            self.0.read(into)
+        }
+    }
+
+    #[test]
+    fn a_header_that_lies_about_the_length_is_not_believed() {
+        const GIB: u64 = 1 << 30;
+        let cases = [
+            (1_000, 2_000, Flaw::Damaged),
+            (2_000, 1_000, Flaw::Truncated),
+            (3 * GIB, 1_000, Flaw::Truncated),
+            (1_000, 3 * GIB, Flaw::Damaged),
+            (u64::MAX, u64::MAX, Flaw::Damaged),
+            // It does not lie, but no usage file is that long.
+            (3 * GIB, 3 * GIB, Flaw::Damaged),
+            (LENGTH_LIMIT + 1, LENGTH_LIMIT + 1, Flaw::Damaged),
+        ];
+        for (promised, body, why) in cases {
+            let line = Header { length: promised, checksum: 0 }.line();
+            let length = (line.len() as u64).saturating_add(body);
+            let mut contents = line.into_bytes();
+            contents.resize(HEADER_LIMIT, b' ');
+            let file = OnlyHeader(io::Cursor::new(contents));
+            let unreadable = read(file, length).unwrap().unwrap_err();
+            assert_eq!(unreadable, Unreadable { why, is_ours: true }, "{promised} of {body}");
+        }
     }
 
     proptest! {

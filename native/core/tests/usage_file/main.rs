@@ -28,6 +28,8 @@ impl Folder {
         let name = format!("usage-file-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
         let path = env::temp_dir().join(name);
         fs::create_dir(&path).unwrap();
+        // Whatever the umask is.
+        set_mode(&path, 0o700);
         Self(path.canonicalize().unwrap())
     }
 
@@ -76,6 +78,10 @@ fn read(path: &Path) -> Option<Snapshot> {
     open(path).1.snapshot
 }
 
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
 }
@@ -96,10 +102,10 @@ fn what_is_saved_is_restored() {
 #[test]
 fn files_are_for_their_owner_only_whatever_was_there() {
     let folder = Folder::new();
-    for name in ["usage", "usage.lock", "usage.tmp"] {
+    for (name, mode) in [("usage", 0o644), ("usage.lock", 0o666), ("usage.tmp", 0o666)] {
         let path = folder.0.join(name);
         fs::write(&path, "").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        set_mode(&path, mode);
     }
     let (file, _) = open(&folder.file());
     file.save(&snapshot(300)).unwrap();
@@ -112,7 +118,7 @@ fn a_leftover_temporary_file_is_removed() {
     let folder = Folder::new();
     fs::write(folder.0.join("usage.tmp"), "half").unwrap();
     let _file = open(&folder.file());
-    assert_eq!(folder.names(), ["usage.lock"]);
+    assert_eq!(folder.names(), ["usage", "usage.lock"]);
 }
 
 #[test]
@@ -141,7 +147,6 @@ fn a_file_that_cannot_be_read_is_set_aside() {
         let name = set_aside.path.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with(&format!("usage.{word}-")), "{name}");
         assert_eq!(fs::read(&set_aside.path).unwrap(), contents);
-        assert!(!folder.file().exists());
         file.save(&snapshot(300)).unwrap();
         assert_eq!(fs::read(&set_aside.path).unwrap(), contents);
     }
@@ -180,6 +185,7 @@ fn what_is_no_file_is_refused_and_untouched() {
     let folder = Folder::new();
     let not_a_file = folder.file();
     fs::create_dir(&not_a_file).unwrap();
+    set_mode(&not_a_file, 0o755);
     fs::write(folder.0.join("plain"), "").unwrap();
     symlink("loop", folder.0.join("loop")).unwrap();
     assert!(Command::new("mkfifo").arg(folder.0.join("pipe")).status().unwrap().success());
@@ -219,6 +225,7 @@ fn a_lock_file_that_is_a_link_is_not_followed() {
 fn saving_through_a_link_replaces_what_it_points_to() {
     let folder = Folder::new();
     fs::create_dir(folder.0.join("data")).unwrap();
+    set_mode(&folder.0.join("data"), 0o755);
     // It points to nothing yet.
     symlink("data/usage", folder.file()).unwrap();
     let (file, _) = open(&folder.file());
@@ -227,4 +234,116 @@ fn saving_through_a_link_replaces_what_it_points_to() {
     drop(file);
     assert!(fs::symlink_metadata(folder.file()).unwrap().is_symlink());
     assert_eq!(read(&folder.0.join("data/usage")), Some(snapshot(1_000)));
+}
+
+/// What is in a folder, links as what they are.
+fn contents(folder: &Folder) -> Vec<(String, Option<PathBuf>, Option<Vec<u8>>)> {
+    let of = |name: String| {
+        let path = folder.0.join(&name);
+        (name, fs::read_link(&path).ok(), fs::read(&path).ok())
+    };
+    folder.names().into_iter().filter(|name| !name.ends_with(".lock")).map(of).collect()
+}
+
+#[test]
+fn what_is_no_usage_file_is_never_renamed_through_a_link() {
+    let folder = Folder::new();
+    let elsewhere = Folder::new();
+    symlink(&elsewhere.0, folder.0.join("folder-link")).unwrap();
+    symlink(elsewhere.file(), folder.0.join("file-link")).unwrap();
+    symlink("file-link", folder.0.join("link-to-link")).unwrap();
+    for precious in ["precious notes", "", "dspex", "\0"] {
+        fs::write(elsewhere.file(), precious).unwrap();
+        let before = (contents(&folder), contents(&elsewhere));
+        for link in ["file-link", "link-to-link", "folder-link/usage"] {
+            let path = folder.0.join(link);
+            let error = refused(&path);
+            assert!(matches!(error, UsageFileError::LinkToForeign { .. }), "{error}");
+            let (path, target) = (path.display(), elsewhere.file());
+            let target = target.display();
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "usage file {path} leads through a link to {target}, which is no usage file; \
+                     remove the link or choose another path"
+                )
+            );
+            assert_eq!((contents(&folder), contents(&elsewhere)), before);
+        }
+    }
+    // One of ours that is damaged is set aside: no more is lost by that than without a link.
+    let (file, _) = open(&elsewhere.0.join("good"));
+    file.save(&snapshot(1_000)).unwrap();
+    let good = fs::read(elsewhere.0.join("good")).unwrap();
+    fs::write(elsewhere.file(), &good[..500]).unwrap();
+    let (_file, restored) = open(&folder.0.join("file-link"));
+    assert_eq!(restored.set_aside.unwrap().why, Flaw::Truncated);
+    // A way there and back is no link.
+    let path = elsewhere.0.join("../").join(elsewhere.0.file_name().unwrap()).join("notes");
+    fs::write(&path, "precious notes").unwrap();
+    assert_eq!(open(&path).1.set_aside.unwrap().why, Flaw::Foreign);
+}
+
+#[test]
+fn where_others_may_write_nothing_is_opened() {
+    let folder = Folder::new();
+    let inner = folder.0.join("inner");
+    fs::create_dir(&inner).unwrap();
+    let file = inner.join("usage");
+    symlink(&file, folder.file()).unwrap();
+    fs::write(&file, "precious notes").unwrap();
+    // Folder, the one above it, file, and which of them is named.
+    let cases = [
+        (0o777, 0o700, 0o600, Some(&inner)),
+        (0o1777, 0o700, 0o600, Some(&inner)),
+        (0o775, 0o700, 0o600, Some(&inner)),
+        (0o702, 0o700, 0o600, Some(&inner)),
+        (0o700, 0o777, 0o600, Some(&folder.0)),
+        (0o700, 0o700, 0o666, Some(&file)),
+        (0o700, 0o700, 0o620, Some(&file)),
+        (0o755, 0o1777, 0o644, None),
+        (0o755, 0o775, 0o644, None),
+    ];
+    for (of_folder, above, of_file, named) in cases {
+        set_mode(&inner, of_folder);
+        set_mode(&folder.0, above);
+        set_mode(&file, of_file);
+        let before = fs::read_dir(&inner).unwrap().count();
+        let Some(named) = named else {
+            assert_eq!(open(&file).1.set_aside.unwrap().why, Flaw::Foreign);
+            fs::write(&file, "precious notes").unwrap();
+            continue;
+        };
+        let error = refused(&file);
+        let expected = format!(
+            "usage file {} is not safe: {} may be written by others (mode {:04o}); run chmod go-w \
+             on it, or choose another path",
+            file.display(),
+            named.display(),
+            mode(named),
+        );
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "precious notes");
+        assert_eq!(fs::read_dir(&inner).unwrap().count(), before);
+    }
+    // Where a link is, others may not write either.
+    set_mode(&folder.0, 0o1777);
+    assert!(matches!(refused(&folder.file()), UsageFileError::Untrusted { .. }));
+}
+
+/// Only root can give files away.
+#[test]
+fn what_belongs_to_another_user_is_not_opened() {
+    let folder = Folder::new();
+    fs::write(folder.file(), "precious notes").unwrap();
+    for path in [folder.file(), folder.0.clone()] {
+        if std::os::unix::fs::chown(&path, Some(4_711), None).is_err() {
+            return;
+        }
+        let message = refused(&folder.file()).to_string();
+        assert!(message.contains(&path.display().to_string()), "{message}");
+        assert!(message.contains("belongs to user 4711, and neither to root nor to user"));
+        assert_eq!(fs::read_to_string(folder.file()).unwrap(), "precious notes");
+        std::os::unix::fs::chown(&path, Some(0), None).unwrap();
+    }
 }

@@ -1,7 +1,7 @@
 //! Who may open a file, and who takes over from whom.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
 use std::process::{self, Command};
 use std::sync::mpsc;
@@ -119,6 +119,73 @@ fn a_file_in_use_by_another_process_is_refused_even_to_the_same_name() {
     assert!(message.contains(&format!("{OWNER} (OS process {})", holder.0.id())), "{message}");
     holder.kill();
     open(&folder.file());
+}
+
+#[test]
+fn without_its_lock_file_a_file_in_use_is_refused_too() {
+    let folder = Folder::new();
+    let start =
+        || Process::start("one_user::child_holds_the_file_until_it_is_killed", "", &folder.file());
+    // Before the first save there is something to lock as well, and after a file was set aside.
+    for before in [None, Some("precious notes".into()), Some(saved())] {
+        if let Some(contents) = before {
+            fs::write(folder.file(), contents).unwrap();
+        }
+        let mut holder = start();
+        let mut output = BufReader::new(holder.0.stdout.take().unwrap()).lines();
+        assert!(output.any(|line| line.unwrap() == "held"));
+        for _ in 0..2 {
+            fs::remove_file(folder.0.join("usage.lock")).unwrap();
+            let message = UsageFile::open(&folder.file(), OWNER).unwrap_err().to_string();
+            assert!(message.contains("in use by another process, whose lock file"), "{message}");
+        }
+        holder.kill();
+        drop(open(&folder.file()));
+        fs::remove_file(folder.file()).unwrap();
+    }
+    // And each save is locked.
+    let (file, _) = open(&folder.file());
+    file.save(&snapshot(1_000)).unwrap();
+    file.save(&snapshot(2_000)).unwrap();
+    fs::remove_file(folder.0.join("usage.lock")).unwrap();
+    let mut second = start();
+    let mut output = String::new();
+    second.0.stdout.take().unwrap().read_to_string(&mut output).unwrap();
+    assert!(!second.0.wait().unwrap().success(), "{output}");
+    file.save(&snapshot(3_000)).unwrap();
+    drop(file);
+    assert_eq!(read(&folder.file()), Some(snapshot(3_000)));
+}
+
+/// The contents of a usage file.
+fn saved() -> Vec<u8> {
+    let folder = Folder::new();
+    open(&folder.file()).0.save(&snapshot(500)).unwrap();
+    fs::read(folder.file()).unwrap()
+}
+
+#[test]
+fn a_file_that_was_replaced_is_locked_before_it_is_saved_to() {
+    let folder = Folder::new();
+    let (file, _) = open(&folder.file());
+    file.save(&snapshot(1_000)).unwrap();
+    fs::rename(folder.file(), folder.0.join("backup")).unwrap();
+    file.save(&snapshot(2_000)).unwrap();
+    fs::rename(folder.0.join("backup"), folder.file()).unwrap();
+    file.save(&snapshot(3_000)).unwrap();
+    // Another process has put its own there, and holds it.
+    fs::remove_file(folder.file()).unwrap();
+    fs::remove_file(folder.0.join("usage.lock")).unwrap();
+    let mut second =
+        Process::start("one_user::child_holds_the_file_until_it_is_killed", "", &folder.file());
+    let mut output = BufReader::new(second.0.stdout.take().unwrap()).lines();
+    assert!(output.any(|line| line.unwrap() == "held"));
+    let error = file.save(&snapshot(4_000)).unwrap_err();
+    assert!(matches!(error, UsageFileError::InUse { .. }), "{error}");
+    second.kill();
+    file.save(&snapshot(5_000)).unwrap();
+    drop(file);
+    assert_eq!(read(&folder.file()), Some(snapshot(5_000)));
 }
 
 #[test]

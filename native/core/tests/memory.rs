@@ -11,6 +11,7 @@ use allocator::allocated;
 use common::{Calls, Crew, Given, Running, send, text};
 use serde_json::{Value, json};
 use telemetry_core::label::LabelSet;
+use telemetry_core::refs::Refs;
 use telemetry_core::router::{EjectionSpec, Memory, Outcome, Request, Router, RouterSpec};
 use telemetry_core::series::Series;
 use telemetry_core::thread_number::set_exclusive_lanes;
@@ -360,11 +361,28 @@ fn a_router_takes_what_it_says_and_free_room_in_tables() {
     }
 }
 
+/// A map from reference to class whose references are bound again and again, each time to another class.
+fn references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound() {
+    for (references, times) in [(1, 100_000), (100, 1_000)] {
+        let before = allocated();
+        let refs = Refs::new(100);
+        for time in 0..times {
+            for reference in 0..references {
+                refs.bind(&format!("reference-{reference}"), &format!("Class{time}.{reference}"));
+            }
+        }
+        let (counted, told) = (allocated() - before, refs.memory_bytes());
+        println!("{references} references, {times} classes each: {counted} bytes, {told} told");
+        // The shards of the table, and its free room.
+        assert!((told..=told + 100 * references + 16_384).contains(&counted), "{counted} {told}");
+    }
+}
+
 /// One after the other, without the usual test runner: it allocates, and tens of kilobytes of that when
 /// the first of its tests has ended and others are under way.
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
         (
             "a_series_takes_what_it_says_and_no_more_than_promised",
             a_series_takes_what_it_says_and_no_more_than_promised,
@@ -377,6 +395,10 @@ fn main() {
         (
             "a_router_takes_what_it_says_and_free_room_in_tables",
             a_router_takes_what_it_says_and_free_room_in_tables,
+        ),
+        (
+            "references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound",
+            references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound,
         ),
     ];
     // Printing allocates when it is done for the first time.

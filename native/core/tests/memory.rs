@@ -358,6 +358,12 @@ fn a_router_takes_what_it_says_and_free_room_in_tables() {
         // More than half of a table may be free, and two thirds of one whose entries come and go.
         let free_room = 70 * workers + 40 * departed + 60 * commands + 50 * keys + 4_096;
         assert!((told..=told + free_room).contains(&counted), "{counted} allocated, {told} told");
+        // And what was told of each that has metrics of its own.
+        drop(router.tally(1));
+        let (counted, told) = (allocated() - before, router.memory_bytes());
+        let free_room = free_room + 160 * (workers.min(2_000) + departed);
+        println!("after a scrape {counted} bytes allocated, {told} told");
+        assert!((told..=told + free_room).contains(&counted), "{counted} allocated, {told} told");
     }
 }
 

@@ -13,6 +13,7 @@ pub mod cache;
 pub mod claim;
 pub mod cluster;
 mod compile;
+mod departed;
 pub mod encoding;
 pub mod error;
 pub mod errors;

@@ -3,11 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::exposition::{Sample, Scalar};
+use crate::exposition::Scalar;
 use crate::family::Layout;
 use crate::label::LabelSet;
 use crate::point::Point;
-use crate::router;
 use crate::series::Series;
 
 type Labels = Vec<[String; 2]>;
@@ -100,28 +99,17 @@ impl Exporter {
         }
     }
 
-    /// What the samples of a counter were counted up by since the last export.
-    ///
-    /// The counts of a worker that leaves move to the sample of all others. That is no event, so they
-    /// are taken off there.
+    /// What the samples of a counter were counted up by since the last export. One that is less than it
+    /// was has begun anew.
     pub(crate) fn delta(&mut self, scalar: &Scalar) -> Scalar {
-        let mut before = self.scalars.remove(&scalar.name).unwrap_or_default();
+        let before = self.scalars.remove(&scalar.name).unwrap_or_default();
         let mut now = HashMap::new();
         let mut delta = scalar.clone();
         for sample in &mut delta.samples {
             let total = sample.value;
-            if let Some(told) = before.get(&sample.labels).filter(|told| **told <= total) {
-                sample.value -= told;
-                before.remove(&sample.labels);
-            }
+            let told = before.get(&sample.labels).filter(|told| **told <= total);
+            sample.value -= told.unwrap_or(&0.0);
             now.insert(sample.labels.clone(), total);
-        }
-        for (labels, told) in before {
-            let others = others(&labels);
-            let is_others = |sample: &&mut Sample| sample.labels == others && others != labels;
-            if let Some(sample) = delta.samples.iter_mut().find(is_others) {
-                sample.value = (sample.value - told).max(0.0);
-            }
         }
         self.scalars.insert(scalar.name.clone(), now);
         delta
@@ -136,16 +124,6 @@ pub(crate) fn is_reset(metric: &str) -> bool {
             | "dspex_telemetry_spikes_untracked_total"
             | "dspex_telemetry_workers_overflow_total"
     )
-}
-
-fn others(labels: &Labels) -> Labels {
-    let mut others = labels.clone();
-    for [name, value] in &mut others {
-        if name == "worker_id" {
-            router::OTHERS.clone_into(value);
-        }
-    }
-    others
 }
 
 impl Left {

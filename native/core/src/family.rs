@@ -2,13 +2,14 @@
 
 use std::mem::size_of;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
+use crate::departed::Departed;
 use crate::error::DefinitionError;
 use crate::histogram::Precision;
 use crate::label::{LabelSet, MAX_LABELS, MAX_TAGS};
@@ -248,6 +249,7 @@ pub struct Family {
     /// holds whatever threads do at once.
     slots_taken: AtomicUsize,
     overflow: RwLock<Option<Arc<Series>>>,
+    departed: Mutex<Departed>,
     overflow_total: AtomicU64,
     overflow_signalled: AtomicBool,
     /// The time as it was told last, in milliseconds since 1970: no series that is created from now
@@ -297,6 +299,7 @@ impl Family {
             table: DashMap::with_hasher(RandomState::default()),
             slots_taken: AtomicUsize::new(0),
             overflow: RwLock::new(None),
+            departed: Mutex::default(),
             overflow_total: AtomicU64::new(0),
             told_unix_ms: AtomicI64::new(0),
             begun_unix_ms: AtomicI64::new(0),
@@ -474,6 +477,7 @@ impl Family {
             false
         });
         *self.overflow.write().unwrap_or_else(PoisonError::into_inner) = None;
+        self.departed().clear();
         self.overflow_total.store(0, Relaxed);
         self.overflow_signalled.store(false, Relaxed);
         removed
@@ -505,17 +509,32 @@ impl Family {
         // From here no thread can reach the retired series, so what they hold is final.
         let mut delta = Point::new(&self.layout);
         for series in &retired {
-            // Before the successor has it, which may be the overflow series, of no name.
             removed(series);
             if series.changed_since_sweep(&self.layout) {
-                let successor =
-                    self.get_or_create(series.labels()).unwrap_or_else(|| self.overflow_series());
-                successor.absorb(series, &self.layout);
+                self.successor(series.labels()).absorb(series, &self.layout);
             } else {
+                self.departed().add(self.layout.counters(), series);
                 farewell(series, &mut delta);
             }
         }
+        self.departed().retain(self.layout.counters(), &self.series());
         retired.len()
+    }
+
+    /// The series that takes over what one has counted that was removed too early. It may be one more than
+    /// there is room for, if others have taken the slot meanwhile: under the labels of the overflow
+    /// series all of that would be told a second time.
+    fn successor(&self, labels: &LabelSet) -> Arc<Series> {
+        let new = || {
+            self.slots_taken.fetch_add(1, Relaxed);
+            Arc::new(self.new_series(labels.clone()))
+        };
+        Arc::clone(&self.table.entry(labels.clone()).or_insert_with(new))
+    }
+
+    /// What series have counted that have retired.
+    pub(crate) fn departed(&self) -> MutexGuard<'_, Departed> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a series out of the table, if it is still there, and gives its slot back at once: its
@@ -539,6 +558,57 @@ impl Family {
     pub(crate) fn memory_bytes_beside_series(&self) -> usize {
         let bounds = self.layout.histograms().iter().map(|metric| metric.bounds.memory_bytes());
         let measures = self.layout.measures().iter().map(Measure::memory_bytes);
-        size_of::<Self>() + bounds.sum::<usize>() + measures.sum::<usize>()
+        size_of::<Self>()
+            + bounds.sum::<usize>()
+            + measures.sum::<usize>()
+            + self.departed().memory_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lane::Writer;
+
+    fn record(family: &Family, series: &Series) {
+        let shared = series.lanes().shared();
+        shared.finish(&shared.cells()[family.layout().events_cell()]);
+    }
+
+    /// An event comes to a series while it is removed, and an event of another takes its slot.
+    #[test]
+    fn what_a_series_has_counted_goes_to_one_of_its_labels_even_if_its_slot_is_taken() {
+        let family = Family::new(FamilySpec {
+            name: "family".into(),
+            labels: vec!["label".into()],
+            counters: vec![],
+            histograms: vec![],
+            digits: 2,
+            series_limit: 1,
+            usage: None,
+            measures: vec![],
+        })
+        .expect("valid");
+        let [known, other] = ["known", "other"].map(|label| LabelSet::new([label]));
+        let events = |labels| {
+            let series = family.get(labels).expect("a series");
+            series.lanes().sum(family.layout().events_cell())
+        };
+        let series = family.get_or_create(&known).expect("a slot");
+        (0..5).for_each(|_| record(&family, &series));
+        family.retire_idle(0, 1, |_| (), |_, _| ());
+        let meanwhile = |removed: &Series| {
+            record(&family, removed);
+            record(&family, &family.get_or_create(&other).expect("the slot"));
+        };
+        assert_eq!(family.retire_idle(1, 1, meanwhile, |_, _| panic!("it has a successor")), 1);
+        assert_eq!((events(&known), events(&other), family.series_count()), (6, 1, 2));
+        assert!(family.existing_overflow().is_none());
+        assert!(family.get_or_create(&LabelSet::new(["third"])).is_none());
+        // It gives the slot back that it did not find free.
+        for now_ms in 2..4 {
+            family.retire_idle(now_ms, 1, |_| (), |_, _| ());
+        }
+        assert_eq!((family.series_count(), family.series().len()), (0, 0));
     }
 }

@@ -14,6 +14,7 @@ pub mod call_log;
 pub mod call_path;
 pub mod cluster;
 mod compile;
+mod departed;
 pub mod encoding;
 pub mod error;
 pub mod errors;

@@ -3,7 +3,7 @@
 //! `call_method` events carry a reference and no class; `create_instance` carries both. The map
 //! remembers as many references as it was told to and forgets the oldest first, a 64th at a time.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::mem::size_of;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +26,8 @@ struct Order {
     oldest_first: VecDeque<Arc<str>>,
     /// Bytes of all references and class names, with their counts.
     text_bytes: usize,
-    /// One allocation for each class name, however many references share it.
-    class_names: HashSet<Arc<str>, RandomState>,
+    /// One allocation for each class name, however many references share it, and how many do.
+    class_names: HashMap<Arc<str>, usize, RandomState>,
 }
 
 impl Refs {
@@ -49,7 +49,8 @@ impl Refs {
         let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let class = order.class_name(class);
         let reference: Arc<str> = reference.into();
-        if self.classes.insert(Arc::clone(&reference), class).is_some() {
+        if let Some(before) = self.classes.insert(Arc::clone(&reference), class) {
+            order.release_class_name(&before);
             // Release pairs with the Acquire in `epoch`: who sees the new epoch sees the new class.
             self.epoch.fetch_add(1, Ordering::Release);
             return;
@@ -68,7 +69,7 @@ impl Refs {
             if let Some(oldest) = order.oldest_first.pop_front() {
                 order.text_bytes -= bytes_of(&oldest);
                 if let Some((_, class)) = self.classes.remove(&oldest) {
-                    order.release_class_name(class);
+                    order.release_class_name(&class);
                 }
             }
         }
@@ -99,32 +100,43 @@ impl Refs {
     /// Bytes allocated for references and class names, and for their entries in the maps.
     pub fn memory_bytes(&self) -> usize {
         let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = size_of::<(Arc<str>, Arc<str>)>() + size_of::<Arc<str>>();
-        order.text_bytes + order.oldest_first.len() * entry
+        let reference = size_of::<(Arc<str>, Arc<str>)>() + size_of::<Arc<str>>();
+        let class_name = size_of::<(Arc<str>, usize)>();
+        order.text_bytes
+            + order.oldest_first.len() * reference
+            + order.class_names.len() * class_name
     }
 }
 
-/// Bytes of a shared text.
+/// Bytes of a shared text, which is allocated in whole words.
 fn bytes_of(text: &Arc<str>) -> usize {
-    text.len() + 2 * size_of::<usize>()
+    2 * size_of::<usize>() + text.len().next_multiple_of(size_of::<usize>())
 }
 
 impl Order {
+    /// The shared text of a class name, for one more reference.
     fn class_name(&mut self, class: &str) -> Arc<str> {
-        if let Some(known) = self.class_names.get(class) {
-            return Arc::clone(known);
+        if let Some((name, _)) = self.class_names.get_key_value(class) {
+            let name = Arc::clone(name);
+            *self.class_names.entry(Arc::clone(&name)).or_default() += 1;
+            return name;
         }
         let name: Arc<str> = class.into();
         self.text_bytes += bytes_of(&name);
-        self.class_names.insert(Arc::clone(&name));
+        self.class_names.insert(Arc::clone(&name), 1);
         name
     }
 
-    fn release_class_name(&mut self, class: Arc<str>) {
-        // Two are left when no reference has the class: the one in the set and this one. A copy
-        // that is being read elsewhere only delays the release to the next reference of the class.
-        if Arc::strong_count(&class) <= 2 && self.class_names.remove(&class) {
-            self.text_bytes -= bytes_of(&class);
+    /// One reference fewer has a class. They are counted here: whoever reads a class has a copy of its
+    /// name for a moment, so copies do not tell.
+    fn release_class_name(&mut self, class: &Arc<str>) {
+        let Some(references) = self.class_names.get_mut(class) else {
+            return;
+        };
+        *references -= 1;
+        if *references == 0 {
+            self.class_names.remove(class);
+            self.text_bytes -= bytes_of(class);
         }
     }
 }
@@ -166,5 +178,39 @@ mod tests {
         }
         let order = refs.order.lock().expect("not poisoned");
         assert_eq!(order.class_names.len(), 10);
+    }
+
+    #[test]
+    fn a_reference_that_is_bound_again_and_again_takes_what_its_last_class_takes() {
+        let (refs, fresh) = (Refs::new(100), Refs::new(100));
+        for number in 0..100_000 {
+            // As whoever records an event has it meanwhile.
+            let read = refs.class_of("ref");
+            refs.bind("ref", &format!("Class{number}"));
+            refs.bind("other", &format!("Class{}", number / 2));
+            drop(read);
+        }
+        fresh.bind("ref", "Class99999");
+        fresh.bind("other", "Class49999");
+        assert_eq!(refs.memory_bytes(), fresh.memory_bytes());
+        let order = refs.order.lock().expect("not poisoned");
+        assert_eq!(order.class_names.len(), 2);
+    }
+
+    #[test]
+    fn a_class_name_is_shared_for_as_long_as_a_reference_has_it() {
+        let refs = Refs::new(2);
+        let names = || refs.order.lock().expect("not poisoned").class_names.len();
+        refs.bind("a", "A");
+        refs.bind("b", "A");
+        assert_eq!(names(), 1);
+        refs.bind("a", "B");
+        assert_eq!(names(), 2);
+        refs.bind("b", "B");
+        assert_eq!(names(), 1);
+        // Two more references than there is room for.
+        refs.bind("c", "C");
+        refs.bind("d", "C");
+        assert_eq!(names(), 1);
     }
 }

@@ -45,7 +45,6 @@ pub use outcome::Outcome;
 pub use pool::Change;
 pub use reason::Reason;
 pub use spec::{EjectionSpec, RouterSpec};
-pub(crate) use tally::OTHERS;
 pub use tally::{Tally, WorkerTally};
 pub use ticket::{Completion, Ticket};
 

@@ -11,6 +11,7 @@ use allocator::allocated;
 use common::{Calls, Crew, Given, Running, send, text};
 use serde_json::{Value, json};
 use telemetry_core::label::LabelSet;
+use telemetry_core::refs::Refs;
 use telemetry_core::router::{EjectionSpec, Memory, Outcome, Request, Router, RouterSpec};
 use telemetry_core::series::Series;
 use telemetry_core::thread_number::set_exclusive_lanes;
@@ -357,6 +358,29 @@ fn a_router_takes_what_it_says_and_free_room_in_tables() {
         // More than half of a table may be free, and two thirds of one whose entries come and go.
         let free_room = 70 * workers + 40 * departed + 60 * commands + 50 * keys + 4_096;
         assert!((told..=told + free_room).contains(&counted), "{counted} allocated, {told} told");
+        // And what was told of each that has metrics of its own.
+        drop(router.tally(1));
+        let (counted, told) = (allocated() - before, router.memory_bytes());
+        let free_room = free_room + 160 * (workers.min(2_000) + departed);
+        println!("after a scrape {counted} bytes allocated, {told} told");
+        assert!((told..=told + free_room).contains(&counted), "{counted} allocated, {told} told");
+    }
+}
+
+/// A map from reference to class whose references are bound again and again, each time to another class.
+fn references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound() {
+    for (references, times) in [(1, 100_000), (100, 1_000)] {
+        let before = allocated();
+        let refs = Refs::new(100);
+        for time in 0..times {
+            for reference in 0..references {
+                refs.bind(&format!("reference-{reference}"), &format!("Class{time}.{reference}"));
+            }
+        }
+        let (counted, told) = (allocated() - before, refs.memory_bytes());
+        println!("{references} references, {times} classes each: {counted} bytes, {told} told");
+        // The shards of the table, and its free room.
+        assert!((told..=told + 100 * references + 16_384).contains(&counted), "{counted} {told}");
     }
 }
 
@@ -364,7 +388,7 @@ fn a_router_takes_what_it_says_and_free_room_in_tables() {
 /// the first of its tests has ended and others are under way.
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: [(&str, fn()); 4] = [
+    let tests: [(&str, fn()); 5] = [
         (
             "a_series_takes_what_it_says_and_no_more_than_promised",
             a_series_takes_what_it_says_and_no_more_than_promised,
@@ -377,6 +401,10 @@ fn main() {
         (
             "a_router_takes_what_it_says_and_free_room_in_tables",
             a_router_takes_what_it_says_and_free_room_in_tables,
+        ),
+        (
+            "references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound",
+            references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound,
         ),
     ];
     // Printing allocates when it is done for the first time.

@@ -641,7 +641,6 @@ fn route(router: &Router, times: usize) {
     }
 }
 
-/// The counts of a worker that leaves move to the others.
 #[test]
 fn deltas_of_the_instance_itself_add_up_though_workers_leave_and_resets_come() {
     let running = start(10);
@@ -668,9 +667,18 @@ fn deltas_of_the_instance_itself_add_up_though_workers_leave_and_resets_come() {
     router.add_worker("w1", 0);
     route(router, 1);
     assert_eq!(export_deltas(), 12.0);
+    // And some leave for more than have metrics of their own, whatever was told of them before.
+    for worker in 2..50 {
+        router.put_workers([&*format!("w{worker}")].into_iter(), 0);
+        route(router, 3);
+        if worker % 5 == 0 {
+            assert_eq!(export_deltas(), f64::from(12 + 3 * (worker - 1)));
+        }
+    }
+    assert_eq!(export_deltas(), 156.0);
     running.instance.reset(moment(50));
     route(router, 30);
-    assert_eq!(export_deltas(), 42.0);
+    assert_eq!(export_deltas(), 186.0);
 }
 
 /// What is not named as kept is zero after a reset, or its deltas would be wrong.

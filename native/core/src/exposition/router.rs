@@ -4,7 +4,7 @@ use super::scalar::{Kind, Scalar};
 use crate::router::{Reason, Router, Tally};
 
 /// What a router tells: of each worker up to a limit, of those that have left lately what was counted,
-/// and of all others together, so that no counter goes down.
+/// and of all others together. No counter goes down, and none begins with what another had told.
 pub(crate) fn scalars(router: &Router, now_ns: u64) -> impl Iterator<Item = Scalar> + use<> {
     let Tally { workers, others, healthy, starting, ejected } = router.tally(now_ns);
     let new = |name, help, kind| Scalar::new(name, help, kind);

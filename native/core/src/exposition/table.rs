@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::encoder::{Bound, Encoder, Header, HistogramSample, MetricKind, Value};
 use super::measured::{self, Measured};
 use super::scalar::Kind;
+use crate::departed::Sum;
 use crate::exemplar::Exemplar;
 use crate::exporter::Left;
 use crate::family::{Family, OVERFLOW_LABEL};
@@ -39,6 +40,8 @@ pub(crate) struct Table<'a, E> {
     /// The series of all rows, if the family has measures.
     measured: Vec<Arc<Series>>,
     series_memory_bytes: usize,
+    /// Whether series that have retired count in sums.
+    has_departed: bool,
     /// Where labels are encoded.
     scratch: Vec<u8>,
 }
@@ -97,6 +100,7 @@ impl<'a, E: Encoder> Table<'a, E> {
             histograms: family.layout().histograms().iter().map(histogram).collect(),
             measured: Vec::new(),
             series_memory_bytes: 0,
+            has_departed: !matches!(reading, Reading::Deltas { .. }),
             scratch: Vec::new(),
         };
         let mut series = family.series();
@@ -251,8 +255,8 @@ impl<'a, E: Encoder> Table<'a, E> {
     /// Writes all metrics of the family.
     pub(crate) fn write(&self, created: bool, out: &mut Vec<u8>) {
         let mut first_cell = 0;
-        for counter in self.family.layout().counters() {
-            self.write_counter(counter, first_cell, created, out);
+        for (place, counter) in self.family.layout().counters().iter().enumerate() {
+            self.write_counter(place, counter, first_cell, created, out);
             first_cell += counter.cell_count();
         }
         for table in &self.histograms {
@@ -266,9 +270,10 @@ impl<'a, E: Encoder> Table<'a, E> {
         }
     }
 
-    /// Writes a counter, whose cells are those of a row from `first_cell` on.
+    /// Writes the counter at a place, whose cells are those of a row from `first_cell` on.
     fn write_counter(
         &self,
+        place: usize,
         counter: &Counter,
         first_cell: usize,
         created: bool,
@@ -298,7 +303,7 @@ impl<'a, E: Encoder> Table<'a, E> {
                 }
             };
             if counter.drops_labels() {
-                for (labels, sum) in self.sums(counter, first_cell) {
+                for (labels, sum) in self.sums(place, counter, first_cell) {
                     write(&labels, &sum.values, sum.created_unix_ms);
                 }
             } else {
@@ -317,19 +322,25 @@ impl<'a, E: Encoder> Table<'a, E> {
         self.counters.chunks_exact(cells_of_row).map(move |row| &row[cells.clone()])
     }
 
-    /// What the rows have together that differ only in labels that a counter lacks.
-    fn sums(&self, counter: &Counter, first_cell: usize) -> BTreeMap<Vec<u8>, Sum> {
-        let mut sums = BTreeMap::new();
+    /// What the rows have together that differ only in labels that a counter lacks, and what series had
+    /// counted that have retired, where others go on with their sum.
+    fn sums(&self, place: usize, counter: &Counter, first_cell: usize) -> BTreeMap<Vec<u8>, Sum> {
+        let mut sums: BTreeMap<_, Sum> = BTreeMap::new();
         for (row, values) in self.rows.iter().zip(self.values(counter, first_cell)) {
             let mut labels = Vec::new();
             self.append_labels(row.values.as_ref(), |place| counter.has_label(place), &mut labels);
-            let sum = sums.entry(labels).or_insert_with(|| Sum {
-                values: vec![0; counter.cell_count()],
-                created_unix_ms: row.created_unix_ms,
-            });
-            sum.created_unix_ms = sum.created_unix_ms.min(row.created_unix_ms);
-            for (sum, value) in sum.values.iter_mut().zip(values) {
-                *sum = sum.saturating_add(*value);
+            let sum = Sum::new(values, row.created_unix_ms);
+            sums.entry(labels).and_modify(|all| all.add(&sum)).or_insert(sum);
+        }
+        if self.has_departed {
+            for (values, sum) in self.family.departed().of(place) {
+                let mut labels = Vec::new();
+                let names = self.family.label_names().iter().enumerate();
+                let kept = names.filter(|(place, _)| counter.has_label(*place));
+                for ((_, name), value) in kept.zip(values.values()) {
+                    self.encoder.label(name, value, &mut labels);
+                }
+                sums.entry(labels).and_modify(|all| all.add(sum));
             }
         }
         sums
@@ -374,11 +385,6 @@ enum From<'a> {
     Series(&'a Series),
     /// The point, and exemplars from the series, if it still exists.
     Point(Option<&'a Series>),
-}
-
-struct Sum {
-    values: Vec<u64>,
-    created_unix_ms: i64,
 }
 
 impl HistogramTable<'_> {

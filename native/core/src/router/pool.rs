@@ -246,9 +246,9 @@ impl Pool {
     pub(crate) fn total(&self) -> Counts {
         // While nobody comes or leaves, counts are in one place.
         let changing = self.changing();
-        let mut total = changing.records.total();
-        self.members().workers.iter().for_each(|worker| total += worker.counts());
-        total
+        let mut live = Counts::default();
+        self.members().workers.iter().for_each(|worker| live += worker.counts());
+        changing.records.total(live)
     }
 
     /// Forgets what was measured and counted.

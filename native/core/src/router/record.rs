@@ -1,7 +1,7 @@
 //! What was counted of workers that have left, under the names that it is told under.
 
 use std::collections::{HashMap, VecDeque};
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Sub};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -26,6 +26,19 @@ impl AddAssign for Counts {
             *sum += count;
         }
         self.ejections += other.ejections;
+    }
+}
+
+impl Sub for Counts {
+    type Output = Self;
+
+    /// Of what was counted earlier or elsewhere, which is no more.
+    fn sub(mut self, other: Self) -> Self {
+        for (count, other) in self.decisions.iter_mut().zip(other.decisions) {
+            *count = count.saturating_sub(other);
+        }
+        self.ejections = self.ejections.saturating_sub(other.ejections);
+        self
     }
 }
 
@@ -59,15 +72,41 @@ impl Record {
 
 /// The records of those that have metrics of their own, present or not, and one for all others. Who has
 /// come with a record of its own keeps it, so nothing that is told under a name goes down.
+///
+/// Whoever adds up how much all names go up, as `increase` of Prometheus does, gets every decision once:
+///
+/// - A name that is dropped takes along what was told under it. Only what was not is added to that of
+///   others: it would be counted again otherwise.
+/// - Once a name was dropped, one that is told for the first time may be that name again, and who saw it
+///   then takes what it begins with for what goes on. So it begins with zero: what was counted before is
+///   told under that of others.
+///
+/// This holds for the one who asks most often. Others may miss what was counted between two of their own
+/// questions under a name that was dropped in between.
 #[derive(Debug)]
 pub(crate) struct Records {
     limit: usize,
     departed_limit: usize,
     of_present: usize,
     by_id: HashMap<Arc<str>, Arc<Record>, RandomState>,
+    /// Of those of `by_id` that were ever told of.
+    told: HashMap<Arc<str>, Told, RandomState>,
     /// Those of `by_id` that have left, the longest gone first.
     departed: VecDeque<Arc<str>>,
     others: Arc<Record>,
+    /// What was told under names that are dropped.
+    dropped: Counts,
+    /// Whether any is dropped that was told.
+    any_dropped: bool,
+}
+
+/// What has been told of a worker with a name of its own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    /// All that had been counted when it was last told of.
+    counts: Counts,
+    /// What of that is told under the name of others.
+    elsewhere: Counts,
 }
 
 impl Records {
@@ -78,8 +117,11 @@ impl Records {
             departed_limit: limit.min(DEPARTED),
             of_present: 0,
             by_id: HashMap::default(),
+            told: HashMap::default(),
             departed: VecDeque::new(),
             others: Arc::default(),
+            dropped: Counts::default(),
+            any_dropped: false,
         }
     }
 
@@ -108,9 +150,18 @@ impl Records {
         self.departed.push_back(Arc::clone(id));
         if self.departed.len() > self.departed_limit
             && let Some(oldest) = self.departed.pop_front()
-            && let Some(record) = self.by_id.remove(&oldest)
         {
-            self.others.add(record.counts());
+            self.drop_name(&oldest);
+        }
+    }
+
+    fn drop_name(&mut self, id: &Arc<str>) {
+        let told = self.told.remove(id);
+        self.any_dropped |= told.is_some();
+        let told = told.unwrap_or_default();
+        self.dropped += told.counts - told.elsewhere;
+        if let Some(record) = self.by_id.remove(id) {
+            self.others.add(record.counts() - told.counts);
         }
     }
 
@@ -120,34 +171,72 @@ impl Records {
         if known { record } else { &self.others }.add(counts);
     }
 
-    /// Whether a worker is told of together with others.
-    pub(crate) fn is_of_others(&self, record: &Arc<Record>) -> bool {
-        Arc::ptr_eq(record, &self.others)
+    /// What is told of a worker that has counted `live` since it came; `None` if it is told of together
+    /// with others.
+    pub(crate) fn tell(
+        &mut self,
+        id: &Arc<str>,
+        record: &Arc<Record>,
+        live: Counts,
+    ) -> Option<Counts> {
+        if Arc::ptr_eq(record, &self.others) {
+            return None;
+        }
+        let mut counts = record.counts();
+        counts += live;
+        let told = self.told.entry(Arc::clone(id)).or_insert_with(|| {
+            let elsewhere = if self.any_dropped { counts } else { Counts::default() };
+            self.others.add(elsewhere);
+            Told { counts, elsewhere }
+        });
+        told.counts = counts;
+        Some(counts - told.elsewhere)
     }
 
+    /// What is told of those that have left, the longest gone first.
+    pub(crate) fn tell_departed(&mut self) -> Vec<(Arc<str>, Counts)> {
+        let known = |id| self.by_id.get_key_value(id);
+        let clone = |(id, record)| (Arc::clone(id), Arc::clone(record));
+        let departed: Vec<_> = self.departed.iter().filter_map(known).map(clone).collect();
+        let tell =
+            |(id, record)| Some((Arc::clone(&id), self.tell(&id, &record, Counts::default())?));
+        departed.into_iter().filter_map(tell).collect()
+    }
+
+    /// What is told of all others together, to be asked after what is told of each: some of that may be
+    /// told here.
     pub(crate) fn others(&self) -> Counts {
         self.others.counts()
     }
 
-    /// Those that have left, the longest gone first.
-    pub(crate) fn departed(&self) -> impl Iterator<Item = (&Arc<str>, Counts)> {
-        let known = |id| self.by_id.get_key_value(id);
-        self.departed.iter().filter_map(known).map(|(id, record)| (id, record.counts()))
+    /// Whether there are others, or the next that comes or leaves may become one. Their counts are told
+    /// before they have any, so that it is seen from where they go up.
+    pub(crate) fn any_others(&self) -> bool {
+        let may_be = self.limit > 0
+            && (self.of_present >= self.limit || self.departed.len() >= self.departed_limit);
+        may_be || self.any_dropped || self.others() != Counts::default()
     }
 
-    /// Everything that is recorded.
-    pub(crate) fn total(&self) -> Counts {
-        let mut total = self.others();
+    /// Everything that was counted, where those that are there have counted `live` since they came.
+    pub(crate) fn total(&self, live: Counts) -> Counts {
+        let mut total = live;
+        total += self.others();
+        total += self.dropped;
         self.by_id.values().for_each(|record| total += record.counts());
-        total
+        let mut twice = Counts::default();
+        self.told.values().for_each(|told| twice += told.elsewhere);
+        total - twice
     }
 
     /// Forgets what was counted and who has left.
     pub(crate) fn clear(&mut self) {
         for id in self.departed.drain(..) {
             self.by_id.remove(&id);
+            self.told.remove(&id);
         }
         self.by_id.values().chain([&self.others]).for_each(|record| record.clear());
+        self.told.values_mut().for_each(|told| *told = Told::default());
+        self.dropped = Counts::default();
     }
 
     /// Bytes allocated for records and their entries in the tables, and for ids of those that have left:
@@ -156,6 +245,8 @@ impl Records {
         let counts = 2 * size_of::<usize>();
         let entry = size_of::<(Arc<str>, Arc<Record>)>() + counts + size_of::<Record>();
         let departed = self.departed.iter().map(|id| size_of::<Arc<str>>() + counts + id.len());
-        self.by_id.len() * entry + departed.sum::<usize>()
+        self.by_id.len() * entry
+            + self.told.len() * size_of::<(Arc<str>, Told)>()
+            + departed.sum::<usize>()
     }
 }

@@ -6,7 +6,7 @@ use super::record::Counts;
 use super::stamped::Tick;
 
 /// What the workers that have no metrics of their own are called.
-pub(crate) const OTHERS: &str = "other";
+const OTHERS: &str = "other";
 
 /// The numbers of all workers.
 #[derive(Clone, Debug, Default)]
@@ -46,14 +46,15 @@ impl WorkerTally {
 
 impl Router {
     /// The numbers of all workers. None that is counted goes down from one time to the next, except
-    /// by [`Router::reset`].
+    /// by [`Router::reset`]; a worker that left long ago is told of no more, and what was told of it is
+    /// not told again, so how much all go up from time to time is what was decided.
     pub fn tally(&self, now_ns: u64) -> Tally {
         let now = Tick::at(now_ns);
         let mut tally = Tally::default();
         // Nobody comes or leaves meanwhile.
-        let changing = self.pool.changing();
-        let records = &changing.records;
-        let (mut of_others, mut in_flight_of_others) = (records.others(), None);
+        let mut changing = self.pool.changing();
+        let records = &mut changing.records;
+        let (mut of_others, mut in_flight_of_others) = (Counts::default(), None);
         for worker in &self.pool.members().workers {
             if worker.health.is_ejected(now_ns) {
                 tally.ejected += 1;
@@ -62,19 +63,22 @@ impl Router {
             } else {
                 tally.healthy += 1;
             }
-            let (mut counts, in_flight) = (worker.counts(), worker.load.in_flight(now).into());
-            if records.is_of_others(worker.record()) {
-                of_others += counts;
-                *in_flight_of_others.get_or_insert(0.0) += in_flight;
-            } else {
-                counts += worker.record().counts();
-                tally.workers.push(WorkerTally::new(worker.id(), counts, Some(in_flight)));
+            let (counts, in_flight) = (worker.counts(), worker.load.in_flight(now).into());
+            match records.tell(worker.id(), worker.record(), counts) {
+                Some(counts) => {
+                    tally.workers.push(WorkerTally::new(worker.id(), counts, Some(in_flight)));
+                }
+                None => {
+                    of_others += counts;
+                    *in_flight_of_others.get_or_insert(0.0) += in_flight;
+                }
             }
         }
-        for (id, counts) in records.departed() {
-            tally.workers.push(WorkerTally::new(id, counts, None));
+        for (id, counts) in records.tell_departed() {
+            tally.workers.push(WorkerTally::new(&id, counts, None));
         }
-        let any_others = in_flight_of_others.is_some() || of_others != Counts::default();
+        of_others += records.others();
+        let any_others = in_flight_of_others.is_some() || records.any_others();
         tally.others = any_others.then(|| WorkerTally::new(OTHERS, of_others, in_flight_of_others));
         tally
     }

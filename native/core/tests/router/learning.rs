@@ -76,6 +76,39 @@ fn what_is_not_confirmed_is_forgotten() {
     assert!(slow(&running) < 15_000.0);
 }
 
+/// After so many nanoseconds without a request one worker that was slow, one that had failed and one that
+/// had much to do are as good as the fourth.
+fn is_forgotten_after(quiet_ns: u64) {
+    const WORKERS: usize = 4;
+    let mut running = Running::start(WORKERS, spec());
+    for worker in 0..WORKERS {
+        running.ended(worker, "work", Outcome::Success, if worker == 3 { 500 } else { 10 }, 20);
+    }
+    running.ended(2, "work", Outcome::Failure, 10, 4);
+    running.router.bind(b"key", "w1");
+    for _ in 0..50 {
+        running.route("work", Some("key"));
+    }
+    running.router.waited("w0", 200 * MS, running.now);
+    running.now += quiet_ns;
+    let shares = running.shares("work", WORKERS, 1_000);
+    let all = shares.iter().all(|share| (150..350).contains(share));
+    assert!(all, "{quiet_ns} ns: {shares:?}");
+}
+
+#[test]
+fn after_a_quiet_weekend_everybody_is_asked() {
+    (30..100).for_each(|hours| is_forgotten_after(hours * 3_600 * SECOND));
+}
+
+#[test]
+fn what_was_measured_is_forgotten_however_long_nobody_asks() {
+    let year = 365 * 24 * 3_600 * SECOND;
+    // The first of them is two minutes.
+    let powers = (37..63).map(|power| 1 << power).filter(|ns| *ns <= year);
+    powers.chain([year]).for_each(is_forgotten_after);
+}
+
 #[test]
 fn a_failure_that_was_fast_makes_nobody_fast() {
     let running = Running::start(2, spec());

@@ -6,7 +6,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
   import ExUnit.CaptureLog
 
   alias DSPexTelemetry.{Endpoint, Instance, LogWatch, TestCalls}
-  alias DSPexTelemetry.Endpoint.{Limits, Rendering, Server}
+  alias DSPexTelemetry.Endpoint.{Limits, Renderer, Rendering, Server}
 
   @token "s3cr3t-t0ken"
   @loopback {127, 0, 0, 1}
@@ -700,6 +700,55 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       assert_received {:rendering, rendering}
       send(rendering, :finish)
     end
+  end
+
+  test "what clients have asked for that have gone is not rendered for them" do
+    test = self()
+
+    render = fn {subject, _encoding} ->
+      send(test, {:rendering, subject, self()})
+
+      receive do
+        :finish -> {:ok, "rendered"}
+      end
+    end
+
+    {name, supervisor} = serve_with!(render: render)
+    address = address_of(name)
+    renderer = process(supervisor, Renderer)
+    waiting = fn -> length(:sys.get_state(renderer).waiting) end
+
+    ask = fn path ->
+      client = connect!(address)
+      :ok = :gen_tcp.send(client, "GET #{path} HTTP/1.1\r\nhost: localhost\r\n\r\n")
+      client
+    end
+
+    held =
+      for path <- ["/metrics", "/report.json"] do
+        client = ask.(path)
+        assert_receive {:rendering, _subject, pid}, 10_000
+        {client, pid}
+      end
+
+    impatient = for minutes <- 1..20, do: ask.("/report.json?window=#{minutes}m")
+    await("all to wait", fn -> waiting.() == 20 end)
+    for client <- impatient, do: :gen_tcp.close(client)
+    await("all to be gone", fn -> waiting.() == 0 end)
+
+    for {client, pid} <- held do
+      send(pid, :finish)
+      assert read(client).status == 200
+    end
+
+    refute_received {:rendering, _subject, _pid}
+  end
+
+  test "a client that has closed its side behind its request gets its answer" do
+    client = connect!(address!(serve!()))
+    :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    :ok = :gen_tcp.shutdown(client, :write)
+    assert read(client).status == 200
   end
 
   describe "many clients" do

@@ -30,7 +30,7 @@ defmodule DSPexTelemetry.Endpoint.Supervisor do
       instance: name,
       auth: http.auth,
       page_methods: http.page_methods,
-      render: &Renderer.render(name, &1, limits.rendered_ms)
+      render: &Renderer.render(name, &1, limits.rendered_ms, &2)
     }
 
     children = [

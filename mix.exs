@@ -32,7 +32,7 @@ defmodule DSPexTelemetry.MixProject do
   # Where Hex is not installed, the stand-in behaves like telemetry 1.x; see README.md.
   defp deps do
     if Code.ensure_loaded?(Hex) do
-      # Plug is no dependency of its own: where an application has it, DSPexTelemetry.Plug is compiled.
+      # DSPexTelemetry.Plug calls it where an application has it, and is compiled without.
       [{:telemetry, "~> 1.0"}, {:plug, "~> 1.11", optional: true}]
     else
       [{:telemetry, path: "test/support/telemetry"}]

@@ -13,7 +13,7 @@ defmodule DSPexTelemetry.PlugTest do
   @secret "s3cr3t-t0ken"
 
   defp call(options, fields) do
-    conn() |> struct!(fields) |> @plug.call(@plug.init(options))
+    conn() |> struct!([host: "localhost"] ++ fields) |> @plug.call(@plug.init(options))
   end
 
   if @plug_installed do
@@ -143,6 +143,24 @@ defmodule DSPexTelemetry.PlugTest do
     assert is_binary(:zlib.gunzip(conn.resp_body))
   end
 
+  test "with :none answers localhost, addresses and the names of :hosts" do
+    for {options, fields, status} <- [
+          {[], [host: "127.0.0.1"], 200},
+          {[], [host: "my-app.example.org"], 421},
+          {[], [host: "localhost", req_headers: [{"host", "my-app.example.org:4000"}]], 421},
+          {[hosts: ["my-app.example.org"]], [host: "my-app.example.org"], 200},
+          {[hosts: ["my-app.example.org"]], [host: "evil.example"], 421},
+          {[hosts: :any], [host: "my-app.example.org"], 200}
+        ] do
+      conn = call([auth: :none] ++ options, fields ++ [path_info: ["report.json"]])
+      assert {conn.status, conn.halted} == {status, true}
+    end
+
+    fields = [path_info: ["metrics"], host: "my-app.example.org"]
+    headers = [req_headers: [{"authorization", "Bearer " <> @secret}]]
+    assert call([auth: {:bearer, @secret}], fields ++ headers).status == 200
+  end
+
   test "is about the default instance unless told otherwise" do
     assert call([auth: :none], path_info: ["health"]).status == 200
     conn = call([auth: :none, instance: NoSuch.Instance], path_info: ["metrics"])
@@ -178,7 +196,9 @@ defmodule DSPexTelemetry.PlugTest do
           {[auth: :none, instance: "name"],
            ~r/^option :instance must be the name of an instance/},
           {[auth: :none, token: @secret],
-           ~r/^unknown option :token, allowed are :instance, :auth, :page_methods$/},
+           ~r/^unknown option :token, allowed are :instance, :auth, :hosts, :page_methods$/},
+          {[auth: :none, hosts: "name"],
+           ~r/^option :hosts must be a list of host names without port such as/},
           {[auth: :none, page_methods: 501],
            ~r/^option :page_methods must be an integer from 1 to 500, got: 501$/}
         ] do

@@ -28,6 +28,14 @@ defmodule DSPexTelemetry.Options do
           "called for each request. `:none` lets everybody in, and `nil` everybody on this machine. " <>
           "A browser asks for a user and a password: with a bearer token, any user and the token."
     ],
+    hosts: [
+      type: :hosts,
+      default: [],
+      doc:
+        "Names under which requests are answered where `:auth` asks for nothing, beside `localhost` and IP " <>
+          "addresses; `:any` for all. A request for another name gets 421, as a web site could have made it " <>
+          "up for a browser on this machine (DNS rebinding)."
+    ],
     page_methods: [
       type: {:integer, 1, 500},
       default: 50,
@@ -310,6 +318,7 @@ defmodule DSPexTelemetry.Options do
               port: :inet.port_number(),
               ip: :inet.ip_address(),
               auth: DSPexTelemetry.Auth.t(),
+              hosts: [String.t()] | :any,
               page_methods: pos_integer()
             }
             | nil,

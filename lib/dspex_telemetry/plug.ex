@@ -24,6 +24,8 @@ defmodule DSPexTelemetry.Plug do
       into the application. Routers compile their options, which an anonymous function (`fn -> … end`)
       cannot be: write `&Module.function/0`. `:none` lets everybody in, for pipelines that have seen to
       it already. Required.
+    * `:hosts` - as in option `:http`: with `auth: :none`, the names under which requests are answered
+      beside `localhost` and IP addresses, or `:any` behind a pipeline that demands a login
     * `:instance` - the name of the instance, `DSPexTelemetry` by default
     * `:page_methods` - as in option `:http`: how many methods have a row on the live page
 
@@ -60,8 +62,8 @@ defmodule DSPexTelemetry.Plug do
   alias DSPexTelemetry.{Auth, Endpoint, Options}
   alias DSPexTelemetry.Endpoint.{Page, Rendering}
 
-  @read ["accept", "accept-encoding", "authorization", "if-none-match"]
-  @allowed [:instance, :auth, :page_methods]
+  @read ["accept", "accept-encoding", "authorization", "host", "if-none-match"]
+  @allowed [:instance, :auth, :hosts, :page_methods]
 
   @doc "Checks the options. Raises `ArgumentError` for one that is not allowed."
   @spec init(keyword()) :: map()
@@ -84,16 +86,22 @@ defmodule DSPexTelemetry.Plug do
       raise ArgumentError, "option :auth must be #{Auth.allowed()}"
     end
 
-    # The range and the default are those of option `:http`.
-    %{type: type, default: default} = Options.http_key(:page_methods)
-    page_methods = Keyword.get(options, :page_methods, default)
+    # What they allow and their defaults are those of option `:http`.
+    as_http = for key <- [:hosts, :page_methods], into: %{}, do: {key, as_http!(key, options)}
+    Map.merge(as_http, %{instance: instance, auth: auth})
+  end
 
-    unless match?({:ok, _number}, Options.Type.cast(type, page_methods)) do
-      raise ArgumentError,
-            "option :page_methods must be #{Options.Type.allowed(type)}, got: #{inspect(page_methods)}"
+  defp as_http!(key, options) do
+    %{type: type, default: default} = Options.http_key(key)
+    value = Keyword.get(options, key, default)
+
+    case Options.Type.cast(type, value) do
+      {:ok, value} ->
+        value
+
+      {:error, allowed} ->
+        raise ArgumentError, "option #{inspect(key)} must be #{allowed}, got: #{inspect(value)}"
     end
-
-    %{instance: instance, auth: auth, page_methods: page_methods}
   end
 
   @doc "Answers the request, which is a `Plug.Conn`, and halts."
@@ -103,8 +111,11 @@ defmodule DSPexTelemetry.Plug do
       method: conn.method,
       path: "/" <> Enum.join(conn.path_info, "/"),
       query: conn.query_string,
-      headers:
-        for(name <- @read, value <- Plug.Conn.get_req_header(conn, name), do: {name, value})
+      # HTTP/2 has the name beside the headers, and so may a proxy.
+      headers: [
+        {"host", conn.host}
+        | for(name <- @read, value <- Plug.Conn.get_req_header(conn, name), do: {name, value})
+      ]
     }
 
     config = Map.put(options, :render, &Rendering.render(instance, &1))

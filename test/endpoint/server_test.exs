@@ -21,7 +21,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
   # An endpoint beside a running instance that has none itself, with parts of its own.
   defp serve_with!(arguments) do
     name = start!()
-    http = %{port: 0, ip: @loopback, auth: nil, page_methods: 50}
+    http = %{port: 0, ip: @loopback, auth: nil, hosts: [], page_methods: 50}
     arguments = Map.new(arguments)
     {http, arguments} = Map.pop(arguments, :http, http)
 
@@ -78,7 +78,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     await("#{inspect(name)} to listen again", fn ->
       with {:ok, %{ip: ip, port: port}} <- DSPexTelemetry.http_address(instance: name),
            {:ok, socket} <- :gen_tcp.connect(ip, port, [:binary, active: false]),
-           :ok <- :gen_tcp.send(socket, "GET /health HTTP/1.1\r\nhost: x\r\n\r\n"),
+           :ok <- :gen_tcp.send(socket, "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"),
            %{status: 200} <- read(socket) do
         true
       else
@@ -138,6 +138,19 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
 
       head = request(address, "HEAD", "/health")
       assert head.headers["content-length"] == "16"
+    end
+
+    test "answers no name that leads to this machine, unless it is allowed" do
+      ask = fn address, host ->
+        send_raw(address, "GET /report.json HTTP/1.1\r\nhost: #{host}\r\n\r\n")
+      end
+
+      address = address!(serve!())
+      assert %{status: 421} = response = ask.(address, "evil.example:#{address.port}")
+      refute response.body =~ "interval"
+      assert ask.(address, "127.0.0.1:#{address.port}").status == 200
+      address = address!(serve!(hosts: ["metrics.internal"]))
+      assert ask.(address, "metrics.internal:#{address.port}").status == 200
     end
 
     test "compresses" do
@@ -305,7 +318,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
 
       started = Server.new_started()
       :atomics.put(started, 1, 1)
-      http = %{port: port, ip: @loopback, auth: nil, page_methods: 50}
+      http = %{port: port, ip: @loopback, auth: nil, hosts: [], page_methods: 50}
       {name, _supervisor} = serve_with!(http: http, started: started)
       title = inspect(name)
 
@@ -451,13 +464,13 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     end
 
     test "is answered by the status that it deserves, or closed", %{address: address} do
-      host = "host: x\r\n"
+      host = "host: localhost\r\n"
       long = String.duplicate("x", 20_000)
 
       for {bytes, statuses} <- [
             {"GET /health HTTP/1.0\r\n\r\n", [200]},
             {"GET http://x/health HTTP/1.1\r\n#{host}\r\n", [200]},
-            {"GET /health HTTP/1.1\nhost: x\n\n", [200]},
+            {"GET /health HTTP/1.1\nhost: localhost\n\n", [200]},
             {"GET /%68ealth HTTP/1.1\r\n#{host}\r\n", [200]},
             {"GET /x/../health HTTP/1.1\r\n#{host}\r\n", [200]},
             {"GET /health HTTP/1.1\r\n#{host}no colon\r\n\r\n", [200]},
@@ -516,7 +529,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     end
 
     test "that goes on after the first request is not read", %{address: address} do
-      request = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+      request = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
       response = send_raw(address, String.duplicate(request, 10))
       assert response.body == ~s({"status":"ok"}\n)
       assert response.headers["connection"] == "close"
@@ -655,7 +668,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
         clients =
         for _ <- 1..5 do
           socket = connect!(address)
-          :ok = :gen_tcp.send(socket, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+          :ok = :gen_tcp.send(socket, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
           # It is being answered, and 50 MB are more than the system takes for it.
           assert {:ok, "HTTP/1.1 200"} = :gen_tcp.recv(socket, 12, 20_000)
           socket
@@ -685,7 +698,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       {name, supervisor} = serve_with!(render: told_and_held(), limits: %Limits{connection_ms: 1})
       address = address_of(name)
       client = connect!(address)
-      :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+      :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
       assert_receive {:rendering, rendering}, 10_000
       assert read(client) == :closed
       send(rendering, :finish)
@@ -765,7 +778,10 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       for {client, n} <- Enum.with_index(clients) do
         path = Enum.at(["/metrics", "/report.json", "/metrics"], rem(n, 3))
         encoding = Enum.at(["gzip", "identity"], rem(n, 2))
-        request = "GET #{path} HTTP/1.1\r\nhost: x\r\naccept-encoding: #{encoding}\r\n\r\n"
+
+        request =
+          "GET #{path} HTTP/1.1\r\nhost: localhost\r\naccept-encoding: #{encoding}\r\n\r\n"
+
         :ok = :gen_tcp.send(client, request)
       end
 
@@ -845,7 +861,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
 
     for {act, status} <- [{&Process.exit(&1, :kill), 500}, {&send(&1, :finish), 200}] do
       client = connect!(address)
-      :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+      :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
       assert_receive {:rendering, rendering}, 10_000
       act.(rendering)
       assert read(client).status == status
@@ -893,7 +909,7 @@ defmodule DSPexTelemetry.Endpoint.ServerLeavesNothingTest do
 
       # Gone before it has its answer, and before it has asked.
       impatient = connect!(address)
-      :gen_tcp.send(impatient, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+      :gen_tcp.send(impatient, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
       :gen_tcp.close(impatient)
       address |> connect!() |> :gen_tcp.close()
     end

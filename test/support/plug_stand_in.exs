@@ -10,6 +10,7 @@ unless plug_installed? do
 
   defmodule Plug.Conn do
     defstruct method: "GET",
+              host: "www.example.com",
               path_info: [],
               script_name: [],
               request_path: "/",

@@ -16,6 +16,7 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
   @type config :: %{
           instance: atom(),
           auth: DSPexTelemetry.Auth.t(),
+          hosts: [String.t()] | :any,
           page_methods: pos_integer(),
           render: (Rendering.what(), pid() | port() -> Rendering.result())
         }

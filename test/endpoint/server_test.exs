@@ -895,6 +895,37 @@ defmodule DSPexTelemetry.Endpoint.ServerLeavesNothingTest do
     assert now_atoms - atoms < 10
   end
 
+  test "endpoints on free ports leave no atoms behind, however many there were" do
+    name = unique_name()
+    %{id: id} = DSPexTelemetry.child_spec(name: name)
+
+    serve = fn ->
+      start_supervised!({DSPexTelemetry, name: name, http: [port: 0]})
+      {:ok, %{port: port} = address} = DSPexTelemetry.http_address(instance: name)
+      assert request(address, "GET", "/health").status == 200
+      :ok = stop_supervised(id)
+      port
+    end
+
+    # As many as are new to httpd, and what the first start loads.
+    for _ <- 1..70, do: serve.()
+    atoms = :erlang.system_info(:atom_count)
+    ports = for _ <- 1..20, do: serve.()
+    assert :erlang.system_info(:atom_count) - atoms < 8
+    # The one that has rested longest is the next.
+    assert Enum.uniq(ports) == ports
+  end
+
+  test "two endpoints on free ports have two" do
+    ports =
+      for _ <- 1..70 do
+        {:ok, %{port: port}} = DSPexTelemetry.http_address(instance: start!(http: [port: 0]))
+        port
+      end
+
+    assert Enum.uniq(ports) == ports
+  end
+
   defp requests(address, numbers) do
     for n <- numbers do
       request(address, "GET", "/metrics?unseen_#{n}=1", [{"unseen-#{n}", "unseen_value_#{n}"}])

@@ -8,7 +8,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
   require Logger
 
   alias DSPexTelemetry.Endpoint
-  alias DSPexTelemetry.Endpoint.Httpd
+  alias DSPexTelemetry.Endpoint.{FreePorts, Httpd}
   alias DSPexTelemetry.Instance
 
   @first_pause_ms 100
@@ -127,7 +127,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
   defp start(state) do
     wanted = with 0 <- state.http.port, do: :atomics.get(state.started, 2)
 
-    with {:ok, port} <- listenable(state.http.ip, wanted),
+    with {:ok, port} <- port(state.http.ip, wanted),
          {:ok, port, httpd} <- start_httpd(state, port, tries(wanted)) do
       :atomics.put(state.started, 2, port)
       publish(state, {state.http.ip, port})
@@ -137,6 +137,9 @@ defmodule DSPexTelemetry.Endpoint.Server do
         {:error, "#{title(state)} cannot listen on #{where(state, wanted)}: #{words(reason)}"}
     end
   end
+
+  defp port(ip, 0), do: FreePorts.take(ip, &listenable(ip, &1))
+  defp port(ip, wanted), do: listenable(ip, wanted)
 
   # httpd reports a port that it cannot have in supervisor reports of several pages, so it is tried
   # beforehand; and one that it has found itself it loses when it fails.
@@ -165,7 +168,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
   end
 
   defp start_httpd_elsewhere(state, tries) do
-    with {:ok, port} <- listenable(state.http.ip, 0), do: start_httpd(state, port, tries)
+    with {:ok, port} <- port(state.http.ip, 0), do: start_httpd(state, port, tries)
   end
 
   # httpd's acceptor ends normally, and for good, after some errors of its socket, and its instance

@@ -76,11 +76,12 @@ defmodule DSPexTelemetry do
   lost, so start it early: in your application's supervision tree. Options are checked before anything is stopped.
 
   Returns `{:error, {:already_started, pid}}` if another one of that name is running. Raises `ArgumentError`
-  for an option that is not allowed. As with every supervisor, the caller gets an exit signal too if
+  for an option that is not allowed, and while the application `:dspex_telemetry` is not running. As with every supervisor, the caller gets an exit signal too if
   the instance cannot start, say because another one writes to its `:usage_path`.
   """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(options \\ []) do
+    Instance.application_running!()
     options = DefaultInstance.complete(options)
 
     with {:error, {:already_started, pid}} = error <- start(options) do

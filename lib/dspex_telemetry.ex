@@ -259,8 +259,8 @@ defmodule DSPexTelemetry do
   Where the instance is served over HTTP, with option `:http`: the live page is its `/`. See
   `DSPexTelemetry.Endpoint`.
 
-  Returns `{:error, :not_enabled}` without that option, and `{:error, :not_listening}` while the
-  server is being started again.
+  Returns `{:error, :not_enabled}` without that option, and `{:error, :not_listening}` while it does not
+  listen, for which `info/1` has the reason.
 
       iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Served, http: [port: 0])
       iex> {:ok, address} = DSPexTelemetry.http_address(instance: MyApp.Served)
@@ -280,7 +280,7 @@ defmodule DSPexTelemetry do
          {:ok, {ip, port}} <- Endpoint.Server.address(name) do
       {:ok, %{ip: ip, port: port}}
     else
-      :error -> {:error, :not_listening}
+      {:error, _reason} -> {:error, :not_listening}
       _without_http -> {:error, :not_enabled}
     end
   end

@@ -42,6 +42,14 @@ defmodule DSPexTelemetry.Options do
       doc:
         "How many methods have a row of their own on the live page, those that were called most. The " <>
           "others are summed."
+    ],
+    required: [
+      type: :boolean,
+      default: false,
+      doc:
+        "Whether the instance starts only if it can listen. With `false`, an instance whose port is taken records " <>
+          "without being served, logs that once, and tries again until it listens; `DSPexTelemetry.info/1` says why " <>
+          "it does not."
     ]
   ]
 
@@ -319,7 +327,8 @@ defmodule DSPexTelemetry.Options do
               ip: :inet.ip_address(),
               auth: DSPexTelemetry.Auth.t(),
               hosts: [String.t()] | :any,
-              page_methods: pos_integer()
+              page_methods: pos_integer(),
+              required: boolean()
             }
             | nil,
           push: push() | nil,

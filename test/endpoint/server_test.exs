@@ -5,7 +5,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
   import DSPexTelemetry.TestInstance
   import ExUnit.CaptureLog
 
-  alias DSPexTelemetry.{Endpoint, Instance, LogWatch, TestCalls}
+  alias DSPexTelemetry.{Endpoint, Instance, LogWatch, TestCalls, TestProject}
   alias DSPexTelemetry.Endpoint.{Limits, Renderer, Rendering, Server}
 
   @token "s3cr3t-t0ken"
@@ -21,7 +21,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
   # An endpoint beside a running instance that has none itself, with parts of its own.
   defp serve_with!(arguments) do
     name = start!()
-    http = %{port: 0, ip: @loopback, auth: nil, hosts: [], page_methods: 50}
+    http = %{port: 0, ip: @loopback, auth: nil, hosts: [], page_methods: 50, required: false}
     arguments = Map.new(arguments)
     {http, arguments} = Map.pop(arguments, :http, http)
 
@@ -191,14 +191,67 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       for client <- [idle, half], do: assert(read(client) == :closed)
     end
 
-    test "does not start on a port that is taken, and says so" do
+    test "records on a port that is taken, logs that once, tells it, and listens when the port is free" do
+      {:ok, socket} = :gen_tcp.listen(0, ip: @loopback)
+      {:ok, port} = :inet.port(socket)
+      name = unique_name()
+      watch_log(inspect(name))
+      start!(name: name, http: [port: port])
+
+      sentence =
+        "The HTTP endpoint of #{inspect(name)} cannot listen on port #{port} of 127.0.0.1: " <>
+          "address already in use (eaddrinuse)"
+
+      assert_receive {:logged, :error, line}, 10_000
+      assert line =~ sentence <> ". It tries again until it can"
+      method = label("http")
+      TestCalls.call(method)
+      assert TestCalls.counts(name)[method] == 1
+      http = %{listening: false, ip: @loopback, port: port, reason: sentence}
+      assert DSPexTelemetry.info(instance: name).http == http
+      assert DSPexTelemetry.http_address(instance: name) == {:error, :not_listening}
+
+      # It tries again some more times, and says no more.
+      await("a third attempt", fn -> :sys.get_state(server(name)).pause_ms >= 800 end)
+      instance = pid(name)
+      :gen_tcp.close(socket)
+      listens_again(name)
+      assert_receive {:logged, :info, line}, 10_000
+      assert line =~ "listens on port #{port} of 127.0.0.1"
+      refute_received {:logged, _level, _line}
+      assert pid(name) == instance
+      http = %{http | listening: true, reason: nil}
+      assert DSPexTelemetry.info(instance: name).http == http
+      assert DSPexTelemetry.info(instance: start!()).http == nil
+    end
+
+    test "does not keep the application from starting where its port is taken" do
+      {:ok, socket} = :gen_tcp.listen(0, ip: @loopback)
+      {:ok, port} = :inet.port(socket)
+
+      output =
+        TestProject.evaluate!("""
+        Logger.configure(level: :none)
+        Application.put_env(:dspex_telemetry, :http, port: #{port})
+        {:ok, _} = Application.ensure_all_started(:dspex_telemetry)
+        DSPexTelemetry.Emit.session_created(%{}, %{session_id: "s-1"})
+        IO.inspect({DSPexTelemetry.info().http.listening, DSPexTelemetry.report().sessions.created})
+        """)
+
+      assert output == "{false, 1}\n"
+      :gen_tcp.close(socket)
+    end
+
+    test "that must listen does not start on a port that is taken, and says so" do
       {:ok, socket} = :gen_tcp.listen(0, ip: @loopback)
       {:ok, port} = :inet.port(socket)
       Process.flag(:trap_exit, true)
       name = unique_name()
 
       {result, log} =
-        with_log(fn -> DSPexTelemetry.start_link(name: name, http: [port: port]) end)
+        with_log(fn ->
+          DSPexTelemetry.start_link(name: name, http: [port: port, required: true])
+        end)
 
       sentence =
         "The HTTP endpoint of #{inspect(name)} cannot listen on port #{port} of 127.0.0.1: " <>
@@ -314,16 +367,16 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       {:ok, socket} = :gen_tcp.listen(0, ip: @loopback)
       {:ok, port} = :inet.port(socket)
       watch_log("cannot listen on port #{port} of 127.0.0.1: address already in use")
-      watch_log("listens again")
+      watch_log("listens on port #{port}")
 
       started = Server.new_started()
       :atomics.put(started, 1, 1)
-      http = %{port: port, ip: @loopback, auth: nil, hosts: [], page_methods: 50}
+      http = %{port: port, ip: @loopback, auth: nil, hosts: [], page_methods: 50, required: false}
       {name, _supervisor} = serve_with!(http: http, started: started)
       title = inspect(name)
 
       assert_receive {:logged, :error, "The HTTP endpoint of " <> _}, 10_000
-      assert Server.address(name) == :error
+      assert {:error, "The HTTP endpoint of " <> _} = Server.address(name)
 
       # It tries again some more times.
       server_trying = Registry.whereis_name({Instance.registry(), {:endpoint, name}})

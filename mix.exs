@@ -32,11 +32,12 @@ defmodule DSPexTelemetry.MixProject do
 
   defp elixirc_paths(_env), do: ["lib"]
 
-  # Where Hex is not installed, the stand-in behaves like telemetry 1.x; see README.md.
+  # Where Hex is not installed, the stand-in behaves like telemetry 1.4; see README.md.
   defp deps do
     if Code.ensure_loaded?(Hex) do
-      # Plug is no dependency of its own: where an application has it, DSPexTelemetry.Plug is compiled.
-      [{:telemetry, "~> 1.0"}, {:plug, "~> 1.11", optional: true}]
+      # DSPexTelemetry.Plug calls it where an application has it, and is compiled without.
+      # Spans with measurements of their own, which DSPexTelemetry.Emit has, came in 1.3.
+      [{:telemetry, "~> 1.3"}, {:plug, "~> 1.11", optional: true}]
     else
       [{:telemetry, path: "test/support/telemetry"}]
     end

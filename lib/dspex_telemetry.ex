@@ -76,11 +76,12 @@ defmodule DSPexTelemetry do
   lost, so start it early: in your application's supervision tree. Options are checked before anything is stopped.
 
   Returns `{:error, {:already_started, pid}}` if another one of that name is running. Raises `ArgumentError`
-  for an option that is not allowed. As with every supervisor, the caller gets an exit signal too if
+  for an option that is not allowed, and while the application `:dspex_telemetry` is not running. As with every supervisor, the caller gets an exit signal too if
   the instance cannot start, say because another one writes to its `:usage_path`.
   """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(options \\ []) do
+    Instance.application_running!()
     options = DefaultInstance.complete(options)
 
     with {:error, {:already_started, pid}} = error <- start(options) do
@@ -258,8 +259,8 @@ defmodule DSPexTelemetry do
   Where the instance is served over HTTP, with option `:http`: the live page is its `/`. See
   `DSPexTelemetry.Endpoint`.
 
-  Returns `{:error, :not_enabled}` without that option, and `{:error, :not_listening}` while the
-  server is being started again.
+  Returns `{:error, :not_enabled}` without that option, and `{:error, :not_listening}` while it does not
+  listen, for which `info/1` has the reason.
 
       iex> {:ok, _pid} = DSPexTelemetry.start_link(name: MyApp.Served, http: [port: 0])
       iex> {:ok, address} = DSPexTelemetry.http_address(instance: MyApp.Served)
@@ -279,7 +280,7 @@ defmodule DSPexTelemetry do
          {:ok, {ip, port}} <- Endpoint.Server.address(name) do
       {:ok, %{ip: ip, port: port}}
     else
-      :error -> {:error, :not_listening}
+      {:error, _reason} -> {:error, :not_listening}
       _without_http -> {:error, :not_enabled}
     end
   end

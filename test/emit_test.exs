@@ -173,6 +173,20 @@ defmodule DSPexTelemetry.EmitTest do
     end
   end
 
+  test "the telemetry that is asked for is one whose spans have measurements of their own" do
+    # They came in 1.3.0.
+    assert [[_all, requirement]] =
+             Regex.scan(~r/\{:telemetry, "([^"]+)"\}/, File.read!("mix.exs"))
+
+    for {version, enough?} <- [
+          {"1.2.1", false},
+          {"1.3.0", true},
+          {"1.4.1", true},
+          {"2.0.0", false}
+        ],
+        do: assert(Version.match?(version, requirement) == enough?)
+  end
+
   test "call_method says that the result came from a cache if result/2 does" do
     Emit.call_method(%{method: "m"}, fn -> Emit.result("12345", %{cached: true}) end)
     assert [_start, {_stop, %{result_size: 5}, %{cached: true, success: true}}] = events()

@@ -13,7 +13,13 @@ defmodule DSPexTelemetry.EndpointTest do
 
   defp config(instance, options \\ []) do
     Map.merge(
-      %{instance: instance, auth: nil, page_methods: 50, render: &Rendering.render(instance, &1)},
+      %{
+        instance: instance,
+        auth: nil,
+        hosts: [],
+        page_methods: 50,
+        render: &Rendering.render(instance, &1)
+      },
       Map.new(options)
     )
   end
@@ -440,6 +446,67 @@ defmodule DSPexTelemetry.EndpointTest do
         assert log =~ "Option :auth could not be asked for: "
         refute log =~ @token
       end
+    end
+  end
+
+  describe "without auth" do
+    @local ["localhost", "localhost:9568", "LOCALHOST", "localhost.", "app.localhost:1"] ++
+             ["127.0.0.1", "127.0.0.1:9568", "10.1.2.3:80", "[::1]", "[::1]:9568", "::1"]
+    @foreign [
+               "evil.example",
+               "evil.example:9568",
+               "localhost.evil.example",
+               "127.0.0.1.evil.example"
+             ] ++
+               [
+                 "notlocalhost",
+                 "evil.example#localhost",
+                 "localhost@evil.example",
+                 "127.1",
+                 "",
+                 ":80"
+               ] ++
+               ["[evil.example]", "[::1].evil.example", "2130706433", "localhost, evil.example"]
+
+    test "localhost and addresses are answered, and no name that a web site could have" do
+      for auth <- [nil, :none, fn -> :none end],
+          path <- @paths ++ ["/nothing"],
+          {hosts, refused?} <- [{@local, false}, {@foreign, true}],
+          host <- hosts do
+        config = config(DSPexTelemetry, auth: auth, render: &echo/1)
+        {status, headers, body} = respond(config, path, headers: [{"host", host}])
+        assert {host, status == 421} == {host, refused?}
+
+        if refused? do
+          assert body =~ ~r/^without auth only localhost and IP addresses are answered/
+          assert headers["cache-control"] == "no-store"
+        end
+      end
+    end
+
+    test "names of :hosts are answered too, or all, and every name must be" do
+      config = config(DSPexTelemetry, hosts: ["Metrics.internal"], render: &echo/1)
+
+      for {hosts, status} <- [
+            {["metrics.internal:9568"], 200},
+            {["METRICS.INTERNAL."], 200},
+            {["a.metrics.internal"], 421},
+            {["metrics.internal", "evil.example"], 421},
+            {[], 200}
+          ] do
+        headers = for host <- hosts, do: {"host", host}
+        assert {^status, _headers, _body} = respond(config, "/metrics", headers: headers)
+        any = %{config | hosts: :any}
+        assert {200, _headers, _body} = respond(any, "/metrics", headers: headers)
+      end
+    end
+
+    test "who has the secret is answered by any name, which no other site's scripts have" do
+      config = config(DSPexTelemetry, auth: {:bearer, "s3cret"}, render: &echo/1)
+      headers = [{"host", "evil.example"}]
+      assert {401, _headers, _body} = respond(config, "/metrics", headers: headers)
+      headers = [{"authorization", "Bearer s3cret"} | headers]
+      assert {200, _headers, _body} = respond(config, "/metrics", headers: headers)
     end
   end
 

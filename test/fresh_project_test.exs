@@ -82,4 +82,25 @@ defmodule DSPexTelemetry.FreshProjectTest do
                ~r/^\{"interval":\{[^}]*\},"operations":\[\{"method":"search","python_class":"Index","count":4,/m
     end
   end
+
+  test "where nothing is built yet and cargo is missing, the compiler says that and nothing else",
+       %{tmp_dir: folder} do
+    for part <- ["mix.exs", "lib", "priv/page", "test/support/telemetry"] do
+      copy = Path.join(folder, part)
+      File.mkdir_p!(Path.dirname(copy))
+      File.cp_r!(Path.join(@root, part), copy)
+    end
+
+    File.rm_rf!(Path.join(folder, "test/support/telemetry/_build"))
+    {output, status} = mix(folder, ["compile"], [{"DSPEX_TELEMETRY_CARGO", "no-such-cargo"}])
+    assert status == 1
+
+    assert [_compiling, "Generated dspex_telemetry app", message] =
+             output
+             |> String.split("==> dspex_telemetry\n")
+             |> List.last()
+             |> String.split("\n", trim: true)
+
+    assert message =~ ~r/^dspex_telemetry: no-such-cargo was not found\./
+  end
 end

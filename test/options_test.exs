@@ -259,7 +259,14 @@ defmodule DSPexTelemetry.OptionsTest do
   describe "an option that is a keyword list" do
     test "is checked against a table of its own, and its defaults are filled in" do
       assert Options.validate!(http: [port: 9568]).http ==
-               %{port: 9568, ip: {127, 0, 0, 1}, auth: nil, page_methods: 50}
+               %{
+                 port: 9568,
+                 ip: {127, 0, 0, 1},
+                 auth: nil,
+                 hosts: [],
+                 page_methods: 50,
+                 required: false
+               }
 
       assert Options.validate!(http: nil).http == nil
     end
@@ -277,9 +284,15 @@ defmodule DSPexTelemetry.OptionsTest do
              "option :http, key :ip must be an IPv4 or IPv6 address as a tuple such as " <>
                "{127, 0, 0, 1}, got: {127, 0, 0}"},
             {[prot: 1],
-             "unknown option :http, key :prot, allowed are :port, :ip, :auth, :page_methods"},
+             "unknown option :http, key :prot, allowed are :port, :ip, :auth, :hosts, :page_methods, :required"},
             {[port: 1, page_methods: 0],
              "option :http, key :page_methods must be an integer from 1 to 500, got: 0"},
+            {[port: 1, hosts: ["name:80"]],
+             "option :http, key :hosts must be a list of host names without port such as " <>
+               ~s("metrics.example.org", or :any, got: ["name:80"])},
+            {[port: 1, hosts: ["a" | "b"]],
+             "option :http, key :hosts must be a list of host names without port such as " <>
+               ~s("metrics.example.org", or :any, got: ["a" | "b"])},
             {[], "option :http, key :port is missing, it must be an integer from 0 to 65535"},
             {[ip: {127, 0, 0, 1}],
              "option :http, key :port is missing, it must be an integer from 0 to 65535"}
@@ -291,7 +304,7 @@ defmodule DSPexTelemetry.OptionsTest do
     test "is nil or a keyword list" do
       for value <- [true, 9568, %{port: 9568}, [9568], {:port, 9568}, "9568", [{"port", 1}]] do
         message =
-          "option :http must be nil or a keyword list of :port, :ip, :auth, :page_methods, got " <>
+          "option :http must be nil or a keyword list of :port, :ip, :auth, :hosts, :page_methods, :required, got " <>
             "something else, not shown as it may be secret"
 
         assert_raise ArgumentError, message, fn -> Options.validate!(http: value) end
@@ -321,9 +334,16 @@ defmodule DSPexTelemetry.OptionsTest do
       %{keys: keys, type: "keyword list", default: nil} =
         Enum.find(Options.table(), &(&1.name == :http))
 
-      assert Enum.map(keys, & &1.name) == [:port, :ip, :auth, :page_methods]
+      assert Enum.map(keys, & &1.name) == [:port, :ip, :auth, :hosts, :page_methods, :required]
       refute Map.has_key?(hd(keys), :default)
-      assert [%{default: {127, 0, 0, 1}}, %{default: nil}, %{default: 50}] = tl(keys)
+
+      assert [
+               %{default: {127, 0, 0, 1}},
+               %{default: nil},
+               %{default: []},
+               %{default: 50},
+               %{default: false}
+             ] = tl(keys)
 
       {:docs_v1, _, _, _, %{"en" => documentation}, _, _} = Code.fetch_docs(Options)
       assert documentation =~ ~r/^    \* `:port` - .* Required\.$/m

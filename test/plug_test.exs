@@ -5,6 +5,7 @@ defmodule DSPexTelemetry.PlugTest do
 
   import DSPexTelemetry.TestInstance
 
+  alias DSPexTelemetry.Endpoint.Page
   alias DSPexTelemetry.{StrictJSON, TestCalls}
 
   @plug DSPexTelemetry.Plug
@@ -12,9 +13,7 @@ defmodule DSPexTelemetry.PlugTest do
   @secret "s3cr3t-t0ken"
 
   defp call(options, fields) do
-    conn = struct!(conn(), fields)
-    # Through `apply`, for the module is not there when this one is compiled.
-    apply(@plug, :call, [conn, apply(@plug, :init, [options])])
+    conn() |> struct!([host: "localhost"] ++ fields) |> @plug.call(@plug.init(options))
   end
 
   if @plug_installed do
@@ -71,10 +70,43 @@ defmodule DSPexTelemetry.PlugTest do
     assert {conn.status, conn.resp_body} == {308, ""}
     assert header(conn, "location") == ["./telemetry/"]
 
+    conn = call([auth: :none], [query_string: "window=5m&x=%2F"] ++ fields)
+    assert header(conn, "location") == ["./telemetry/?window=5m&x=%2F"]
+
     # Who may not see it is not sent anywhere.
     conn = call([auth: {:bearer, @secret}], fields)
     assert {conn.status, header(conn, "location")} == {401, []}
     assert ["Basic " <> _realm] = header(conn, "www-authenticate")
+  end
+
+  test "its scripts pass what keeps other sites from including scripts, and nothing else is marked" do
+    # As Plug.CSRFProtection looks at what is sent.
+    passes? = fn conn ->
+      not Enum.any?(header(conn, "content-type"), &(&1 =~ "javascript")) or
+        conn.private[:plug_skip_csrf_protection] == true
+    end
+
+    scripts = for "/page/" <> name <- Page.paths(), Path.extname(name) == ".js", do: name
+    assert scripts != []
+
+    for name <- scripts do
+      conn = call([auth: :none], path_info: ["page", name], script_name: ["telemetry"])
+      assert conn.status == 200 and passes?.(conn)
+    end
+
+    for path <- ["metrics", "report.json", "health", "nothing"] do
+      conn = call([auth: :none], path_info: [path])
+      refute is_map_key(conn.private, :plug_skip_csrf_protection)
+    end
+  end
+
+  test "what the page asks for passes a pipeline that accepts only HTML" do
+    # Phoenix.Controller.accepts/2 takes `*/*` for HTML.
+    assert [_all, accepted] =
+             Regex.run(~r/^const ACCEPT = "(.*)";$/m, File.read!("priv/page/poll.js"))
+
+    assert accepted == "application/json, */*;q=0.1"
+    assert File.read!("priv/page/poll.js") =~ "headers: { accept: ACCEPT }"
   end
 
   test "takes as many methods for the page as it is told to" do
@@ -109,6 +141,24 @@ defmodule DSPexTelemetry.PlugTest do
 
     assert header(conn, "content-encoding") == ["gzip"]
     assert is_binary(:zlib.gunzip(conn.resp_body))
+  end
+
+  test "with :none answers localhost, addresses and the names of :hosts" do
+    for {options, fields, status} <- [
+          {[], [host: "127.0.0.1"], 200},
+          {[], [host: "my-app.example.org"], 421},
+          {[], [host: "localhost", req_headers: [{"host", "my-app.example.org:4000"}]], 421},
+          {[hosts: ["my-app.example.org"]], [host: "my-app.example.org"], 200},
+          {[hosts: ["my-app.example.org"]], [host: "evil.example"], 421},
+          {[hosts: :any], [host: "my-app.example.org"], 200}
+        ] do
+      conn = call([auth: :none] ++ options, fields ++ [path_info: ["report.json"]])
+      assert {conn.status, conn.halted} == {status, true}
+    end
+
+    fields = [path_info: ["metrics"], host: "my-app.example.org"]
+    headers = [req_headers: [{"authorization", "Bearer " <> @secret}]]
+    assert call([auth: {:bearer, @secret}], fields ++ headers).status == 200
   end
 
   test "is about the default instance unless told otherwise" do
@@ -146,18 +196,20 @@ defmodule DSPexTelemetry.PlugTest do
           {[auth: :none, instance: "name"],
            ~r/^option :instance must be the name of an instance/},
           {[auth: :none, token: @secret],
-           ~r/^unknown option :token, allowed are :instance, :auth, :page_methods$/},
+           ~r/^unknown option :token, allowed are :instance, :auth, :hosts, :page_methods$/},
+          {[auth: :none, hosts: "name"],
+           ~r/^option :hosts must be a list of host names without port such as/},
           {[auth: :none, page_methods: 501],
            ~r/^option :page_methods must be an integer from 1 to 500, got: 501$/}
         ] do
-      error = assert_raise ArgumentError, fn -> apply(@plug, :init, [options]) end
+      error = assert_raise ArgumentError, fn -> @plug.init(options) end
       assert error.message =~ message
       refute error.message =~ @secret
     end
   end
 
   test "does not call a function when it is initialised, which may be at compile time" do
-    assert %{auth: auth} = apply(@plug, :init, [[auth: fn -> flunk("called") end]])
+    assert %{auth: auth} = @plug.init(auth: fn -> flunk("called") end)
     assert is_function(auth, 0)
   end
 end

@@ -196,9 +196,66 @@ defmodule DSPexTelemetry.PushFailureTest do
         flood(connection, unquote(head), String.duplicate("x: y\r\n", 10_000))
         assert_receive {:logged, :warning, line}, 10_000
         # Of headers OTP 26 and later have a limit of their own.
-        assert line =~ ~r/the answer is longer than 1 MiB|header too long/
+        assert line =~
+                 ~r/the answer is longer than 1 MiB|headers of the answer are too long|header too long/
+
         assert await_closed(connection) < 64 * 1_048_576
       end
+    end
+  end
+
+  # As many bytes as an answer may have, which are lists of 16 times as many while they are headers.
+  for {what, header} <- [
+        {"one header", ["x: ", String.duplicate("x", 800_000), "\r\n"]},
+        {"many headers", List.duplicate("x: y\r\n", 130_000)},
+        {"the phrase of the status", nil}
+      ] do
+    test "an answer with #{what} of 800 KB is refused before it takes much memory" do
+      server = PushServer.start!()
+
+      name =
+        PushTesting.start!(server.url, interval: @long, retry_floor: @hour, retry_ceiling: @hour)
+
+      watch_log(inspect(name))
+      PushTesting.push_now(name)
+      {connection, _request} = await_push(server)
+
+      send_raw(
+        connection,
+        case unquote(header && IO.iodata_to_binary(header)) do
+          nil ->
+            ["HTTP/1.1 200 ", String.duplicate("x", 800_000), "\r\ncontent-length: 0\r\n\r\n"]
+
+          header ->
+            ["HTTP/1.1 200 OK\r\n", header, "content-length: 0\r\n\r\n"]
+        end
+      )
+
+      assert_receive {:logged, :warning, line}, 10_000
+      # OTP 26 and later have a limit of their own.
+      assert line =~ ~r/headers of the answer are too long|header too long/
+      assert Push.counts(name).success == 0
+    end
+  end
+
+  test "neither headers as long as any that are sent on purpose do harm, nor a long body" do
+    chunk = ["64\r\n", String.duplicate("x", 100), "\r\n"]
+
+    for answer <- [
+          &answer(&1, 200, [{"x", String.duplicate("x", 50_000)}]),
+          &answer(&1, 200, [], String.duplicate("x", 1_000_000)),
+          &send_raw(&1, [
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+            List.duplicate(chunk, 9_000),
+            "0\r\n\r\n"
+          ])
+        ] do
+      server = PushServer.start!()
+      name = PushTesting.start!(server.url, interval: @long)
+      PushTesting.push_now(name)
+      {connection, _request} = await_push(server)
+      answer.(connection)
+      await("the push to be counted", fn -> Push.counts(name).success == 1 end)
     end
   end
 

@@ -94,6 +94,15 @@ defmodule DSPexTelemetry.Auth do
   def authorised?(_rule, _none_or_several), do: false
 
   @doc """
+  Whether everybody is let in.
+
+      iex> Enum.map([:none, nil, {:bearer, "s3cret"}], &DSPexTelemetry.Auth.open?/1)
+      [true, true, false]
+  """
+  @spec open?(rule()) :: boolean()
+  def open?(rule), do: rule in [:none, nil]
+
+  @doc """
   What to answer in `www-authenticate` to a `:browser`, which asks its user for `Basic` credentials and
   knows no other, or a `:client` who was not let in.
 

@@ -26,13 +26,18 @@ defmodule DSPexTelemetry.Endpoint do
   With an `:auth` that demands something, every path does, `/health` too: a request without the
   right credentials gets 401 whatever it asks for, and learns nothing from it. Browsers ask for a user
   and a password; where the rule is a bearer token, any user with the token as the password is let in.
+
+  Where `:auth` asks for nothing, requests are answered that are for `localhost`, an IP address, or a name
+  of `:hosts`; the others get 421. Without that a web site could read everything through a browser on this
+  machine, by a name of its own that leads here (DNS rebinding).
+
   What fails inside is logged and answered with 500, and with 503 what cannot be answered at the moment.
   """
 
   require Logger
 
   alias DSPexTelemetry.{Auth, Instance, Window}
-  alias DSPexTelemetry.Endpoint.{Negotiation, Page}
+  alias DSPexTelemetry.Endpoint.{Host, Negotiation, Page}
 
   @typedoc "A request, wherever it comes from. Names of headers are in lower case."
   @type request :: %{
@@ -46,6 +51,7 @@ defmodule DSPexTelemetry.Endpoint do
   @type config :: %{
           instance: atom(),
           auth: Auth.t(),
+          hosts: [String.t()] | :any,
           page_methods: pos_integer(),
           render: (term() -> {:ok, binary()} | {:error, :failed | :busy | :not_running})
         }
@@ -60,7 +66,7 @@ defmodule DSPexTelemetry.Endpoint do
   The answer to a request.
 
       iex> request = %{method: "GET", path: "/health", query: "", headers: []}
-      iex> config = %{instance: DSPexTelemetry, auth: {:bearer, "s3cret"}, page_methods: 50, render: & &1}
+      iex> config = %{instance: DSPexTelemetry, auth: {:bearer, "s3cret"}, hosts: [], page_methods: 50, render: & &1}
       iex> {401, _headers, _body} = DSPexTelemetry.Endpoint.respond(request, config)
       iex> request = %{request | headers: [{"authorization", "Bearer s3cret"}]}
       iex> {200, _headers, body} = DSPexTelemetry.Endpoint.respond(request, config)
@@ -71,9 +77,16 @@ defmodule DSPexTelemetry.Endpoint do
   def respond(request, config) do
     case rule(config.auth) do
       {:ok, rule} ->
-        if Auth.authorised?(rule, values(request, "authorization")),
-          do: route(request, config),
-          else: unauthorised(request, rule)
+        cond do
+          not Auth.authorised?(rule, values(request, "authorization")) ->
+            unauthorised(request, rule)
+
+          Auth.open?(rule) and not Host.answered?(values(request, "host"), config.hosts) ->
+            misdirected()
+
+          true ->
+            route(request, config)
+        end
 
       :error ->
         text(500, "internal error")
@@ -99,6 +112,13 @@ defmodule DSPexTelemetry.Endpoint do
   defp unauthorised(request, rule) do
     asker = if Page.path?(request.path), do: :browser, else: :client
     text(401, "unauthorized", [{"www-authenticate", Auth.challenge(rule, asker)}])
+  end
+
+  defp misdirected do
+    text(
+      421,
+      "without auth only localhost and IP addresses are answered; allow the name of this server by key :hosts"
+    )
   end
 
   defp route(%{path: path} = request, config) do

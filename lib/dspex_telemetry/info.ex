@@ -20,6 +20,8 @@ defmodule DSPexTelemetry.Info do
     * `:signals_dropped` - alerts for which there was no room; see `DSPexTelemetry.Alert`
     * `:spikes_untracked` - errors of methods for which there was no room when spikes were looked for
     * `:panics` - recordings of the whole VM that ended in a panic in Rust: a bug, so always 0
+    * `:http` - with option `:http`: whether it is `:listening`, on which `:ip` and `:port`, and while it is not,
+      the `:reason`, such as that the port is taken. `nil` without.
     * `:push` - with option `:push`: how many pushes were a `:success` or a `:failure`, `:last_success_unix_ms`
       and, while they fail, `:outage_since_unix_ms`; see `DSPexTelemetry.Push`. `nil` without.
     * `:otlp` - with option `:otlp`, the same of exports, and how many data points are `:lost`; see
@@ -28,7 +30,7 @@ defmodule DSPexTelemetry.Info do
       and worker ids take by their number and length. The caches of schedulers are not in it.
   """
 
-  alias DSPexTelemetry.{Instance, Native, OTLP, Push}
+  alias DSPexTelemetry.{Endpoint, Instance, Native, OTLP, Push}
 
   defstruct [
     :instance,
@@ -44,6 +46,7 @@ defmodule DSPexTelemetry.Info do
     :signals_dropped,
     :spikes_untracked,
     :panics,
+    :http,
     :push,
     :otlp,
     :memory_bytes
@@ -79,9 +82,18 @@ defmodule DSPexTelemetry.Info do
           signals_dropped: non_neg_integer(),
           spikes_untracked: non_neg_integer(),
           panics: non_neg_integer(),
+          http: http() | nil,
           push: Push.status() | nil,
           otlp: OTLP.status() | nil,
           memory_bytes: non_neg_integer()
+        }
+
+  @typedoc "Where it is served, or is to be. `:port` is 0 for a free one that is not known yet."
+  @type http :: %{
+          listening: boolean(),
+          ip: :inet.ip_address(),
+          port: :inet.port_number(),
+          reason: String.t() | nil
         }
 
   @doc false
@@ -103,9 +115,19 @@ defmodule DSPexTelemetry.Info do
       signals_dropped: info.signals_dropped,
       spikes_untracked: info.spikes_untracked,
       panics: Native.panics(),
+      http: http(name, handle.options.http),
       push: Push.status(handle),
       otlp: OTLP.status(handle),
       memory_bytes: info.memory_bytes
     )
+  end
+
+  defp http(_name, nil), do: nil
+
+  defp http(name, %{ip: ip, port: port}) do
+    case Endpoint.Server.address(name) do
+      {:ok, {ip, port}} -> %{listening: true, ip: ip, port: port, reason: nil}
+      {:error, reason} -> %{listening: false, ip: ip, port: port, reason: reason}
+    end
   end
 end

@@ -82,11 +82,22 @@ defmodule DSPexTelemetry.Instance do
   @spec fetch(name()) :: {:ok, handle()} | :error
   def fetch(name) do
     # The registry forgets a process a moment after it has ended.
-    with [{pid, %{} = handle}] <- Registry.lookup(@registry, name), true <- Process.alive?(pid) do
+    with true <- application_running?(),
+         [{pid, %{} = handle}] <- Registry.lookup(@registry, name),
+         true <- Process.alive?(pid) do
       {:ok, handle}
     else
       _none_or_not_ready -> :error
     end
+  end
+
+  # The registry raises where it is not itself, and names only itself.
+  defp application_running?, do: Process.whereis(@registry) != nil
+
+  @doc "Raises `ArgumentError` if the application is not running, without which there are no instances."
+  @spec application_running!() :: :ok
+  def application_running! do
+    if application_running?(), do: :ok, else: raise(ArgumentError, not_started())
   end
 
   @spec running?(name()) :: boolean()
@@ -115,7 +126,8 @@ defmodule DSPexTelemetry.Instance do
   @doc "The running instances: their pids and handles."
   @spec running() :: [{pid(), handle()}]
   def running do
-    for {pid, %{} = handle} <-
+    for true <- [application_running?()],
+        {pid, %{} = handle} <-
           Registry.select(@registry, [{{:_, :"$1", :"$2"}, [], [{{:"$1", :"$2"}}]}]),
         do: {pid, handle}
   end
@@ -346,7 +358,15 @@ defmodule DSPexTelemetry.Instance do
     System.convert_time_unit(System.monotonic_time() - start, :native, :millisecond)
   end
 
-  defp not_running(name) do
+  defp not_started do
+    "the application :dspex_telemetry is not running, so there are no instances: it has not been started, or has " <>
+      "been stopped; start it with Application.ensure_all_started(:dspex_telemetry)"
+  end
+
+  defp not_running(name),
+    do: if(application_running?(), do: none_running(name), else: not_started())
+
+  defp none_running(name) do
     running = for {_pid, handle} <- running(), do: handle.options.name
 
     "no instance #{inspect(name)} is running, running are: " <>

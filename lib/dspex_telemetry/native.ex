@@ -2,6 +2,9 @@ defmodule DSPexTelemetry.Native do
   @moduledoc false
   # Stubs of the Rust library, nothing else. What the functions do is written in native/nif.
 
+  # The compiler would load it when there is no library yet, which the VM then complains about at length.
+  @compile {:autoload, false}
+
   @on_load :load
 
   @doc false

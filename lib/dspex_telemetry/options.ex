@@ -28,12 +28,28 @@ defmodule DSPexTelemetry.Options do
           "called for each request. `:none` lets everybody in, and `nil` everybody on this machine. " <>
           "A browser asks for a user and a password: with a bearer token, any user and the token."
     ],
+    hosts: [
+      type: :hosts,
+      default: [],
+      doc:
+        "Names under which requests are answered where `:auth` asks for nothing, beside `localhost` and IP " <>
+          "addresses; `:any` for all. A request for another name gets 421, as a web site could have made it " <>
+          "up for a browser on this machine (DNS rebinding)."
+    ],
     page_methods: [
       type: {:integer, 1, 500},
       default: 50,
       doc:
         "How many methods have a row of their own on the live page, those that were called most. The " <>
           "others are summed."
+    ],
+    required: [
+      type: :boolean,
+      default: false,
+      doc:
+        "Whether the instance starts only if it can listen. With `false`, an instance whose port is taken records " <>
+          "without being served, logs that once, and tries again until it listens; `DSPexTelemetry.info/1` says why " <>
+          "it does not."
     ]
   ]
 
@@ -342,7 +358,9 @@ defmodule DSPexTelemetry.Options do
               port: :inet.port_number(),
               ip: :inet.ip_address(),
               auth: DSPexTelemetry.Auth.t(),
-              page_methods: pos_integer()
+              hosts: [String.t()] | :any,
+              page_methods: pos_integer(),
+              required: boolean()
             }
             | nil,
           push: push() | nil,

@@ -198,7 +198,7 @@ defmodule DSPexTelemetry.OTLP do
   end
 
   def outcome({:error, {limit, _bytes}} = result, request, secrets, now)
-      when limit in [:request_too_long, :answer_too_long] do
+      when limit in [:request_too_long, :answer_too_long, :headers_too_long] do
     {:error, failure} = Outcome.of(result, secrets, now)
     {:error, Map.merge(failure, %{retry: false, lost: request.points})}
   end

@@ -5,6 +5,8 @@ const INTERVAL_MS = 5_000;
 const LONGEST_MS = 60_000;
 // The server gives up on a report after ten seconds.
 const PATIENCE_MS = 15_000;
+// A pipeline of Phoenix that accepts only HTML lets nobody through who takes nothing but JSON.
+const ACCEPT = "application/json, */*;q=0.1";
 
 export class Poll {
   #query;
@@ -84,7 +86,7 @@ export class Poll {
     // An address with a user and a password in it, as the page's own may be, is refused.
     const url = new URL(`report.json?${this.#query}`, document.baseURI);
     url.username = url.password = "";
-    const answer = await fetch(url, { signal, cache: "no-store", headers: { accept: "application/json" } });
+    const answer = await fetch(url, { signal, cache: "no-store", headers: { accept: ACCEPT } });
     if (answer.ok) {
       try {
         return { report: await answer.json() };

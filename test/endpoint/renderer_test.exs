@@ -35,9 +35,18 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
 
   defp await_waiting(renderer, what, clients) do
     await("#{clients} clients to wait for #{inspect(what)}", fn ->
-      length(Map.get(:sys.get_state(renderer).waiting, what, [])) == clients
+      waiting(renderer, what) == clients
     end)
   end
+
+  defp waiting(renderer, what) do
+    with {^what, askers} <- List.keyfind(:sys.get_state(renderer).waiting, what, 0),
+         do: length(askers),
+         else: (nil -> 0)
+  end
+
+  @scrape {{:scrape, :prometheus}, :identity}
+  @other_scrape {{:scrape, :openmetrics}, :gzip}
 
   test "two renderings run at a time, the others in their turn", %{name: name, renderer: renderer} do
     [{a, rendering_a}, {b, rendering_b}] = two_running(name)
@@ -72,8 +81,8 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
     assert Task.await(other) == {:ok, "B"}
     refute_received {:rendering, _what, _pid}
 
-    state = :sys.get_state(renderer)
-    assert {state.waiting, state.running, :queue.len(state.queue)} == {%{}, %{}, 0}
+    assert %{waiting: [], running: running} = :sys.get_state(renderer)
+    assert running == %{}
   end
 
   test "one that is killed fails for those who wait for it, and no other", %{
@@ -89,6 +98,77 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
     send(rendering_b, {:finish, "B"})
     send(rendering(:c), {:finish, "C"})
     assert {Task.await(b), Task.await(c)} == {{:ok, "B"}, {:ok, "C"}}
+  end
+
+  test "what its clients no longer wait for is not rendered", %{name: name, renderer: renderer} do
+    [{a, rendering_a}, {b, rendering_b}] = two_running(name)
+    assert Renderer.render(name, :impatient, 1) == {:error, :busy}
+    ended = ask(name, :ended)
+    await_waiting(renderer, :ended, 1)
+    shared = for _ <- 1..2, do: ask(name, :shared)
+    await_waiting(renderer, :shared, 2)
+    last = ask(name, :last)
+    await_waiting(renderer, :last, 1)
+
+    for %{pid: pid} <- [ended, hd(shared)] do
+      Process.unlink(pid)
+      kill(pid)
+    end
+
+    await_waiting(renderer, :ended, 0)
+    await_waiting(renderer, :shared, 1)
+    send(rendering_a, {:finish, "A"})
+    send(rendering_b, {:finish, "B"})
+    send(rendering(:shared), {:finish, "shared"})
+    send(rendering(:last), {:finish, "last"})
+
+    assert Enum.map([a, b, List.last(shared), last], &Task.await/1) ==
+             Enum.map(~w(A B shared last), &{:ok, &1})
+
+    for what <- [:impatient, :ended], do: refute_received({:rendering, ^what, _pid})
+    assert %{waiting: []} = :sys.get_state(renderer)
+  end
+
+  test "a scrape comes before reports, and scrapes leave them a place", %{
+    name: name,
+    renderer: renderer
+  } do
+    [{_a, rendering_a}, {_b, rendering_b}] = two_running(name)
+    for what <- [:c, :d], do: {ask(name, what), await_waiting(renderer, what, 1)}
+
+    for what <- [@scrape, @other_scrape],
+        do: {ask(name, what), await_waiting(renderer, what, 1)}
+
+    send(rendering_a, {:finish, "A"})
+    scrape = rendering(@scrape)
+    refute_received {:rendering, _what, _pid}
+    send(rendering_b, {:finish, "B"})
+    report = rendering(:c)
+    refute_received {:rendering, _what, _pid}
+    send(scrape, {:finish, "S"})
+    scrape = rendering(@other_scrape)
+    send(report, {:finish, "C"})
+    report = rendering(:d)
+    for pid <- [scrape, report], do: send(pid, {:finish, ""})
+  end
+
+  test "only so many different reports wait, while a scrape always may", %{
+    name: name,
+    renderer: renderer
+  } do
+    running = two_running(name)
+
+    for window <- 1..32 do
+      ask(name, {:report, window})
+      await_waiting(renderer, {:report, window}, 1)
+    end
+
+    assert Renderer.render(name, {:report, 33}, 20_000) == {:error, :busy}
+    ask(name, {:report, 32})
+    await_waiting(renderer, {:report, 32}, 2)
+    ask(name, @scrape)
+    await_waiting(renderer, @scrape, 1)
+    for {_task, rendering} <- running, do: send(rendering, {:finish, ""})
   end
 
   test "a client waits only so long, and never for a renderer that is not there", %{name: name} do

@@ -5,8 +5,8 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
   import DSPexTelemetry.TestInstance
   import ExUnit.CaptureLog
 
-  alias DSPexTelemetry.{Endpoint, Instance, LogWatch, TestCalls}
-  alias DSPexTelemetry.Endpoint.{Limits, Rendering, Server}
+  alias DSPexTelemetry.{Endpoint, Instance, LogWatch, TestCalls, TestProject}
+  alias DSPexTelemetry.Endpoint.{Limits, Renderer, Rendering, Server}
 
   @token "s3cr3t-t0ken"
   @loopback {127, 0, 0, 1}
@@ -21,7 +21,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
   # An endpoint beside a running instance that has none itself, with parts of its own.
   defp serve_with!(arguments) do
     name = start!()
-    http = %{port: 0, ip: @loopback, auth: nil, page_methods: 50}
+    http = %{port: 0, ip: @loopback, auth: nil, hosts: [], page_methods: 50, required: false}
     arguments = Map.new(arguments)
     {http, arguments} = Map.pop(arguments, :http, http)
 
@@ -78,7 +78,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     await("#{inspect(name)} to listen again", fn ->
       with {:ok, %{ip: ip, port: port}} <- DSPexTelemetry.http_address(instance: name),
            {:ok, socket} <- :gen_tcp.connect(ip, port, [:binary, active: false]),
-           :ok <- :gen_tcp.send(socket, "GET /health HTTP/1.1\r\nhost: x\r\n\r\n"),
+           :ok <- :gen_tcp.send(socket, "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"),
            %{status: 200} <- read(socket) do
         true
       else
@@ -140,6 +140,19 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       assert head.headers["content-length"] == "16"
     end
 
+    test "answers no name that leads to this machine, unless it is allowed" do
+      ask = fn address, host ->
+        send_raw(address, "GET /report.json HTTP/1.1\r\nhost: #{host}\r\n\r\n")
+      end
+
+      address = address!(serve!())
+      assert %{status: 421} = response = ask.(address, "evil.example:#{address.port}")
+      refute response.body =~ "interval"
+      assert ask.(address, "127.0.0.1:#{address.port}").status == 200
+      address = address!(serve!(hosts: ["metrics.internal"]))
+      assert ask.(address, "metrics.internal:#{address.port}").status == 200
+    end
+
     test "compresses" do
       name = serve!()
       method = label("http")
@@ -178,14 +191,67 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       for client <- [idle, half], do: assert(read(client) == :closed)
     end
 
-    test "does not start on a port that is taken, and says so" do
+    test "records on a port that is taken, logs that once, tells it, and listens when the port is free" do
+      {:ok, socket} = :gen_tcp.listen(0, ip: @loopback)
+      {:ok, port} = :inet.port(socket)
+      name = unique_name()
+      watch_log(inspect(name))
+      start!(name: name, http: [port: port])
+
+      sentence =
+        "The HTTP endpoint of #{inspect(name)} cannot listen on port #{port} of 127.0.0.1: " <>
+          "address already in use (eaddrinuse)"
+
+      assert_receive {:logged, :error, line}, 10_000
+      assert line =~ sentence <> ". It tries again until it can"
+      method = label("http")
+      TestCalls.call(method)
+      assert TestCalls.counts(name)[method] == 1
+      http = %{listening: false, ip: @loopback, port: port, reason: sentence}
+      assert DSPexTelemetry.info(instance: name).http == http
+      assert DSPexTelemetry.http_address(instance: name) == {:error, :not_listening}
+
+      # It tries again some more times, and says no more.
+      await("a third attempt", fn -> :sys.get_state(server(name)).pause_ms >= 800 end)
+      instance = pid(name)
+      :gen_tcp.close(socket)
+      listens_again(name)
+      assert_receive {:logged, :info, line}, 10_000
+      assert line =~ "listens on port #{port} of 127.0.0.1"
+      refute_received {:logged, _level, _line}
+      assert pid(name) == instance
+      http = %{http | listening: true, reason: nil}
+      assert DSPexTelemetry.info(instance: name).http == http
+      assert DSPexTelemetry.info(instance: start!()).http == nil
+    end
+
+    test "does not keep the application from starting where its port is taken" do
+      {:ok, socket} = :gen_tcp.listen(0, ip: @loopback)
+      {:ok, port} = :inet.port(socket)
+
+      output =
+        TestProject.evaluate!("""
+        Logger.configure(level: :none)
+        Application.put_env(:dspex_telemetry, :http, port: #{port})
+        {:ok, _} = Application.ensure_all_started(:dspex_telemetry)
+        DSPexTelemetry.Emit.session_created(%{}, %{session_id: "s-1"})
+        IO.inspect({DSPexTelemetry.info().http.listening, DSPexTelemetry.report().sessions.created})
+        """)
+
+      assert output == "{false, 1}\n"
+      :gen_tcp.close(socket)
+    end
+
+    test "that must listen does not start on a port that is taken, and says so" do
       {:ok, socket} = :gen_tcp.listen(0, ip: @loopback)
       {:ok, port} = :inet.port(socket)
       Process.flag(:trap_exit, true)
       name = unique_name()
 
       {result, log} =
-        with_log(fn -> DSPexTelemetry.start_link(name: name, http: [port: port]) end)
+        with_log(fn ->
+          DSPexTelemetry.start_link(name: name, http: [port: port, required: true])
+        end)
 
       sentence =
         "The HTTP endpoint of #{inspect(name)} cannot listen on port #{port} of 127.0.0.1: " <>
@@ -301,16 +367,16 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       {:ok, socket} = :gen_tcp.listen(0, ip: @loopback)
       {:ok, port} = :inet.port(socket)
       watch_log("cannot listen on port #{port} of 127.0.0.1: address already in use")
-      watch_log("listens again")
+      watch_log("listens on port #{port}")
 
       started = Server.new_started()
       :atomics.put(started, 1, 1)
-      http = %{port: port, ip: @loopback, auth: nil, page_methods: 50}
+      http = %{port: port, ip: @loopback, auth: nil, hosts: [], page_methods: 50, required: false}
       {name, _supervisor} = serve_with!(http: http, started: started)
       title = inspect(name)
 
       assert_receive {:logged, :error, "The HTTP endpoint of " <> _}, 10_000
-      assert Server.address(name) == :error
+      assert {:error, "The HTTP endpoint of " <> _} = Server.address(name)
 
       # It tries again some more times.
       server_trying = Registry.whereis_name({Instance.registry(), {:endpoint, name}})
@@ -451,13 +517,13 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     end
 
     test "is answered by the status that it deserves, or closed", %{address: address} do
-      host = "host: x\r\n"
+      host = "host: localhost\r\n"
       long = String.duplicate("x", 20_000)
 
       for {bytes, statuses} <- [
             {"GET /health HTTP/1.0\r\n\r\n", [200]},
             {"GET http://x/health HTTP/1.1\r\n#{host}\r\n", [200]},
-            {"GET /health HTTP/1.1\nhost: x\n\n", [200]},
+            {"GET /health HTTP/1.1\nhost: localhost\n\n", [200]},
             {"GET /%68ealth HTTP/1.1\r\n#{host}\r\n", [200]},
             {"GET /x/../health HTTP/1.1\r\n#{host}\r\n", [200]},
             {"GET /health HTTP/1.1\r\n#{host}no colon\r\n\r\n", [200]},
@@ -516,7 +582,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     end
 
     test "that goes on after the first request is not read", %{address: address} do
-      request = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+      request = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"
       response = send_raw(address, String.duplicate(request, 10))
       assert response.body == ~s({"status":"ok"}\n)
       assert response.headers["connection"] == "close"
@@ -655,7 +721,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
         clients =
         for _ <- 1..5 do
           socket = connect!(address)
-          :ok = :gen_tcp.send(socket, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+          :ok = :gen_tcp.send(socket, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
           # It is being answered, and 50 MB are more than the system takes for it.
           assert {:ok, "HTTP/1.1 200"} = :gen_tcp.recv(socket, 12, 20_000)
           socket
@@ -685,7 +751,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       {name, supervisor} = serve_with!(render: told_and_held(), limits: %Limits{connection_ms: 1})
       address = address_of(name)
       client = connect!(address)
-      :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+      :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
       assert_receive {:rendering, rendering}, 10_000
       assert read(client) == :closed
       send(rendering, :finish)
@@ -702,6 +768,55 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
     end
   end
 
+  test "what clients have asked for that have gone is not rendered for them" do
+    test = self()
+
+    render = fn {subject, _encoding} ->
+      send(test, {:rendering, subject, self()})
+
+      receive do
+        :finish -> {:ok, "rendered"}
+      end
+    end
+
+    {name, supervisor} = serve_with!(render: render)
+    address = address_of(name)
+    renderer = process(supervisor, Renderer)
+    waiting = fn -> length(:sys.get_state(renderer).waiting) end
+
+    ask = fn path ->
+      client = connect!(address)
+      :ok = :gen_tcp.send(client, "GET #{path} HTTP/1.1\r\nhost: localhost\r\n\r\n")
+      client
+    end
+
+    held =
+      for path <- ["/metrics", "/report.json"] do
+        client = ask.(path)
+        assert_receive {:rendering, _subject, pid}, 10_000
+        {client, pid}
+      end
+
+    impatient = for minutes <- 1..20, do: ask.("/report.json?window=#{minutes}m")
+    await("all to wait", fn -> waiting.() == 20 end)
+    for client <- impatient, do: :gen_tcp.close(client)
+    await("all to be gone", fn -> waiting.() == 0 end)
+
+    for {client, pid} <- held do
+      send(pid, :finish)
+      assert read(client).status == 200
+    end
+
+    refute_received {:rendering, _subject, _pid}
+  end
+
+  test "a client that has closed its side behind its request gets its answer" do
+    client = connect!(address!(serve!()))
+    :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    :ok = :gen_tcp.shutdown(client, :write)
+    assert read(client).status == 200
+  end
+
   describe "many clients" do
     test "200 at once are all answered, and leave nothing behind" do
       name = serve!()
@@ -716,7 +831,10 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       for {client, n} <- Enum.with_index(clients) do
         path = Enum.at(["/metrics", "/report.json", "/metrics"], rem(n, 3))
         encoding = Enum.at(["gzip", "identity"], rem(n, 2))
-        request = "GET #{path} HTTP/1.1\r\nhost: x\r\naccept-encoding: #{encoding}\r\n\r\n"
+
+        request =
+          "GET #{path} HTTP/1.1\r\nhost: localhost\r\naccept-encoding: #{encoding}\r\n\r\n"
+
         :ok = :gen_tcp.send(client, request)
       end
 
@@ -796,7 +914,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
 
     for {act, status} <- [{&Process.exit(&1, :kill), 500}, {&send(&1, :finish), 200}] do
       client = connect!(address)
-      :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+      :ok = :gen_tcp.send(client, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
       assert_receive {:rendering, rendering}, 10_000
       act.(rendering)
       assert read(client).status == status
@@ -830,6 +948,37 @@ defmodule DSPexTelemetry.Endpoint.ServerLeavesNothingTest do
     assert now_atoms - atoms < 10
   end
 
+  test "endpoints on free ports leave no atoms behind, however many there were" do
+    name = unique_name()
+    %{id: id} = DSPexTelemetry.child_spec(name: name)
+
+    serve = fn ->
+      start_supervised!({DSPexTelemetry, name: name, http: [port: 0]})
+      {:ok, %{port: port} = address} = DSPexTelemetry.http_address(instance: name)
+      assert request(address, "GET", "/health").status == 200
+      :ok = stop_supervised(id)
+      port
+    end
+
+    # As many as are new to httpd, and what the first start loads.
+    for _ <- 1..70, do: serve.()
+    atoms = :erlang.system_info(:atom_count)
+    ports = for _ <- 1..20, do: serve.()
+    assert :erlang.system_info(:atom_count) - atoms < 8
+    # The one that has rested longest is the next.
+    assert Enum.uniq(ports) == ports
+  end
+
+  test "two endpoints on free ports have two" do
+    ports =
+      for _ <- 1..70 do
+        {:ok, %{port: port}} = DSPexTelemetry.http_address(instance: start!(http: [port: 0]))
+        port
+      end
+
+    assert Enum.uniq(ports) == ports
+  end
+
   defp requests(address, numbers) do
     for n <- numbers do
       request(address, "GET", "/metrics?unseen_#{n}=1", [{"unseen-#{n}", "unseen_value_#{n}"}])
@@ -844,7 +993,7 @@ defmodule DSPexTelemetry.Endpoint.ServerLeavesNothingTest do
 
       # Gone before it has its answer, and before it has asked.
       impatient = connect!(address)
-      :gen_tcp.send(impatient, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+      :gen_tcp.send(impatient, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
       :gen_tcp.close(impatient)
       address |> connect!() |> :gen_tcp.close()
     end

@@ -1,5 +1,5 @@
-# Where Plug is not installed, the few functions of it that DSPexTelemetry.Plug calls are stood in for,
-# and it is compiled against them. Where it is, nothing of this is.
+# Where Plug is not installed, the few functions of it that DSPexTelemetry.Plug calls are stood in for. Where
+# it is, nothing of this is.
 plug_installed? = Code.ensure_loaded?(Plug.Conn)
 
 unless plug_installed? do
@@ -10,6 +10,7 @@ unless plug_installed? do
 
   defmodule Plug.Conn do
     defstruct method: "GET",
+              host: "www.example.com",
               path_info: [],
               script_name: [],
               request_path: "/",
@@ -18,6 +19,7 @@ unless plug_installed? do
               resp_headers: [{"cache-control", "max-age=0, private, must-revalidate"}],
               resp_body: nil,
               status: nil,
+              private: %{},
               state: :unset,
               halted: false
 
@@ -28,13 +30,14 @@ unless plug_installed? do
       %{conn | resp_headers: kept ++ headers}
     end
 
+    def put_private(conn, key, value) when is_atom(key),
+      do: %{conn | private: Map.put(conn.private, key, value)}
+
     def send_resp(%{state: :unset} = conn, status, body) when is_integer(status),
       do: %{conn | status: status, resp_body: IO.iodata_to_binary(body), state: :sent}
 
     def halt(conn), do: %{conn | halted: true}
   end
-
-  "../../lib/dspex_telemetry/plug.ex" |> Path.expand(__DIR__) |> Code.compile_file()
 end
 
 # Whether it is the real one.

@@ -8,7 +8,9 @@ defmodule DSPexTelemetry.Delivery.Attempt do
   #
   #   * It bounds neither how long an answer may be nor how long sending may take. The process that has the
   #     connection calls the function that provides the body, and so becomes known; it is killed if the
-  #     answer gets too long, or when this process ends, at the latest after `:timeout`.
+  #     answer gets too long, or when this process ends, at the latest after `:timeout`. Of headers it
+  #     makes lists, which take 16 bytes for each of theirs and more while they are collected: its heap,
+  #     on which a body is not, has a limit.
   #   * It answers a 503 whose `Retry-After` is below 100 seconds by sending the same request again after
   #     that time, and tells nobody. Its manager, of which every attempt has its own, is told about that
   #     by the connection's process. So it is suspended before the body is sent, and looked into at the end.
@@ -18,6 +20,8 @@ defmodule DSPexTelemetry.Delivery.Attempt do
 
   @watch_interval_ms 10
   @longest_end_ms 1_000
+  # Headers of about 100 KiB.
+  @heap_bytes 8 * 1_048_576
 
   @type job :: %{
           kind: module(),
@@ -175,6 +179,8 @@ defmodule DSPexTelemetry.Delivery.Attempt do
   defp provider(attempt, body) do
     fn
       :all ->
+        words = div(@heap_bytes, :erlang.system_info(:wordsize))
+        Process.flag(:max_heap_size, %{size: words, kill: true, error_logger: false})
         monitor = Process.monitor(attempt)
         send(attempt, {:connection, self()})
 
@@ -224,6 +230,10 @@ defmodule DSPexTelemetry.Delivery.Attempt do
       {:http, {^request, result}} ->
         await_end(monitor)
         result
+
+      # By its limit, as we have not.
+      {:DOWN, ^monitor, :process, _connection, :killed} ->
+        {:error, {:headers_too_long, @heap_bytes}}
 
       {:DOWN, ^monitor, :process, _connection, _reason} ->
         kept_from_us(manager)

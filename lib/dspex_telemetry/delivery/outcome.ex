@@ -115,6 +115,7 @@ defmodule DSPexTelemetry.Delivery.Outcome do
   defp words({:could_not_parse_as_http, _data}), do: "the answer is no HTTP"
   defp words(:socket_closed_remotely), do: "the server closed the connection"
   defp words({:answer_too_long, bytes}), do: "the answer is longer than #{size(bytes)}"
+  defp words({:headers_too_long, _heap}), do: "the headers of the answer are too long"
   defp words({:request_too_long, bytes}), do: "the request is longer than #{size(bytes)}"
   defp words(:nxdomain), do: "no address of that name"
   defp words(:timeout), do: "timeout"

@@ -8,13 +8,21 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
   require Record
 
   alias DSPexTelemetry.{Endpoint, Instance}
-  alias DSPexTelemetry.Endpoint.Limits
+  alias DSPexTelemetry.Endpoint.{Limits, Rendering}
 
   Record.defrecordp(:mod, Record.extract(:mod, from_lib: "inets/include/httpd.hrl"))
 
+  @typedoc "As `DSPexTelemetry.Endpoint` takes it, but what renders is told the connection too."
+  @type config :: %{
+          instance: atom(),
+          auth: DSPexTelemetry.Auth.t(),
+          hosts: [String.t()] | :any,
+          page_methods: pos_integer(),
+          render: (Rendering.what(), pid() | port() -> Rendering.result())
+        }
+
   @doc "The configuration of an `httpd` that listens on an address."
-  @spec configuration(:inet.ip_address(), :inet.port_number(), Endpoint.config(), Limits.t()) ::
-          keyword()
+  @spec configuration(:inet.ip_address(), :inet.port_number(), config(), Limits.t()) :: keyword()
   def configuration(ip, port, config, limits) do
     # httpd demands folders, and with these modules looks at none.
     folder = :code.root_dir()
@@ -57,6 +65,7 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
   @doc "Answers a request, for httpd."
   def unquote(:do)(mod(method: method, socket: socket) = mod) do
     {config, limits} = :httpd_util.lookup(mod(mod, :config_db), :dspex_telemetry)
+    config = Map.update!(config, :render, fn render -> &render.(&1, connection(socket)) end)
     {status, headers, body} = mod |> request() |> Endpoint.respond(config)
 
     body = IO.iodata_to_binary(body)
@@ -65,6 +74,10 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
     body = if method == ~c"HEAD", do: [], else: {&send_body/3, [socket, body, limits.sent_ms]}
     {:break, [response: {:response, head ++ headers, body}]}
   end
+
+  # A node may be set to sockets that are no ports. The process of a connection outlives its socket.
+  defp connection(socket) when is_port(socket), do: socket
+  defp connection(_socket), do: self()
 
   # The driver of a socket takes any amount at once, and closing waits for it as long as the client takes
   # a little now and then. So the body goes in pieces, each of which waits until most of those before it

@@ -3,6 +3,9 @@ defmodule DSPexTelemetry.Endpoint.Renderer do
   # Bounds what concurrent requests cost: few renderings run at a time, and requests for the same that
   # wait share one. A request never gets one that began before it came, so it sees all that was
   # recorded until then.
+  #
+  # Nothing is rendered for nobody: a request that has waited too long, or whose connection has ended,
+  # leaves, and what nobody waits for any more is not rendered.
 
   use GenServer
 
@@ -12,18 +15,25 @@ defmodule DSPexTelemetry.Endpoint.Renderer do
 
   @at_once 2
 
+  # There are a billion windows that a client may ask for, and few that anybody looks at.
+  @waiting_reports 32
+
   def start_link({_name, _render} = arguments), do: GenServer.start_link(__MODULE__, arguments)
 
-  @doc "Has something rendered, and waits for it."
-  @spec render(atom(), Rendering.what(), pos_integer()) :: Rendering.result()
-  def render(name, what, patience_ms) do
+  @doc """
+  Has something rendered, and waits for it, at most as many milliseconds as given.
+
+  Nobody waits any more once `connection` has ended. That is the calling process, or the socket through
+  which it answers.
+  """
+  @spec render(atom(), Rendering.what(), pos_integer(), pid() | port()) :: Rendering.result()
+  def render(name, what, patience_ms, connection \\ self()) do
     GenServer.call(
       {:via, Registry, {Instance.registry(), key(name)}},
-      {:render, what},
-      patience_ms
+      {:render, what, patience_ms, connection},
+      :infinity
     )
   catch
-    :exit, {:timeout, _call} -> {:error, :busy}
     # It is being restarted, or stopped.
     :exit, _reason -> {:error, :not_running}
   end
@@ -33,46 +43,129 @@ defmodule DSPexTelemetry.Endpoint.Renderer do
   @impl true
   def init({name, render}) do
     :ok = Endpoint.Supervisor.register(key(name))
-    {:ok, %{render: render, queue: :queue.new(), waiting: %{}, running: %{}}}
+    # Those that wait are in the order in which they came, and so few that a list does.
+    {:ok, %{render: render, waiting: [], running: %{}}}
   end
 
   @impl true
-  def handle_call({:render, what}, from, state) do
-    queue =
-      if is_map_key(state.waiting, what), do: state.queue, else: :queue.in(what, state.queue)
+  def handle_call({:render, what, patience_ms, connection}, from, state) do
+    cond do
+      map_size(state.running) < @at_once ->
+        {:noreply, start(state, {what, [asker(from, patience_ms)]})}
 
-    waiting = Map.update(state.waiting, what, [from], &[from | &1])
-    {:noreply, start_next(%{state | queue: queue, waiting: waiting})}
+      List.keymember?(state.waiting, what, 0) or room?(what, state.waiting) ->
+        asker = from |> asker(patience_ms) |> watch(connection)
+        {:noreply, %{state | waiting: enqueue(state.waiting, what, asker)}}
+
+      true ->
+        {:reply, {:error, :busy}, state}
+    end
   end
 
   @impl true
-  def handle_info({:DOWN, monitor, :process, _pid, reason}, state) do
-    {clients, running} = Map.pop(state.running, monitor)
+  def handle_info({:DOWN, monitor, _kind, _pid_or_port, reason}, state) do
+    case Map.pop(state.running, monitor) do
+      {nil, _running} ->
+        {:noreply, leave(state, :monitor, monitor)}
 
-    result =
-      case reason do
-        {:rendered, result} -> result
-        _killed -> {:error, :failed}
-      end
-
-    for client <- clients, do: GenServer.reply(client, result)
-    {:noreply, start_next(%{state | running: running})}
+      {{_what, askers}, running} ->
+        answer(askers, result(reason))
+        {:noreply, start_next(%{state | running: running})}
+    end
   end
+
+  def handle_info({:timeout, timer, :patience}, state),
+    do: {:noreply, leave(state, :timer, timer)}
 
   def handle_info(_message, state), do: {:noreply, state}
 
-  defp start_next(%{running: running} = state) when map_size(running) >= @at_once, do: state
+  defp result({:rendered, result}), do: result
+  defp result(_killed), do: {:error, :failed}
 
-  defp start_next(%{render: render} = state) do
-    case :queue.out(state.queue) do
-      {{:value, what}, queue} ->
-        {clients, waiting} = Map.pop!(state.waiting, what)
-        {_pid, monitor} = spawn_monitor(fn -> exit({:rendered, render.(what)}) end)
-        running = Map.put(state.running, monitor, clients)
-        start_next(%{state | queue: queue, waiting: waiting, running: running})
+  defp asker(from, patience_ms) do
+    %{from: from, timer: :erlang.start_timer(patience_ms, self(), :patience), monitor: nil}
+  end
 
-      {:empty, _queue} ->
-        state
+  defp watch(asker, connection) when is_pid(connection),
+    do: %{asker | monitor: Process.monitor(connection)}
+
+  defp watch(asker, connection) do
+    # A socket ends when its client goes only while it is read from. Whoever waits here reads nothing.
+    # Only those that have to wait are watched: a client may close its side behind a request.
+    _already_closed = :inet.setopts(connection, active: :once)
+    %{asker | monitor: Port.monitor(connection)}
+  end
+
+  # Of scrapes there are only as many as there are formats and encodings.
+  defp room?(what, waiting),
+    do: scrape?(what) or Enum.count(waiting, &(not scrape?(&1))) < @waiting_reports
+
+  defp enqueue(waiting, what, asker) do
+    case List.keyfind(waiting, what, 0) do
+      {^what, askers} -> List.keyreplace(waiting, what, 0, {what, [asker | askers]})
+      nil -> waiting ++ [{what, [asker]}]
     end
   end
+
+  # It is told that it has waited too long; if its connection has ended, nobody hears it.
+  defp leave(state, key, reference) do
+    waiting =
+      for {what, askers} <- state.waiting, left = without(askers, key, reference), left != [] do
+        {what, left}
+      end
+
+    running =
+      Map.new(state.running, fn {monitor, {what, askers}} ->
+        {monitor, {what, without(askers, key, reference)}}
+      end)
+
+    %{state | waiting: waiting, running: running}
+  end
+
+  defp without(askers, key, reference) do
+    {leaving, left} = Enum.split_with(askers, &(Map.fetch!(&1, key) == reference))
+    answer(leaving, {:error, :busy})
+    left
+  end
+
+  defp answer(askers, result) do
+    for %{from: from, timer: timer, monitor: monitor} <- askers do
+      :erlang.cancel_timer(timer)
+      if monitor, do: Process.demonitor(monitor, [:flush])
+      GenServer.reply(from, result)
+    end
+  end
+
+  defp start_next(state) do
+    case next(state) do
+      nil ->
+        state
+
+      {what, _askers} = entry ->
+        start(%{state | waiting: List.keydelete(state.waiting, what, 0)}, entry)
+    end
+  end
+
+  # A scrape comes before reports, for Prometheus gives up sooner than people and asks rarely. Unless one
+  # runs already: many that scrape leave reports a place.
+  defp next(%{waiting: waiting, running: running}) do
+    case Enum.split_with(waiting, &scrape?/1) do
+      {[scrape | _], [report | _]} ->
+        if Enum.any?(running, fn {_monitor, entry} -> scrape?(entry) end),
+          do: report,
+          else: scrape
+
+      {scrapes, reports} ->
+        List.first(scrapes ++ reports)
+    end
+  end
+
+  defp start(%{render: render} = state, {what, _askers} = entry) do
+    {_pid, monitor} = spawn_monitor(fn -> exit({:rendered, render.(what)}) end)
+    %{state | running: Map.put(state.running, monitor, entry)}
+  end
+
+  defp scrape?({{:scrape, _format}, _encoding}), do: true
+  defp scrape?({{{:scrape, _format}, _encoding}, _askers}), do: true
+  defp scrape?(_report), do: false
 end

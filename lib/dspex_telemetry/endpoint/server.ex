@@ -8,7 +8,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
   require Logger
 
   alias DSPexTelemetry.Endpoint
-  alias DSPexTelemetry.Endpoint.Httpd
+  alias DSPexTelemetry.Endpoint.{FreePorts, Httpd}
   alias DSPexTelemetry.Instance
 
   @first_pause_ms 100
@@ -19,7 +19,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
 
   @typedoc """
   What outlives a restart of this process: whether there was a first start, which alone may fail, and
-  the port that it has found, which stays.
+  the port on which it has listened, which stays.
   """
   @type started :: :atomics.atomics_ref()
 
@@ -29,12 +29,13 @@ defmodule DSPexTelemetry.Endpoint.Server do
   def start_link(%{http: _, config: _, limits: _, started: _} = arguments),
     do: GenServer.start_link(__MODULE__, arguments)
 
-  @doc "Where the endpoint of an instance listens, if it does."
-  @spec address(atom()) :: {:ok, {:inet.ip_address(), :inet.port_number()}} | :error
+  @doc "Where the endpoint of an instance listens, or why it does not, if that is known."
+  @spec address(atom()) ::
+          {:ok, {:inet.ip_address(), :inet.port_number()}} | {:error, String.t() | nil}
   def address(name) do
     case Registry.lookup(Instance.registry(), key(name)) do
-      [{_pid, {_ip, _port} = address}] -> {:ok, address}
-      _not_there_or_not_listening -> :error
+      [{_pid, {_ok_or_error, _} = state}] -> state
+      _not_there_or_starting -> {:error, nil}
     end
   end
 
@@ -65,20 +66,23 @@ defmodule DSPexTelemetry.Endpoint.Server do
   defp first_start(state) do
     case start(state) do
       {:ok, state} -> {:ok, state}
-      {:error, sentence} -> {:stop, sentence}
+      {:error, sentence} when state.http.required -> {:stop, sentence}
+      {:error, sentence} -> {:ok, failed(state, sentence)}
     end
   end
 
   @impl true
   def handle_info(:start, %{httpd: nil} = state) do
+    again = if :atomics.get(state.started, 2) == 0, do: "", else: " again"
+
     case start(state) do
-      {:ok, state} ->
-        Logger.info("#{title(state)} listens again")
+      {:ok, %{http: %{ip: ip}} = state} ->
+        port = :atomics.get(state.started, 2)
+        Logger.info("#{title(state)} listens#{again} on port #{port} of #{:inet.ntoa(ip)}")
         {:noreply, %{state | told: false}}
 
       {:error, sentence} ->
-        unless state.told, do: Logger.error(sentence)
-        {:noreply, start_later(%{state | told: true})}
+        {:noreply, failed(state, sentence)}
     end
   end
 
@@ -110,6 +114,13 @@ defmodule DSPexTelemetry.Endpoint.Server do
     start_later(%{state | httpd: nil, seen_ms: %{}})
   end
 
+  # The instance goes on without, and whoever has the port may give it back.
+  defp failed(state, sentence) do
+    unless state.told, do: Logger.error("#{sentence}. It tries again until it can")
+    publish(state, {:error, sentence})
+    start_later(%{state | told: true})
+  end
+
   defp start_later(state) do
     Process.send_after(self(), :start, state.pause_ms)
     %{state | pause_ms: min(2 * state.pause_ms, @longest_pause_ms)}
@@ -127,16 +138,19 @@ defmodule DSPexTelemetry.Endpoint.Server do
   defp start(state) do
     wanted = with 0 <- state.http.port, do: :atomics.get(state.started, 2)
 
-    with {:ok, port} <- listenable(state.http.ip, wanted),
+    with {:ok, port} <- port(state.http.ip, wanted),
          {:ok, port, httpd} <- start_httpd(state, port, tries(wanted)) do
       :atomics.put(state.started, 2, port)
-      publish(state, {state.http.ip, port})
+      publish(state, {:ok, {state.http.ip, port}})
       {:ok, %{state | httpd: httpd, listening_since_ms: Instance.now_ms()}}
     else
       {:error, reason} ->
         {:error, "#{title(state)} cannot listen on #{where(state, wanted)}: #{words(reason)}"}
     end
   end
+
+  defp port(ip, 0), do: FreePorts.take(ip, &listenable(ip, &1))
+  defp port(ip, wanted), do: listenable(ip, wanted)
 
   # httpd reports a port that it cannot have in supervisor reports of several pages, so it is tried
   # beforehand; and one that it has found itself it loses when it fails.
@@ -165,7 +179,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
   end
 
   defp start_httpd_elsewhere(state, tries) do
-    with {:ok, port} <- listenable(state.http.ip, 0), do: start_httpd(state, port, tries)
+    with {:ok, port} <- port(state.http.ip, 0), do: start_httpd(state, port, tries)
   end
 
   # httpd's acceptor ends normally, and for good, after some errors of its socket, and its instance
@@ -243,9 +257,9 @@ defmodule DSPexTelemetry.Endpoint.Server do
     :exit, _reason -> []
   end
 
-  defp publish(state, address) do
+  defp publish(state, known) do
     {_new, _old} =
-      Registry.update_value(Instance.registry(), key(state.config.instance), fn _ -> address end)
+      Registry.update_value(Instance.registry(), key(state.config.instance), fn _ -> known end)
 
     :ok
   end

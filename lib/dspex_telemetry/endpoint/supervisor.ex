@@ -29,8 +29,9 @@ defmodule DSPexTelemetry.Endpoint.Supervisor do
     config = %{
       instance: name,
       auth: http.auth,
+      hosts: http.hosts,
       page_methods: http.page_methods,
-      render: &Renderer.render(name, &1, limits.rendered_ms)
+      render: &Renderer.render(name, &1, limits.rendered_ms, &2)
     }
 
     children = [

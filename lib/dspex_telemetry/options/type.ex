@@ -4,6 +4,7 @@ defmodule DSPexTelemetry.Options.Type do
 
   alias DSPexTelemetry.{Auth, Catalogue}
   alias DSPexTelemetry.Delivery.{Address, Headers}
+  alias DSPexTelemetry.Endpoint.Host
   alias DSPexTelemetry.Reporter.Metric
 
   @type t ::
@@ -14,6 +15,7 @@ defmodule DSPexTelemetry.Options.Type do
           | :cacheable
           | :commands
           | {:headers, also :: [String.t()]}
+          | :hosts
           | :ip
           | :metrics
           | :name
@@ -36,6 +38,7 @@ defmodule DSPexTelemetry.Options.Type do
   def name(:cacheable), do: "list"
   def name(:commands), do: "list"
   def name({:headers, _also}), do: "list or function"
+  def name(:hosts), do: "list or atom"
   def name(:ip), do: "tuple"
   def name(:metrics), do: "list"
   def name(:name), do: "atom"
@@ -65,6 +68,7 @@ defmodule DSPexTelemetry.Options.Type do
   def allowed(:name), do: "an atom such as MyApp.Telemetry"
   def allowed(:boolean), do: "true or false"
   def allowed(:path), do: "a path as a string without zero bytes, or nil"
+  def allowed(:hosts), do: Host.allowed()
   def allowed(:ip), do: "an IPv4 or IPv6 address as a tuple such as {127, 0, 0, 1}"
 
   def allowed({:group, table}),
@@ -140,6 +144,7 @@ defmodule DSPexTelemetry.Options.Type do
   defp valid?(:path, value),
     do: is_binary(value) and value != "" and String.valid?(value) and not (value =~ <<0>>)
 
+  defp valid?(:hosts, value), do: Host.valid?(value)
   defp valid?(:ip, value), do: is_tuple(value) and :inet.ntoa(value) != {:error, :einval}
 
   defp valid?(:cacheable, value),

@@ -1,11 +1,11 @@
 //! Signals: what is noticed while events are recorded or a slice of time ends.
 //!
-//! They go into a bounded channel. When nobody takes them out, the channel fills, and what comes
-//! then is dropped and counted: whoever records never waits.
+//! They go into a channel of bounded length. When nobody takes them out, the channel fills, and what
+//! comes then is dropped and counted: whoever records never waits.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use serde::{Deserialize, Serialize};
 
@@ -290,21 +290,27 @@ pub struct Sent {
 
 /// The sending end.
 pub struct Signals {
+    limit: usize,
     sender: Sender<Sent>,
     receiver: Receiver<Sent>,
     dropped: AtomicU64,
 }
 
 impl Signals {
-    /// A channel with room for `limit` signals.
+    /// A channel in which `limit` signals may wait.
+    ///
+    /// A bounded one would allocate room for all of them at once. This one allocates as they come.
     pub fn new(limit: usize) -> Self {
-        let (sender, receiver) = bounded(limit);
-        Self { sender, receiver, dropped: AtomicU64::new(0) }
+        let (sender, receiver) = unbounded();
+        Self { limit, sender, receiver, dropped: AtomicU64::new(0) }
     }
 
     /// Sends a signal, or drops it if there is no room.
+    ///
+    /// Threads that look at the length at the same time may each send one: the length is at most the
+    /// limit and one for each other thread.
     pub fn send(&self, at: Moment, signal: Signal) {
-        if self.sender.try_send(Sent { at, signal }).is_err() {
+        if self.sender.len() >= self.limit || self.sender.send(Sent { at, signal }).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
     }
@@ -329,6 +335,20 @@ mod tests {
     fn overflow(limit: usize) -> Sent {
         let overflow = Overflow { event: "event".to_owned(), limit };
         Sent { at: NOW, signal: Signal::Overflow(overflow) }
+    }
+
+    #[test]
+    fn threads_that_send_at_once_exceed_the_limit_by_one_each_at_most() {
+        let (limit, threads, each) = (100, 8, 1_000);
+        let signals = Signals::new(limit);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| (0..each).for_each(|n| signals.send(NOW, overflow(n).signal)));
+            }
+        });
+        let kept = signals.receiver().len();
+        assert!((limit..limit + threads).contains(&kept), "{kept}");
+        assert_eq!(signals.dropped_total(), (threads * each - kept) as u64);
     }
 
     #[test]

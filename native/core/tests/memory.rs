@@ -14,7 +14,9 @@ use telemetry_core::label::LabelSet;
 use telemetry_core::refs::Refs;
 use telemetry_core::router::{EjectionSpec, Memory, Outcome, Request, Router, RouterSpec};
 use telemetry_core::series::Series;
+use telemetry_core::signal::{Overflow, Sent, Signal, Signals};
 use telemetry_core::thread_number::set_exclusive_lanes;
+use telemetry_core::window::Moment;
 
 const LANES: usize = 2;
 const SERIES: usize = 500;
@@ -386,6 +388,25 @@ fn references_take_what_they_say_and_free_room_in_tables_however_often_they_are_
 
 /// One after the other, without the usual test runner: it allocates, and tens of kilobytes of that when
 /// the first of its tests has ended and others are under way.
+/// Room for signals is not taken before they come, and given back when they have been taken out.
+fn signals_take_memory_only_while_they_wait() {
+    let overflow = |limit| Signal::Overflow(Overflow { event: String::new(), limit });
+    let now = Moment { ms: 0, unix_ms: 0 };
+    let before = allocated();
+    let signals = Signals::new(1_000_000);
+    let empty = allocated() - before;
+    (0..100_000).for_each(|limit| signals.send(now, overflow(limit)));
+    let full = allocated() - before;
+    assert_eq!(signals.receiver().try_iter().count(), 100_000);
+    let emptied = allocated() - before;
+    println!(
+        "signals: {empty} bytes for none of 1,000,000, {full} for 100,000, {emptied} afterwards"
+    );
+    assert!(empty < 10_000, "{empty}");
+    assert!((100_000 * size_of::<Sent>()..20_000_000).contains(&full), "{full}");
+    assert!(emptied < 20_000, "{emptied}");
+}
+
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let tests: [(&str, fn()); 5] = [
@@ -406,6 +427,7 @@ fn main() {
             "references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound",
             references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound,
         ),
+        ("signals_take_memory_only_while_they_wait", signals_take_memory_only_while_they_wait),
     ];
     // Printing allocates when it is done for the first time.
     println!("what is allocated, counted for the whole process");

@@ -14,14 +14,21 @@ defmodule DSPexTelemetry.TestProject do
     :ok
   end
 
-  @doc "Runs Mix in a folder as in a shell of one's own: what this run has set does not count there."
+  @doc "Runs Mix in a folder and asserts that it does not fail. Returns what it prints."
   def mix!(folder, arguments) do
-    unset = ~w(MIX_BUILD_PATH MIX_BUILD_ROOT MIX_DEPS_PATH MIX_EXS MIX_TARGET ERL_FLAGS ERL_LIBS)
-    environment = [{"MIX_ENV", "dev"} | Enum.map(unset, &{&1, nil})]
-    options = [cd: folder, env: environment, stderr_to_stdout: true]
-    {output, status} = System.cmd("mix", arguments, options)
+    {output, status} = mix(folder, arguments)
     assert {status, output} == {0, output}
     output
+  end
+
+  @doc """
+  Runs Mix in a folder as in a shell of one's own: what this run has set does not count there. Returns what it
+  prints, and its status.
+  """
+  def mix(folder, arguments, also \\ []) do
+    unset = ~w(MIX_BUILD_PATH MIX_BUILD_ROOT MIX_DEPS_PATH MIX_EXS MIX_TARGET ERL_FLAGS ERL_LIBS)
+    environment = [{"MIX_ENV", "dev"} | Enum.map(unset, &{&1, nil})] ++ also
+    System.cmd("mix", arguments, cd: folder, env: environment, stderr_to_stdout: true)
   end
 
   @doc """

@@ -184,9 +184,16 @@ defmodule DSPexTelemetry.Definition do
       name: histogram.name,
       help: Catalogue.help(histogram),
       unit: unit,
-      # Samples are integers, so rounding a bound down changes no bucket.
-      bounds: bounds |> Enum.map(&floor(&1 * factor)) |> Enum.dedup()
+      bounds: bounds |> Enum.map(&stored_bound(&1, factor)) |> Enum.dedup()
     }
+  end
+
+  # A decimal such as 1.001 is a float that may be a little less, and so may its product. What is read back as
+  # the same float is the bound that was written. Samples are integers, so rounding any other one down
+  # changes no bucket.
+  defp stored_bound(bound, factor) do
+    nearest = round(bound * factor)
+    if nearest / factor == bound, do: nearest, else: floor(bound * factor)
   end
 
   defp plan(%Event{} = event, options) do

@@ -315,6 +315,30 @@ defmodule DSPexTelemetry.ReporterTest do
                  "#{prefix}_both 1"
                ])
     end
+
+    test "takes only counters for something else where the name ends in _total", %{
+      event: event,
+      prefix: prefix
+    } do
+      gauge = [prometheus_type: :gauge]
+
+      metrics = [
+        last_value("#{prefix}.memory.total", event_name: event, measurement: :v),
+        sum("#{prefix}.sum.total", event_name: event, measurement: :v, reporter_options: gauge),
+        summary("#{prefix}.summary.total", event_name: event, measurement: :v),
+        distribution("#{prefix}.buckets.total", event_name: event, measurement: :v)
+      ]
+
+      instance = start!(metrics: metrics)
+      :telemetry.execute(event, %{v: 1})
+
+      assert for("# TYPE " <> type <- lines(instance, prefix, :openmetrics), do: type) == [
+               "#{prefix}_memory_total gauge",
+               "#{prefix}_sum_total gauge",
+               "#{prefix}_summary_total summary",
+               "#{prefix}_buckets_total histogram"
+             ]
+    end
   end
 
   describe "a function that fails" do

@@ -34,14 +34,13 @@ impl<'a> Text<'a> {
 
     /// What the samples of a metric are called, before `_bucket` and the like.
     fn name<'h>(&self, header: &Header<'h>) -> &'h str {
-        let is_counter = header.kind == MetricKind::Scalar(Kind::Counter);
-        header.name.strip_suffix(TOTAL).filter(|_| is_counter).unwrap_or(header.name)
+        base_of_counter(header).unwrap_or(header.name)
     }
 
     /// The metric as it can be told: without `_total` a counter may have the name of another one. Then it
     /// keeps it and is of unknown type, as two metrics of one name make the whole scrape unreadable.
     fn tell<'h>(&self, header: Header<'h>) -> Header<'h> {
-        if self.taken.contains(&self.name(&header)) && header.name.ends_with(TOTAL) {
+        if base_of_counter(&header).is_some_and(|base| self.taken.contains(&base)) {
             Header { kind: MetricKind::BareCounter, ..header }
         } else {
             header
@@ -202,6 +201,12 @@ fn finish(value: Value, out: &mut Vec<u8>) {
 }
 
 const TOTAL: &str = "_total";
+
+/// A counter's name without the suffix that its samples have. All else keeps its name, whatever that ends in.
+fn base_of_counter<'h>(header: &Header<'h>) -> Option<&'h str> {
+    let is_counter = header.kind == MetricKind::Scalar(Kind::Counter);
+    header.name.strip_suffix(TOTAL).filter(|_| is_counter)
+}
 
 impl Encoder for Text<'_> {
     const HAS_COUNTS: bool = false;

@@ -580,6 +580,7 @@ defmodule DSPexTelemetry.ReporterTest do
         summary("#{prefix}.v", event_name: event),
         counter([:"#{prefix}_v"], event_name: event),
         counter("#{prefix}.v.count", event_name: event),
+        last_value("#{prefix}.v.created", event_name: event, measurement: :v),
         counter("dspex.bridge.call_method.total", event_name: event)
       ]
 
@@ -595,6 +596,8 @@ defmodule DSPexTelemetry.ReporterTest do
 
       assert log =~ "Metric #{prefix}_v, a counter"
       assert log =~ "Metric #{prefix}_v_count, a counter"
+      # OpenMetrics gives histograms a time of creation.
+      assert log =~ "Metric #{prefix}_v_created, a last_value"
 
       assert log =~
                "Metric dspex_bridge_call_method_total, a counter of event #{inspect(event)}, is left out: the name belongs to the library"
@@ -620,6 +623,8 @@ defmodule DSPexTelemetry.ReporterTest do
           {"tags that are one label", %{tags: [:a, "a"]},
            ~s(:tags must be keys that are still different as labels ["a", "a"], got: [:a, "a"])},
           {"le", %{tags: [:le]}, ":tags must be other keys than le, which is taken, got: [:le]"},
+          {"the label of the series over the limit", %{tags: [:otel_metric_overflow]},
+           ":tags must be other keys than otel_metric_overflow, which is taken, got: [:otel_metric_overflow]"},
           {"a tag that Prometheus reserves", %{tags: [:__name__]},
            ":tags must be keys that do not begin with __, which Prometheus reserves, got: [:__name__]"},
           {"reserved, and no label as it is", %{tags: ["__ä"]},

@@ -42,7 +42,8 @@ defmodule DSPexTelemetry.Reporter do
     * `reporter_options` - `:buckets` of a distribution, strictly increasing; `:prometheus_type` of a sum,
       `:counter` or `:gauge`. Others are for other reporters.
 
-  The first metric of a name has it. One that comes later is left out, and the log says so.
+  The first metric of a name has it, and a distribution or summary has the names of its samples too. One that comes
+  later is left out, and the log says so.
   An instance does not start with a definition that is wrong; the error says which, and what is allowed.
 
   ## What an event costs

@@ -26,8 +26,6 @@ impl Header<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MetricKind {
     Scalar(Kind),
-    /// A counter whose whole name OpenMetrics would change: it is none there.
-    BareCounter,
     Histogram,
     Summary,
 }

@@ -341,6 +341,65 @@ defmodule DSPexTelemetry.ReporterTest do
     end
   end
 
+  describe "negative numbers that OpenMetrics does not allow" do
+    test "are left out there and counted, and stay in the text format", %{
+      event: event,
+      prefix: prefix
+    } do
+      buckets = &[buckets: &1]
+
+      metrics = [
+        sum("#{prefix}.sum.total", event_name: event, measurement: :v),
+        # Of unknown type there, which may be negative.
+        sum("#{prefix}.bare", event_name: event, measurement: :v),
+        last_value("#{prefix}.gauge", event_name: event, measurement: :v),
+        distribution("#{prefix}.below",
+          event_name: event,
+          measurement: &abs(&1.v),
+          reporter_options: buckets.([-1, 1])
+        ),
+        distribution("#{prefix}.above",
+          event_name: event,
+          measurement: :v,
+          reporter_options: buckets.([0, 1])
+        ),
+        summary("#{prefix}.summary", event_name: event, measurement: :v)
+      ]
+
+      instance = start!(metrics: metrics)
+      for value <- [-9, -2, 1], do: :telemetry.execute(event, %{v: value})
+
+      text = samples(instance, prefix)
+
+      left_out = [
+        "#{prefix}_sum_total -10",
+        "#{prefix}_below_sum 12",
+        "#{prefix}_below_count 3",
+        "#{prefix}_above_sum -10",
+        "#{prefix}_above_count 3",
+        ~s(#{prefix}_summary{quantile="0.5"} -2),
+        "#{prefix}_summary_sum -10"
+      ]
+
+      assert left_out -- text == []
+
+      openmetrics =
+        for line <- samples(instance, prefix, :openmetrics),
+            not (line =~ "_created "),
+            do: String.replace(line, ~r/le="(-?\d+)\.0"/, ~S(le="\1"))
+
+      assert Enum.sort(openmetrics) == Enum.sort(text -- left_out)
+
+      assert samples(instance, "dspex_telemetry_samples_left_out", :openmetrics) ==
+               for(
+                 {metric, count} <- [sum_total: 1, below: 2, above: 2, summary: 2],
+                 do: ~s(dspex_telemetry_samples_left_out{metric="#{prefix}_#{metric}"} #{count})
+               )
+
+      assert samples(instance, "dspex_telemetry_samples_left_out") == []
+    end
+  end
+
   describe "a function that fails" do
     test "is counted against its metric, logged once, and costs nobody else anything", %{
       event: event,

@@ -27,8 +27,10 @@ defmodule DSPexTelemetry.Reporter do
   | `distribution` | histogram | its bucket, exact, bounds included, and the sum |
   | `summary` | summary, quantiles 0.5, 0.9, 0.95, 0.99 and 0.999 | a place in an HdrHistogram, exact minimum, maximum and sum |
 
-  Numbers may be negative and have fractions. Integers have at most 64 bits. Sums of integers stop at the
-  smallest and largest integer of 64 bits on each scheduler.
+  Numbers may be negative and have fractions. OpenMetrics does not allow negative counters, quantiles and sums of
+  histograms and summaries, so a scrape in that format lacks them; `dspex_telemetry_samples_left_out{metric}` there says
+  how many. Integers have at most 64 bits. Sums of integers stop at the smallest and largest integer of 64 bits on each
+  scheduler.
 
   ## What is taken of a definition
 

@@ -79,7 +79,9 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
         table.write(scrape.created, out);
     }
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
-    scalars(instance, &info).for_each(|scalar| scalar.write(encoder, out));
+    let left_out = own::left_out(&encoder.left_out());
+    let scalars = scalars(instance, &info).chain([left_out]);
+    scalars.for_each(|scalar| scalar.write(encoder, out));
     scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));
     encoder.end(out);
 }

@@ -137,6 +137,11 @@ pub(crate) trait Encoder {
         out: &mut Vec<u8>,
     );
 
+    /// How many samples of which metrics, whose names these are, the format did not allow so far.
+    fn left_out(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
     /// Appends what follows the last metric.
     fn end(&self, out: &mut Vec<u8>);
 }

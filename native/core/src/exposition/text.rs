@@ -1,5 +1,7 @@
 //! The text formats: Prometheus 0.0.4 and OpenMetrics 1.0.0.
 
+use std::cell::{Cell, RefCell};
+
 use super::encoder::{
     Bound, DistributionSample, Encoder, Header, HistogramSample, MetricKind, SummarySample, Value,
 };
@@ -10,8 +12,14 @@ use crate::exemplar::Exemplar;
 
 /// One of the two.
 pub(crate) struct Text<'a> {
-    /// If it is OpenMetrics, the counters that keep their whole names there.
-    open_metrics: Option<WholeNames<'a>>,
+    open_metrics: Option<OpenMetrics<'a>>,
+}
+
+struct OpenMetrics<'a> {
+    /// Counters that keep them there.
+    whole_names: WholeNames<'a>,
+    /// How many samples of which metrics had to be left out.
+    left_out: RefCell<Vec<(String, u64)>>,
 }
 
 /// A metric, ready for its samples.
@@ -22,18 +30,28 @@ pub(crate) struct TextMetric {
     counter_suffix: &'static str,
     /// The label of each explicit bucket.
     bounds: Vec<Vec<u8>>,
+    /// Whether it has a bound below zero.
+    counts_negatives: bool,
+    /// How many samples OpenMetrics does not allow.
+    left_out: Cell<u64>,
+}
+
+impl TextMetric {
+    fn leave_out(&self, samples: u64) {
+        self.left_out.set(self.left_out.get() + samples);
+    }
 }
 
 impl<'a> Text<'a> {
     pub(crate) const PROMETHEUS: Self = Self { open_metrics: None };
 
     pub(crate) fn open_metrics(whole_names: WholeNames<'a>) -> Self {
-        Self { open_metrics: Some(whole_names) }
+        Self { open_metrics: Some(OpenMetrics { whole_names, left_out: RefCell::default() }) }
     }
 
     /// What OpenMetrics calls a counter whose samples end in `_total`. All others are of unknown type there.
     fn base_of_counter<'h>(&self, header: &Header<'h>) -> Option<&'h str> {
-        let whole_names = self.open_metrics.as_ref()?;
+        let whole_names = &self.open_metrics.as_ref()?.whole_names;
         let is_counter = header.kind == MetricKind::Scalar(Kind::Counter);
         let base = header.name.strip_suffix(TOTAL).filter(|_| is_counter)?;
         (!whole_names.contains(header.name)).then_some(base)
@@ -57,6 +75,11 @@ impl<'a> Text<'a> {
         if let Some(unit) = header.unit().filter(|_| open_metrics) {
             out.extend_from_slice(format!("# UNIT {name} {unit}\n").as_bytes());
         }
+    }
+
+    /// Whether it is a number that OpenMetrics allows for no counter, sum or quantile.
+    fn refuses(&self, value: f64) -> bool {
+        self.open_metrics.is_some() && value < 0.0
     }
 
     fn bound(&self, bound: Bound<'_>) -> Vec<u8> {
@@ -211,6 +234,8 @@ impl Encoder for Text<'_> {
             name: base_of_counter.unwrap_or(header.name).to_owned(),
             counter_suffix: if base_of_counter.is_some() { TOTAL } else { "" },
             bounds: bounds.iter().map(|bound| self.bound(*bound)).collect(),
+            counts_negatives: bounds.first().is_some_and(|bound| bound.value < 0.0),
+            left_out: Cell::new(0),
         };
         let start = out.len();
         self.announce(&header, base_of_counter, out);
@@ -219,6 +244,16 @@ impl Encoder for Text<'_> {
         if out.len() == announced {
             out.truncate(start);
         }
+        if let Some(open_metrics) = &self.open_metrics
+            && metric.left_out.get() > 0
+        {
+            let left_out = (header.name.to_owned(), metric.left_out.get());
+            open_metrics.left_out.borrow_mut().push(left_out);
+        }
+    }
+
+    fn left_out(&self) -> Vec<(String, u64)> {
+        self.open_metrics.as_ref().map(|metrics| metrics.left_out.take()).unwrap_or_default()
     }
 
     fn label(&self, name: &str, value: &str, labels: &mut Vec<u8>) {
@@ -240,10 +275,14 @@ impl Encoder for Text<'_> {
         created_unix_ms: Option<i64>,
         out: &mut Vec<u8>,
     ) {
+        // What is no counter in OpenMetrics may be negative there, and has no time of creation.
+        let is_counter = !metric.counter_suffix.is_empty();
+        if is_counter && self.refuses(value.as_f64()) {
+            return metric.leave_out(1);
+        }
         start(&metric.name, metric.counter_suffix, labels, out);
         finish(value, out);
-        // What is no counter in OpenMetrics has no time of creation there.
-        let created_unix_ms = created_unix_ms.filter(|_| !metric.counter_suffix.is_empty());
+        let created_unix_ms = created_unix_ms.filter(|_| is_counter);
         self.created(&metric.name, labels, created_unix_ms, out);
     }
 
@@ -285,6 +324,12 @@ impl Encoder for Text<'_> {
         out: &mut Vec<u8>,
     ) {
         let count = self.buckets(metric, labels, sample.counts, out, |_, _| {});
+        // There is a count if and only if there is a sum, and none with negative bounds.
+        let has_sum = self.open_metrics.is_none() || !metric.counts_negatives;
+        if !has_sum || self.refuses(sample.sum.as_f64()) {
+            metric.leave_out(2);
+            return self.created(&metric.name, labels, sample.created_unix_ms, out);
+        }
         start(&metric.name, "_sum", labels, out);
         finish(sample.sum, out);
         self.count(metric, labels, count, sample.created_unix_ms, out);
@@ -299,14 +344,22 @@ impl Encoder for Text<'_> {
     ) {
         let mut all_labels = Vec::new();
         for (quantile, value) in &sample.quantiles {
+            if self.refuses(*value) {
+                metric.leave_out(1);
+                continue;
+            }
             all_labels.clear();
             all_labels.extend_from_slice(labels);
             self.join(&mut all_labels, &self.number_label("quantile", *quantile));
             start(&metric.name, "", &all_labels, out);
             finish(Value::Float(*value), out);
         }
-        start(&metric.name, "_sum", labels, out);
-        finish(sample.sum, out);
+        if self.refuses(sample.sum.as_f64()) {
+            metric.leave_out(1);
+        } else {
+            start(&metric.name, "_sum", labels, out);
+            finish(sample.sum, out);
+        }
         self.count(metric, labels, sample.count, sample.created_unix_ms, out);
     }
 

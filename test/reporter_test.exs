@@ -648,6 +648,20 @@ defmodule DSPexTelemetry.ReporterTest do
           instance = start!(metrics: metrics)
           :telemetry.execute(event, %{v: 1})
           assert length(samples(instance, prefix)) == 4
+
+          event = Enum.join(event, ".")
+
+          assert DSPexTelemetry.info(instance: instance).metrics_left_out ==
+                   for(
+                     {metric, kind, owner} <- [
+                       {"#{prefix}_v", :summary, "#{prefix}_v"},
+                       {"#{prefix}_v", :counter, "#{prefix}_v"},
+                       {"#{prefix}_v_count", :counter, "#{prefix}_v"},
+                       {"#{prefix}_v_created", :last_value, "#{prefix}_v"},
+                       {"dspex_bridge_call_method_total", :counter, :library}
+                     ],
+                     do: %{metric: metric, kind: kind, event: event, taken_by: owner}
+                   )
         end)
 
       assert log =~
@@ -661,6 +675,25 @@ defmodule DSPexTelemetry.ReporterTest do
       assert log =~
                "Metric dspex_bridge_call_method_total, a counter of event #{inspect(event)}, is left out: the name belongs to the library"
     end
+  end
+
+  test "an instance without presets has nothing but its definitions", %{event: event} do
+    instance = start!(presets: [], metrics: [counter("only.count", event_name: event)])
+    assert DSPexTelemetry.attached?(instance: instance)
+    :telemetry.execute(event, %{})
+    DSPexTelemetry.Emit.tool_call(%{tool_name: "none", caller: :python}, fn -> :ok end)
+
+    assert samples(instance, "") |> Enum.reject(&(&1 =~ ~r/^(dspex_(telemetry|router)_|$)/)) == [
+             "only_count 1"
+           ]
+
+    # Reports know nothing.
+    report = DSPexTelemetry.report(instance: instance)
+    assert {report.operations, report.tools, report.pool.size} == {[], [], 0}
+
+    assert for(%{event: event} <- DSPexTelemetry.info(instance: instance).series, do: event) == [
+             "metrics of #{Enum.join(event, ".")}"
+           ]
   end
 
   describe "a definition that is wrong is refused:" do

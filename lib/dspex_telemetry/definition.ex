@@ -9,10 +9,10 @@ defmodule DSPexTelemetry.Definition do
   @spec new(Options.t(), Reporter.t()) :: map()
   def new(options, reporter) do
     %{
-      families: Enum.map(Catalogue.families(), &family(&1, options)) ++ reporter.families,
+      families: families(options) ++ reporter.families,
       observations: reporter.observations,
       plans: Enum.map(Catalogue.events(options.presets), &plan(&1, options)),
-      gauges: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of}),
+      gauges: gauges(options),
       levels: Enum.map(Catalogue.levels(), &level/1),
       level_limit: options.series_limit,
       ref_limit: options.ref_limit,
@@ -29,6 +29,15 @@ defmodule DSPexTelemetry.Definition do
       cache: cache(options)
     }
   end
+
+  # What nothing feeds would be exposed as zero.
+  defp families(options),
+    do: options.presets |> Catalogue.families() |> Enum.map(&family(&1, options))
+
+  defp gauges(%{presets: []}), do: []
+
+  defp gauges(_options),
+    do: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of})
 
   defp exports_deltas?(%{otlp: %{temporality: temporality}}), do: temporality != :cumulative
   defp exports_deltas?(_without), do: false

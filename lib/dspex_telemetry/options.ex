@@ -60,7 +60,8 @@ defmodule DSPexTelemetry.Options do
       default: [:dspex, :snakepit],
       doc:
         "Whose events are handled: those of a bridge, and those that Snakepit itself emits; " <>
-          "`docs/snakepit.md` has both together. What both tell of counts once."
+          "`docs/snakepit.md` has both together. What both tell of counts once. With `[]` an instance has " <>
+          "nothing but the definitions of option `metrics`."
     ],
     duration_unit: [
       type: {:in, [:native, :nanosecond, :microsecond, :millisecond, :second]},

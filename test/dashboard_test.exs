@@ -18,6 +18,7 @@ defmodule DSPexTelemetry.DashboardTest do
     "dspex_telemetry_overflow_total" => ~w(event),
     "dspex_telemetry_rejected_total" => ~w(event reason),
     "dspex_telemetry_metric_rejected_total" => ~w(metric reason),
+    "dspex_telemetry_samples_left_out" => ~w(metric),
     "dspex_telemetry_signals_dropped_total" => [],
     "dspex_telemetry_spikes_untracked_total" => [],
     "dspex_telemetry_workers_overflow_total" => [],
@@ -195,7 +196,8 @@ defmodule DSPexTelemetry.DashboardTest do
                  "dspex_telemetry_push_total",
                  "dspex_telemetry_otlp_total",
                  "dspex_telemetry_otlp_lost_points_total",
-                 "dspex_telemetry_metric_rejected_total"
+                 "dspex_telemetry_metric_rejected_total",
+                 "dspex_telemetry_samples_left_out"
                ])
     end
 

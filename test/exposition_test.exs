@@ -25,6 +25,29 @@ defmodule DSPexTelemetry.ExpositionTest do
     |> List.flatten()
   end
 
+  # A decimal of three places is hardly ever a float, and its product with 1,000 hardly ever the integer.
+  test "bounds of buckets are written as they were given, to three decimals" do
+    for thousandths <- Enum.chunk_every(1..9_999, 200) do
+      instance =
+        start!(buckets: %{dspex_tools_call_duration: Enum.map(thousandths, &(&1 / 1_000))})
+
+      Emit.tool_call(%{tool_name: "t", caller: :python}, fn -> :ok end)
+
+      bounds =
+        Regex.scan(~r/^dspex_tools_call_duration_bucket\{.*le="(.*?)"/m, scrape(instance, :text))
+
+      assert for([_line, bound] <- bounds, do: bound) ==
+               Enum.map(thousandths, &decimal/1) ++ ["+Inf"]
+
+      :ok = stop_supervised!({DSPexTelemetry, instance})
+    end
+  end
+
+  defp decimal(thousandths) do
+    fraction = thousandths |> rem(1_000) |> to_string() |> String.pad_leading(3, "0")
+    "#{div(thousandths, 1_000)}.#{fraction}" |> String.trim_trailing("0") |> String.trim(".")
+  end
+
   describe "exemplars" do
     test "have what the metadata says of trace, span and session" do
       instance = start!()

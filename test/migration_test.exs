@@ -137,7 +137,7 @@ defmodule DSPexTelemetry.MigrationTest do
     mix!(folder, ["deps.get"])
     refute mix!(folder, ["compile"]) =~ "warning"
 
-    [%{code: rejected}] =
+    [%{code: looks}] =
       heading |> section() |> Markdown.blocks() |> Enum.filter(&(&1.language == "elixir"))
 
     File.write!(Path.join(folder, "run.exs"), """
@@ -145,14 +145,17 @@ defmodule DSPexTelemetry.MigrationTest do
     for {event, measurements, metadata} <- DSPexTelemetry.RecordedMetrics.events(),
         do: :telemetry.execute(event, measurements, metadata)
 
-    rejected = #{rejected}
-    File.write!("rejected", :erlang.term_to_binary(rejected))
+    looks = [#{looks |> String.split("\n", trim: true) |> Enum.join(", ")}]
+    File.write!("looks", :erlang.term_to_binary(looks))
     File.write!("scrape", MyAppWeb.Scrape.text())
     """)
 
     mix!(folder, ["run", "run.exs"])
-    rejected = folder |> Path.join("rejected") |> File.read!() |> :erlang.binary_to_term()
-    {File.read!(Path.join(folder, "scrape")), rejected}
+
+    [rejected, left_out] =
+      folder |> Path.join("looks") |> File.read!() |> :erlang.binary_to_term()
+
+    {File.read!(Path.join(folder, "scrape")), rejected, left_out}
   end
 
   defp assert_one_line_differs(before, later) do
@@ -163,13 +166,20 @@ defmodule DSPexTelemetry.MigrationTest do
 
   for {heading, _before} <- @projects do
     test "#{heading}: the steps lead to the same series", %{tmp_dir: folder} do
-      {scrape, rejected} = migrate(folder, unquote(heading))
+      {scrape, rejected, left_out} = migrate(folder, unquote(heading))
       RecordedScrape.assert_recorded(scrape, [@summaries])
       assert scrape =~ ~r/^#{@summaries}\{quantile="0.5"\} /m
       assert scrape =~ ~r/^#{@summaries}_count 6$/m
       # The library's own metrics are beside them: one instance has both.
       assert scrape =~ ~r/^dspex_telemetry_build_info/m
       assert %{metric: "my_app_ratio", reason: "invalid_measurement", count: 1} in rejected
+      # As the guide says of Ecto.
+      assert {"my_app_repo_query_queue_time", "missing_measurement"} in Enum.map(
+               rejected,
+               &{&1.metric, &1.reason}
+             )
+
+      assert left_out == []
     end
   end
 end

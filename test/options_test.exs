@@ -72,7 +72,7 @@ defmodule DSPexTelemetry.OptionsTest do
   @accepted [
     name: [MyApp.Telemetry, :lower, :"with space"],
     attach: [true, false],
-    presets: [[:dspex], [:snakepit], [:dspex, :snakepit], [:snakepit, :dspex]],
+    presets: [[], [:dspex], [:snakepit], [:dspex, :snakepit], [:snakepit, :dspex]],
     duration_unit: [:native, :nanosecond, :microsecond, :millisecond, :second],
     series_limit: [1, 1_000_000],
     significant_digits: [1, 2, 3],
@@ -101,8 +101,8 @@ defmodule DSPexTelemetry.OptionsTest do
       {[nil, true, false, "name", 1, {:via, Registry, :x}], "an atom such as MyApp.Telemetry"},
     attach: {[nil, :yes, "true", 1], "true or false"},
     presets:
-      {[nil, [], :dspex, [:dspy], [:dspex, :dspex], [:dspex | :snakepit], ["dspex"]],
-       "a list of one or more of :dspex, :snakepit, each once"},
+      {[nil, :dspex, [:dspy], [:dspex, :dspex], [:dspex | :snakepit], ["dspex"]],
+       "a list of any of :dspex, :snakepit, each once"},
     duration_unit:
       {[nil, :microseconds, :minute, 1_000, "native"],
        "one of :native, :nanosecond, :microsecond, :millisecond, :second"},

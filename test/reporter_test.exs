@@ -315,6 +315,89 @@ defmodule DSPexTelemetry.ReporterTest do
                  "#{prefix}_both 1"
                ])
     end
+
+    test "takes only counters for something else where the name ends in _total", %{
+      event: event,
+      prefix: prefix
+    } do
+      gauge = [prometheus_type: :gauge]
+
+      metrics = [
+        last_value("#{prefix}.memory.total", event_name: event, measurement: :v),
+        sum("#{prefix}.sum.total", event_name: event, measurement: :v, reporter_options: gauge),
+        summary("#{prefix}.summary.total", event_name: event, measurement: :v),
+        distribution("#{prefix}.buckets.total", event_name: event, measurement: :v)
+      ]
+
+      instance = start!(metrics: metrics)
+      :telemetry.execute(event, %{v: 1})
+
+      assert for("# TYPE " <> type <- lines(instance, prefix, :openmetrics), do: type) == [
+               "#{prefix}_memory_total gauge",
+               "#{prefix}_sum_total gauge",
+               "#{prefix}_summary_total summary",
+               "#{prefix}_buckets_total histogram"
+             ]
+    end
+  end
+
+  describe "negative numbers that OpenMetrics does not allow" do
+    test "are left out there and counted, and stay in the text format", %{
+      event: event,
+      prefix: prefix
+    } do
+      buckets = &[buckets: &1]
+
+      metrics = [
+        sum("#{prefix}.sum.total", event_name: event, measurement: :v),
+        # Of unknown type there, which may be negative.
+        sum("#{prefix}.bare", event_name: event, measurement: :v),
+        last_value("#{prefix}.gauge", event_name: event, measurement: :v),
+        distribution("#{prefix}.below",
+          event_name: event,
+          measurement: &abs(&1.v),
+          reporter_options: buckets.([-1, 1])
+        ),
+        distribution("#{prefix}.above",
+          event_name: event,
+          measurement: :v,
+          reporter_options: buckets.([0, 1])
+        ),
+        summary("#{prefix}.summary", event_name: event, measurement: :v)
+      ]
+
+      instance = start!(metrics: metrics)
+      for value <- [-9, -2, 1], do: :telemetry.execute(event, %{v: value})
+
+      text = samples(instance, prefix)
+
+      left_out = [
+        "#{prefix}_sum_total -10",
+        "#{prefix}_below_sum 12",
+        "#{prefix}_below_count 3",
+        "#{prefix}_above_sum -10",
+        "#{prefix}_above_count 3",
+        ~s(#{prefix}_summary{quantile="0.5"} -2),
+        "#{prefix}_summary_sum -10"
+      ]
+
+      assert left_out -- text == []
+
+      openmetrics =
+        for line <- samples(instance, prefix, :openmetrics),
+            not (line =~ "_created "),
+            do: String.replace(line, ~r/le="(-?\d+)\.0"/, ~S(le="\1"))
+
+      assert Enum.sort(openmetrics) == Enum.sort(text -- left_out)
+
+      assert samples(instance, "dspex_telemetry_samples_left_out", :openmetrics) ==
+               for(
+                 {metric, count} <- [sum_total: 1, below: 2, above: 2, summary: 2],
+                 do: ~s(dspex_telemetry_samples_left_out{metric="#{prefix}_#{metric}"} #{count})
+               )
+
+      assert samples(instance, "dspex_telemetry_samples_left_out") == []
+    end
   end
 
   describe "a function that fails" do
@@ -556,6 +639,7 @@ defmodule DSPexTelemetry.ReporterTest do
         summary("#{prefix}.v", event_name: event),
         counter([:"#{prefix}_v"], event_name: event),
         counter("#{prefix}.v.count", event_name: event),
+        last_value("#{prefix}.v.created", event_name: event, measurement: :v),
         counter("dspex.bridge.call_method.total", event_name: event)
       ]
 
@@ -564,6 +648,20 @@ defmodule DSPexTelemetry.ReporterTest do
           instance = start!(metrics: metrics)
           :telemetry.execute(event, %{v: 1})
           assert length(samples(instance, prefix)) == 4
+
+          event = Enum.join(event, ".")
+
+          assert DSPexTelemetry.info(instance: instance).metrics_left_out ==
+                   for(
+                     {metric, kind, owner} <- [
+                       {"#{prefix}_v", :summary, "#{prefix}_v"},
+                       {"#{prefix}_v", :counter, "#{prefix}_v"},
+                       {"#{prefix}_v_count", :counter, "#{prefix}_v"},
+                       {"#{prefix}_v_created", :last_value, "#{prefix}_v"},
+                       {"dspex_bridge_call_method_total", :counter, :library}
+                     ],
+                     do: %{metric: metric, kind: kind, event: event, taken_by: owner}
+                   )
         end)
 
       assert log =~
@@ -571,10 +669,31 @@ defmodule DSPexTelemetry.ReporterTest do
 
       assert log =~ "Metric #{prefix}_v, a counter"
       assert log =~ "Metric #{prefix}_v_count, a counter"
+      # OpenMetrics gives histograms a time of creation.
+      assert log =~ "Metric #{prefix}_v_created, a last_value"
 
       assert log =~
                "Metric dspex_bridge_call_method_total, a counter of event #{inspect(event)}, is left out: the name belongs to the library"
     end
+  end
+
+  test "an instance without presets has nothing but its definitions", %{event: event} do
+    instance = start!(presets: [], metrics: [counter("only.count", event_name: event)])
+    assert DSPexTelemetry.attached?(instance: instance)
+    :telemetry.execute(event, %{})
+    DSPexTelemetry.Emit.tool_call(%{tool_name: "none", caller: :python}, fn -> :ok end)
+
+    assert samples(instance, "") |> Enum.reject(&(&1 =~ ~r/^(dspex_(telemetry|router)_|$)/)) == [
+             "only_count 1"
+           ]
+
+    # Reports know nothing.
+    report = DSPexTelemetry.report(instance: instance)
+    assert {report.operations, report.tools, report.pool.size} == {[], [], 0}
+
+    assert for(%{event: event} <- DSPexTelemetry.info(instance: instance).series, do: event) == [
+             "metrics of #{Enum.join(event, ".")}"
+           ]
   end
 
   describe "a definition that is wrong is refused:" do
@@ -596,6 +715,8 @@ defmodule DSPexTelemetry.ReporterTest do
           {"tags that are one label", %{tags: [:a, "a"]},
            ~s(:tags must be keys that are still different as labels ["a", "a"], got: [:a, "a"])},
           {"le", %{tags: [:le]}, ":tags must be other keys than le, which is taken, got: [:le]"},
+          {"the label of the series over the limit", %{tags: [:otel_metric_overflow]},
+           ":tags must be other keys than otel_metric_overflow, which is taken, got: [:otel_metric_overflow]"},
           {"a tag that Prometheus reserves", %{tags: [:__name__]},
            ":tags must be keys that do not begin with __, which Prometheus reserves, got: [:__name__]"},
           {"reserved, and no label as it is", %{tags: ["__ä"]},

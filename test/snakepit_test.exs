@@ -347,12 +347,18 @@ defmodule DSPexTelemetry.SnakepitTest do
         assert Enum.sort(attached_events(plans(instance))) == Enum.sort(events)
         other = if presets == [:dspex], do: @stop, else: @bridge_call ++ [:stop]
         refute Map.has_key?(plans(instance), other)
+        # Nor has a scrape what they would feed.
+        families =
+          for %{event: event} <- DSPexTelemetry.info(instance: instance).series, do: event
+
+        assert families == for(family <- Catalogue.families(presets), do: family.name)
       end
     end
 
     test "has all by default" do
       instance = start!()
       assert_all_attached(plans(instance))
+      assert Catalogue.families(Catalogue.presets()) == Catalogue.families()
     end
   end
 

@@ -77,6 +77,24 @@ defmodule DSPexTelemetry.Catalogue do
   @spec families() :: [map()]
   def families, do: @families
 
+  @doc """
+  The families that events of these emitters feed.
+
+      iex> DSPexTelemetry.Catalogue.families([])
+      []
+  """
+  @spec families([atom()]) :: [map()]
+  def families(presets) do
+    fed =
+      for event <- events(presets),
+          step <- steps(event),
+          kind when kind in [:feed, :failure] <- [elem(step, 0)],
+          into: MapSet.new(),
+          do: elem(step, 1)
+
+    Enum.filter(@families, &(&1.name in fed))
+  end
+
   @doc "Gauges that belong to no family."
   @spec gauges() :: [map()]
   def gauges, do: Metrics.gauges()

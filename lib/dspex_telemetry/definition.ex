@@ -9,10 +9,10 @@ defmodule DSPexTelemetry.Definition do
   @spec new(Options.t(), Reporter.t()) :: map()
   def new(options, reporter) do
     %{
-      families: Enum.map(Catalogue.families(), &family(&1, options)) ++ reporter.families,
+      families: families(options) ++ reporter.families,
       observations: reporter.observations,
       plans: Enum.map(Catalogue.events(options.presets), &plan(&1, options)),
-      gauges: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of}),
+      gauges: gauges(options),
       levels: Enum.map(Catalogue.levels(), &level/1),
       level_limit: options.series_limit,
       ref_limit: options.ref_limit,
@@ -39,6 +39,15 @@ defmodule DSPexTelemetry.Definition do
       }
     }
   end
+
+  # What nothing feeds would be exposed as zero.
+  defp families(options),
+    do: options.presets |> Catalogue.families() |> Enum.map(&family(&1, options))
+
+  defp gauges(%{presets: []}), do: []
+
+  defp gauges(_options),
+    do: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of})
 
   defp exports_deltas?(%{otlp: %{temporality: temporality}}), do: temporality != :cumulative
   defp exports_deltas?(_without), do: false
@@ -194,9 +203,16 @@ defmodule DSPexTelemetry.Definition do
       name: histogram.name,
       help: Catalogue.help(histogram),
       unit: unit,
-      # Samples are integers, so rounding a bound down changes no bucket.
-      bounds: bounds |> Enum.map(&floor(&1 * factor)) |> Enum.dedup()
+      bounds: bounds |> Enum.map(&stored_bound(&1, factor)) |> Enum.dedup()
     }
+  end
+
+  # A decimal such as 1.001 is a float that may be a little less, and so may its product. What is read back as
+  # the same float is the bound that was written. Samples are integers, so rounding any other one down
+  # changes no bucket.
+  defp stored_bound(bound, factor) do
+    nearest = round(bound * factor)
+    if nearest / factor == bound, do: nearest, else: floor(bound * factor)
   end
 
   defp plan(%Event{} = event, options) do

@@ -12,6 +12,8 @@ defmodule DSPexTelemetry.Info do
       reasons are explained in `docs/reference.md`.
     * `:metrics_rejected` - for each metric of option `:metrics` and reason why events did not count in it:
       `:metric`, `:reason`, `:count`; see `DSPexTelemetry.Reporter`
+    * `:metrics_left_out` - for each definition of option `:metrics` whose name another metric has: `:metric`, `:kind`,
+      `:event` and `:taken_by`, the name of the metric that has it, or `:library`
     * `:refs` - references whose class is known
     * `:workers`, `:workers_overflow` - living workers, and those that found no room in the set
     * `:windows` - the slices of time that reports over a window are made of: `:slice_ms`, `:slices`
@@ -30,7 +32,7 @@ defmodule DSPexTelemetry.Info do
       and worker ids take by their number and length. The caches of schedulers are not in it.
   """
 
-  alias DSPexTelemetry.{Endpoint, Instance, Native, OTLP, Push}
+  alias DSPexTelemetry.{Endpoint, Instance, Native, OTLP, Push, Reporter}
 
   defstruct [
     :instance,
@@ -39,6 +41,7 @@ defmodule DSPexTelemetry.Info do
     :series,
     :rejected,
     :metrics_rejected,
+    :metrics_left_out,
     :refs,
     :workers,
     :workers_overflow,
@@ -67,6 +70,7 @@ defmodule DSPexTelemetry.Info do
           ],
           rejected: [%{event: String.t(), reason: String.t(), count: pos_integer()}],
           metrics_rejected: [%{metric: String.t(), reason: String.t(), count: pos_integer()}],
+          metrics_left_out: [Reporter.left_out()],
           refs: non_neg_integer(),
           workers: non_neg_integer(),
           workers_overflow: non_neg_integer(),
@@ -108,6 +112,7 @@ defmodule DSPexTelemetry.Info do
       series: info.series,
       rejected: info.rejected,
       metrics_rejected: info.metrics_rejected,
+      metrics_left_out: handle.metrics_left_out,
       refs: info.refs,
       workers: info.workers,
       workers_overflow: info.workers_overflow,

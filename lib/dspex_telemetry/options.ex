@@ -76,7 +76,8 @@ defmodule DSPexTelemetry.Options do
       default: [:dspex, :snakebridge, :snakepit],
       doc:
         "Whose events are handled: those of a bridge of your own (`:dspex`), of SnakeBridge, on which DSPex is built, and " <>
-          "of Snakepit. A call that several of them report counts once; `docs/snakepit.md` says how."
+          "of Snakepit. A call that several of them report counts once; `docs/snakepit.md` says how. With `[]` an " <>
+          "instance has nothing but the definitions of option `metrics`."
     ],
     transport_commands: [
       type: :commands,

@@ -76,6 +76,8 @@ defmodule DSPexTelemetry.Reference do
      "events that went to the overflow series"},
     {"dspex_telemetry_metric_rejected_total", "counter", ["metric", "reason"],
      "events that metrics of option `metrics` got nothing of, of reasons that there were"},
+    {"dspex_telemetry_samples_left_out", "gauge", ["metric"],
+     "samples that the scrape lacks because OpenMetrics does not allow them, of metrics with such samples"},
     {"dspex_telemetry_rejected_total", "counter", ["event", "reason"],
      "rejected events, of reasons that there were"},
     {"dspex_telemetry_signals_dropped_total", "counter", [],

@@ -27,8 +27,10 @@ defmodule DSPexTelemetry.Reporter do
   | `distribution` | histogram | its bucket, exact, bounds included, and the sum |
   | `summary` | summary, quantiles 0.5, 0.9, 0.95, 0.99 and 0.999 | a place in an HdrHistogram, exact minimum, maximum and sum |
 
-  Numbers may be negative and have fractions. Integers have at most 64 bits. Sums of integers stop at the
-  smallest and largest integer of 64 bits on each scheduler.
+  Numbers may be negative and have fractions. OpenMetrics does not allow negative counters, quantiles and sums of
+  histograms and summaries, so a scrape in that format lacks them; `dspex_telemetry_samples_left_out{metric}` there says
+  how many. Integers have at most 64 bits. Sums of integers stop at the smallest and largest integer of 64 bits on each
+  scheduler.
 
   ## What is taken of a definition
 
@@ -42,7 +44,8 @@ defmodule DSPexTelemetry.Reporter do
     * `reporter_options` - `:buckets` of a distribution, strictly increasing; `:prometheus_type` of a sum,
       `:counter` or `:gauge`. Others are for other reporters.
 
-  The first metric of a name has it. One that comes later is left out, and the log says so.
+  The first metric of a name has it, and a distribution or summary has the names of its samples too. One that comes
+  later is left out. The log says so, and so does `:metrics_left_out` of `DSPexTelemetry.info/1`.
   An instance does not start with a definition that is wrong; the error says which, and what is allowed.
 
   ## What an event costs
@@ -86,7 +89,7 @@ defmodule DSPexTelemetry.Reporter do
   catalogue, of which the second is for negative numbers.
   """
 
-  alias DSPexTelemetry.Reporter.{Handler, Metric, Names, Plan}
+  alias DSPexTelemetry.Reporter.{Handler, Metric, Name, Names, Plan}
 
   @typedoc false
   @type t :: %{
@@ -95,6 +98,14 @@ defmodule DSPexTelemetry.Reporter do
           plans: [Plan.t()],
           left_out: [{Metric.t(), Metric.t() | :reserved}],
           metrics: non_neg_integer()
+        }
+
+  @typedoc "A definition that is left out because of its name: what it is, and which metric has the name."
+  @type left_out :: %{
+          metric: String.t(),
+          kind: :counter | :sum | :last_value | :summary | :distribution,
+          event: String.t(),
+          taken_by: String.t() | :library
         }
 
   @doc false
@@ -111,6 +122,19 @@ defmodule DSPexTelemetry.Reporter do
       left_out: left_out,
       metrics: length(kept)
     }
+  end
+
+  @doc false
+  @spec left_out(t()) :: [left_out()]
+  def left_out(reporter) do
+    for {metric, owner} <- reporter.left_out do
+      %{
+        metric: metric.name,
+        kind: metric.kind,
+        event: Name.event(metric.event),
+        taken_by: if(owner == :reserved, do: :library, else: owner.name)
+      }
+    end
   end
 
   @doc false

@@ -77,7 +77,7 @@ defmodule DSPexTelemetry.Options.Type do
   def allowed({:in, atoms}), do: "one of #{Enum.map_join(atoms, ", ", &inspect/1)}"
 
   def allowed({:some_of, atoms}),
-    do: "a list of one or more of #{Enum.map_join(atoms, ", ", &inspect/1)}, each once"
+    do: "a list of any of #{Enum.map_join(atoms, ", ", &inspect/1)}, each once"
 
   def allowed({:integer, low, high}), do: "an integer from #{low} to #{high}"
   def allowed({:number, low, high}), do: "a number from #{low} to #{high}"
@@ -159,8 +159,8 @@ defmodule DSPexTelemetry.Options.Type do
   defp valid?({:in, atoms}, value), do: value in atoms
 
   defp valid?({:some_of, atoms}, value) do
-    is_list(value) and value != [] and not List.improper?(value) and
-      Enum.all?(value, &(&1 in atoms)) and Enum.uniq(value) == value
+    is_list(value) and not List.improper?(value) and Enum.all?(value, &(&1 in atoms)) and
+      Enum.uniq(value) == value
   end
 
   defp valid?({:integer, low, high}, value), do: is_integer(value) and value in low..high

@@ -44,8 +44,9 @@ defmodule DSPexTelemetry.Reporter.Metric do
 
   @most_tags 16
 
-  # Labels that the exposition itself gives.
+  # Labels that the exposition itself gives: to some kinds, and to the series over the limit of any.
   @reserved_labels %{distribution: "le", summary: "quantile"}
+  @overflow_label "otel_metric_overflow"
 
   # So many bits of fraction that microseconds, nanoseconds and bytes are told apart.
   @fraction_bits %{
@@ -170,10 +171,10 @@ defmodule DSPexTelemetry.Reporter.Metric do
          :ok <- check(length(tags) <= @most_tags, kind, definition, :tags, allowed),
          :ok <- check(Enum.all?(tags, &Name.label/1), kind, definition, :tags, "atoms or strings") do
       labels = Enum.map(tags, &Name.label/1)
-      reserved = Map.get(@reserved_labels, kind)
+      reserved = Enum.find([Map.get(@reserved_labels, kind), @overflow_label], &(&1 in labels))
 
       cond do
-        reserved in labels ->
+        reserved != nil ->
           refuse(kind, definition, :tags, "other keys than #{reserved}, which is taken", tags)
 
         Enum.any?(labels, &Name.reserved?/1) ->

@@ -1,7 +1,8 @@
 defmodule DSPexTelemetry.Reporter.Names do
   @moduledoc false
   # Which metric has which name, where several want it: the first one, as a name that is exposed twice would
-  # make the whole scrape unreadable.
+  # make the whole scrape unreadable. A counter that OpenMetrics would give the name of another metric is no
+  # such case: Rust writes it there under its whole name.
 
   alias DSPexTelemetry.Catalogue
   alias DSPexTelemetry.Reporter.Metric
@@ -28,18 +29,18 @@ defmodule DSPexTelemetry.Reporter.Names do
     {Enum.reverse(kept), Enum.reverse(left_out)}
   end
 
-  defp reserved(%{name: name}) do
-    if String.starts_with?(name, @own_prefixes), do: :reserved
+  defp reserved(metric) do
+    if Enum.any?(names(metric), &String.starts_with?(&1, @own_prefixes)), do: :reserved
   end
 
-  # All that its samples are called.
-  defp names(%{kind: :distribution, name: name}),
-    do: [name | suffixed(name, ~w(_bucket _sum _count))]
-
-  defp names(%{kind: :summary, name: name}), do: [name | suffixed(name, ~w(_sum _count))]
+  # All that its samples are called in any format.
+  defp names(%{kind: :distribution, name: name}), do: histogram_names(name)
+  defp names(%{kind: :summary, name: name}), do: suffixed(name, ~w(_sum _count _created))
   defp names(%{name: name}), do: [name]
 
-  defp suffixed(name, suffixes), do: Enum.map(suffixes, &(name <> &1))
+  defp histogram_names(name), do: suffixed(name, ~w(_bucket _sum _count _created))
+
+  defp suffixed(name, suffixes), do: [name | Enum.map(suffixes, &(name <> &1))]
 
   defp own_names do
     families = Catalogue.families()
@@ -47,10 +48,8 @@ defmodule DSPexTelemetry.Reporter.Names do
 
     gauges = for gauge <- Catalogue.gauges() ++ Catalogue.levels(), do: to_string(gauge.name)
 
-    histograms =
-      for name <- Catalogue.histogram_names(),
-          do: [name | suffixed(name, ~w(_bucket _sum _count))]
+    histograms = Enum.flat_map(Catalogue.histogram_names(), &histogram_names/1)
 
-    counters ++ gauges ++ List.flatten(histograms)
+    counters ++ gauges ++ histograms
   end
 end

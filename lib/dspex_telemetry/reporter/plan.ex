@@ -35,7 +35,6 @@ defmodule DSPexTelemetry.Reporter.Plan do
   @spec compile([Metric.t()], map()) :: {[map()], [map()], [t()]}
   def compile(metrics, options) do
     numbered = Enum.with_index(metrics, 1)
-    taken = MapSet.new(metrics, & &1.name)
 
     compiled =
       for {event, metrics} <- by(numbered, & &1.event) do
@@ -48,7 +47,7 @@ defmodule DSPexTelemetry.Reporter.Plan do
         groups =
           for {metrics, number} <- groups, do: {family_name(event, metrics, number), metrics}
 
-        families = for {name, metrics} <- groups, do: family(name, metrics, taken, options)
+        families = for {name, metrics} <- groups, do: family(name, metrics, options)
         {observed, plans} = observation(groups)
         observation = %{event: Name.event(event), groups: observed}
         plain? = Enum.all?(plans, &(&1.tags == nil and &1.values == []))
@@ -72,7 +71,7 @@ defmodule DSPexTelemetry.Reporter.Plan do
     "metrics of #{Name.event(event)}#{if number > 1, do: " (#{number})"}#{by}"
   end
 
-  defp family(name, [{first, _number} | _metrics] = metrics, taken, options) do
+  defp family(name, [{first, _number} | _metrics] = metrics, options) do
     %{
       name: name,
       labels: first.labels,
@@ -82,7 +81,7 @@ defmodule DSPexTelemetry.Reporter.Plan do
       series_limit: options.series_limit,
       measures:
         for {metric, _number} <- metrics do
-          %{name: metric.name, help: metric.help, kind: kind(metric), bare: bare?(metric, taken)}
+          %{name: metric.name, help: metric.help, kind: kind(metric)}
         end
     }
   end
@@ -97,12 +96,6 @@ defmodule DSPexTelemetry.Reporter.Plan do
        %{bounds: for(bound <- buckets, do: %{value: bound / 1, text: to_string(bound)})}}
 
   defp kind(%{kind: :summary, fraction_bits: bits}), do: {:summary, %{fraction_bits: bits}}
-
-  # OpenMetrics takes `_total` for no part of a counter's name.
-  defp bare?(%{name: name}, taken) do
-    base = String.replace_suffix(name, "_total", "")
-    base == name or MapSet.member?(taken, base)
-  end
 
   # Places in the tuple are counted over all groups.
   defp observation(groups) do

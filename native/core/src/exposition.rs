@@ -8,6 +8,7 @@
 mod encoder;
 mod measured;
 pub mod message;
+mod names;
 mod native;
 mod number;
 pub mod otlp;
@@ -26,6 +27,7 @@ use crate::cache::report;
 use crate::info::Info;
 use crate::instance::Instance;
 use encoder::Encoder;
+use names::WholeNames;
 use protobuf::Protobuf;
 use table::{Reading, Table};
 use text::Text;
@@ -60,8 +62,7 @@ pub fn render(instance: &Instance, scrape: &Scrape, out: &mut Vec<u8>) {
     match scrape.format {
         Format::Text => render_with(&Text::PROMETHEUS, instance, scrape, out),
         Format::OpenMetrics => {
-            let measures = instance.families().iter().flat_map(|family| family.layout().measures());
-            let text = Text::open_metrics(measures.map(|measure| &*measure.name));
+            let text = Text::open_metrics(WholeNames::of(instance));
             render_with(&text, instance, scrape, out);
         }
         Format::Protobuf => render_with(&Protobuf, instance, scrape, out),
@@ -78,7 +79,9 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
         table.write(scrape.created, out);
     }
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
-    scalars(instance, &info).for_each(|scalar| scalar.write(encoder, out));
+    let left_out = own::left_out(&encoder.left_out());
+    let scalars = scalars(instance, &info).chain([left_out]);
+    scalars.for_each(|scalar| scalar.write(encoder, out));
     scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));
     encoder.end(out);
 }

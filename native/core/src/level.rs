@@ -94,6 +94,11 @@ impl Levels {
         self.levels.iter().for_each(|level| level.values().clear());
     }
 
+    /// What they are called, in the definition's order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.levels.iter().map(|level| &*level.spec.name)
+    }
+
     /// The levels, in the definition's order.
     pub(crate) fn scalars(&self) -> impl Iterator<Item = Scalar> {
         self.levels.iter().map(Level::scalar)

@@ -45,7 +45,7 @@ impl<'a> Observation<'a> for Event<'a> {
 }
 
 fn start() -> Running {
-    let measure = |name: &str, kind| json!({"name": name, "help": "h", "kind": kind, "bare": true});
+    let measure = |name: &str, kind| json!({"name": name, "help": "h", "kind": kind});
     let source = || json!({"value": {"measurement": "v"}});
     Running::start(json!({
         "families": [{
@@ -179,7 +179,7 @@ fn send_number(running: &Running, number: f64) {
 #[test]
 fn sums_of_huge_numbers_stay_finite() {
     let summary = json!({"name": "q", "help": "h", "kind": {"summary": {"fraction_bits": 16}}});
-    let sum = json!({"name": "s", "help": "h", "kind": {"sum": {"monotonic": true}}, "bare": true});
+    let sum = json!({"name": "s", "help": "h", "kind": {"sum": {"monotonic": true}}});
     let running = start_with(vec![summary, sum]);
     send_number(&running, 1e308);
     send_number(&running, 1e308);

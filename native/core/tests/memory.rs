@@ -409,7 +409,7 @@ fn signals_take_memory_only_while_they_wait() {
 
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: [(&str, fn()); 5] = [
+    let tests: [(&str, fn()); 6] = [
         (
             "a_series_takes_what_it_says_and_no_more_than_promised",
             a_series_takes_what_it_says_and_no_more_than_promised,

@@ -74,7 +74,8 @@ defmodule DSPexTelemetry.Dashboard.Rows.OwnHealth do
         title: "Events that metrics have not recorded",
         description:
           "Of the definitions of option `metrics`: events without a measurement or tag that a definition asks for, or " <>
-            "for which one of its functions raised, counted over each step of the graph. docs/reference.md has the reasons.",
+            "for which one of its functions raised, counted over each step of the graph. docs/reference.md has the reasons. " <>
+            "And samples that a scrape lacks because OpenMetrics does not allow them: negative counters, sums and quantiles.",
         style: :steps,
         targets: [
           counted(
@@ -82,6 +83,15 @@ defmodule DSPexTelemetry.Dashboard.Rows.OwnHealth do
             [:metric, :reason],
             "{{metric}}: {{reason}}",
             conditional: "an event did not fit a definition"
+          ),
+          target(
+            [
+              "max by (metric) (",
+              series("dspex_telemetry_samples_left_out", :instance),
+              ")"
+            ],
+            "{{metric}}: samples that OpenMetrics does not allow",
+            conditional: "a definition has negative numbers"
           )
         ]
       ],

@@ -26,8 +26,6 @@ impl Header<'_> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MetricKind {
     Scalar(Kind),
-    /// A counter whose whole name OpenMetrics would change: it is none there.
-    BareCounter,
     Histogram,
     Summary,
 }
@@ -138,6 +136,11 @@ pub(crate) trait Encoder {
         sample: &SummarySample,
         out: &mut Vec<u8>,
     );
+
+    /// How many samples of which metrics, whose names these are, the format did not allow so far.
+    fn left_out(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
 
     /// Appends what follows the last metric.
     fn end(&self, out: &mut Vec<u8>);

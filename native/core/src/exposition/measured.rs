@@ -24,11 +24,11 @@ impl From<Total> for Value {
     }
 }
 
-fn kind(measure: &Measure) -> MetricKind {
-    let counter =
-        if measure.bare { MetricKind::BareCounter } else { MetricKind::Scalar(Kind::Counter) };
+pub(crate) fn kind(measure: &Measure) -> MetricKind {
     match &measure.instrument {
-        Instrument::Counter { .. } | Instrument::Sum { monotonic: true, .. } => counter,
+        Instrument::Counter { .. } | Instrument::Sum { monotonic: true, .. } => {
+            MetricKind::Scalar(Kind::Counter)
+        }
         Instrument::Sum { .. } | Instrument::LastValue { .. } => MetricKind::Scalar(Kind::Gauge),
         Instrument::Distribution { .. } => MetricKind::Histogram,
         Instrument::Summary { .. } => MetricKind::Summary,

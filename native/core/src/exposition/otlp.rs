@@ -336,7 +336,7 @@ impl Encoder for Otlp<'_> {
             None => HistogramKind::Explicit,
         };
         let (tag, data) = match (header.kind, kind) {
-            (MetricKind::Scalar(Kind::Counter) | MetricKind::BareCounter, _) => {
+            (MetricKind::Scalar(Kind::Counter), _) => {
                 let sum = Sum { is_monotonic: true, aggregation_temporality, ..Sum::default() };
                 (tag::METRIC_SUM, sum.encode_to_vec())
             }

@@ -3,6 +3,18 @@
 use super::scalar::{Kind, Scalar};
 use crate::info::Info;
 
+/// What a scrape lacks, by metric.
+pub(crate) fn left_out(samples: &[(String, u64)]) -> Scalar {
+    let scalar = Scalar::new(
+        "dspex_telemetry_samples_left_out",
+        "Samples that this scrape lacks because OpenMetrics does not allow them, by metric.",
+        Kind::Gauge,
+    );
+    samples
+        .iter()
+        .fold(scalar, |scalar, (metric, count)| scalar.with(&[("metric", metric)], *count as f64))
+}
+
 /// What an instance tells of itself.
 pub(crate) fn scalars(info: &Info) -> impl Iterator<Item = Scalar> {
     let by_family = |name: &str, help: &str, kind, value: fn(&crate::info::FamilyInfo) -> f64| {

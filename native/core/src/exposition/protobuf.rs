@@ -71,7 +71,7 @@ impl Encoder for Protobuf {
         write: impl FnOnce(&[f64], &mut Vec<u8>),
     ) {
         let kind = match header.kind {
-            MetricKind::Scalar(Kind::Counter) | MetricKind::BareCounter => MetricType::Counter,
+            MetricKind::Scalar(Kind::Counter) => MetricType::Counter,
             MetricKind::Scalar(Kind::Gauge) => MetricType::Gauge,
             MetricKind::Histogram => MetricType::Histogram,
             MetricKind::Summary => MetricType::Summary,

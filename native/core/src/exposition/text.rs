@@ -1,17 +1,25 @@
 //! The text formats: Prometheus 0.0.4 and OpenMetrics 1.0.0.
 
+use std::cell::{Cell, RefCell};
+
 use super::encoder::{
     Bound, DistributionSample, Encoder, Header, HistogramSample, MetricKind, SummarySample, Value,
 };
+use super::names::{TOTAL, WholeNames};
 use super::number;
 use super::scalar::Kind;
 use crate::exemplar::Exemplar;
 
 /// One of the two.
 pub(crate) struct Text<'a> {
-    open_metrics: bool,
-    /// Names that OpenMetrics must not give to a counter once it has taken off `_total`.
-    taken: Vec<&'a str>,
+    open_metrics: Option<OpenMetrics<'a>>,
+}
+
+struct OpenMetrics<'a> {
+    /// Counters that keep them there.
+    whole_names: WholeNames<'a>,
+    /// How many samples of which metrics had to be left out.
+    left_out: RefCell<Vec<(String, u64)>>,
 }
 
 /// A metric, ready for its samples.
@@ -22,53 +30,60 @@ pub(crate) struct TextMetric {
     counter_suffix: &'static str,
     /// The label of each explicit bucket.
     bounds: Vec<Vec<u8>>,
+    /// Whether it has a bound below zero.
+    counts_negatives: bool,
+    /// How many samples OpenMetrics does not allow.
+    left_out: Cell<u64>,
+}
+
+impl TextMetric {
+    fn leave_out(&self, samples: u64) {
+        self.left_out.set(self.left_out.get() + samples);
+    }
 }
 
 impl<'a> Text<'a> {
-    pub(crate) const PROMETHEUS: Self = Self { open_metrics: false, taken: Vec::new() };
+    pub(crate) const PROMETHEUS: Self = Self { open_metrics: None };
 
-    /// OpenMetrics, given the metrics that keep their names whatever they end in.
-    pub(crate) fn open_metrics(taken: impl Iterator<Item = &'a str>) -> Self {
-        Self { open_metrics: true, taken: taken.collect() }
+    pub(crate) fn open_metrics(whole_names: WholeNames<'a>) -> Self {
+        Self { open_metrics: Some(OpenMetrics { whole_names, left_out: RefCell::default() }) }
     }
 
-    /// What the samples of a metric are called, before `_bucket` and the like.
-    fn name<'h>(&self, header: &Header<'h>) -> &'h str {
+    /// What OpenMetrics calls a counter whose samples end in `_total`. All others are of unknown type there.
+    fn base_of_counter<'h>(&self, header: &Header<'h>) -> Option<&'h str> {
+        let whole_names = &self.open_metrics.as_ref()?.whole_names;
         let is_counter = header.kind == MetricKind::Scalar(Kind::Counter);
-        header.name.strip_suffix(TOTAL).filter(|_| is_counter).unwrap_or(header.name)
+        let base = header.name.strip_suffix(TOTAL).filter(|_| is_counter)?;
+        (!whole_names.contains(header.name)).then_some(base)
     }
 
-    /// The metric as it can be told: without `_total` a counter may have the name of another one. Then it
-    /// keeps it and is of unknown type, as two metrics of one name make the whole scrape unreadable.
-    fn tell<'h>(&self, header: Header<'h>) -> Header<'h> {
-        if self.taken.contains(&self.name(&header)) && header.name.ends_with(TOTAL) {
-            Header { kind: MetricKind::BareCounter, ..header }
-        } else {
-            header
-        }
-    }
-
-    fn announce(&self, header: &Header<'_>, out: &mut Vec<u8>) {
-        // In OpenMetrics `_total` belongs to the sample and not to the metric.
-        let name = if self.open_metrics { self.name(header) } else { header.name };
+    fn announce(&self, header: &Header<'_>, base_of_counter: Option<&str>, out: &mut Vec<u8>) {
+        let open_metrics = self.open_metrics.is_some();
+        let name = base_of_counter.unwrap_or(header.name);
         let kind = match header.kind {
+            MetricKind::Scalar(Kind::Counter) if open_metrics && base_of_counter.is_none() => {
+                "unknown"
+            }
             MetricKind::Scalar(Kind::Counter) => "counter",
             MetricKind::Scalar(Kind::Gauge) => "gauge",
-            MetricKind::BareCounter if self.open_metrics => "unknown",
-            MetricKind::BareCounter => "counter",
             MetricKind::Histogram => "histogram",
             MetricKind::Summary => "summary",
         };
         out.extend_from_slice(format!("# HELP {name} ").as_bytes());
-        escape(header.help.as_bytes(), self.open_metrics, out);
+        escape(header.help.as_bytes(), open_metrics, out);
         out.extend_from_slice(format!("\n# TYPE {name} {kind}\n").as_bytes());
-        if let Some(unit) = header.unit().filter(|_| self.open_metrics) {
+        if let Some(unit) = header.unit().filter(|_| open_metrics) {
             out.extend_from_slice(format!("# UNIT {name} {unit}\n").as_bytes());
         }
     }
 
+    /// Whether it is a number that OpenMetrics allows for no counter, sum or quantile.
+    fn refuses(&self, value: f64) -> bool {
+        self.open_metrics.is_some() && value < 0.0
+    }
+
     fn bound(&self, bound: Bound<'_>) -> Vec<u8> {
-        match bound.text.filter(|_| !self.open_metrics) {
+        match bound.text.filter(|_| self.open_metrics.is_none()) {
             Some(text) => self.label_alone("le", text.as_bytes()),
             None => self.number_label("le", bound.value),
         }
@@ -78,7 +93,8 @@ impl<'a> Text<'a> {
         let mut text = Vec::new();
         number::go(value, &mut text);
         // OpenMetrics wants such labels to look like floats.
-        if self.open_metrics && text.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9')) {
+        if self.open_metrics.is_some() && text.iter().all(|byte| matches!(byte, b'-' | b'0'..=b'9'))
+        {
             text.extend_from_slice(b".0");
         }
         self.label_alone(name, &text)
@@ -144,7 +160,7 @@ impl<'a> Text<'a> {
     }
 
     fn created(&self, name: &str, labels: &[u8], unix_ms: Option<i64>, out: &mut Vec<u8>) {
-        if let Some(unix_ms) = unix_ms.filter(|_| self.open_metrics) {
+        if let Some(unix_ms) = unix_ms.filter(|_| self.open_metrics.is_some()) {
             start(name, "_created", labels, out);
             number::seconds(unix_ms, out);
             out.push(b'\n');
@@ -201,8 +217,6 @@ fn finish(value: Value, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-const TOTAL: &str = "_total";
-
 impl Encoder for Text<'_> {
     const HAS_COUNTS: bool = false;
 
@@ -215,19 +229,31 @@ impl Encoder for Text<'_> {
         out: &mut Vec<u8>,
         write: impl FnOnce(&TextMetric, &mut Vec<u8>),
     ) {
-        let header = self.tell(header);
+        let base_of_counter = self.base_of_counter(&header);
         let metric = TextMetric {
-            name: self.name(&header).to_owned(),
-            counter_suffix: if header.kind == MetricKind::BareCounter { "" } else { TOTAL },
+            name: base_of_counter.unwrap_or(header.name).to_owned(),
+            counter_suffix: if base_of_counter.is_some() { TOTAL } else { "" },
             bounds: bounds.iter().map(|bound| self.bound(*bound)).collect(),
+            counts_negatives: bounds.first().is_some_and(|bound| bound.value < 0.0),
+            left_out: Cell::new(0),
         };
         let start = out.len();
-        self.announce(&header, out);
+        self.announce(&header, base_of_counter, out);
         let announced = out.len();
         write(&metric, out);
         if out.len() == announced {
             out.truncate(start);
         }
+        if let Some(open_metrics) = &self.open_metrics
+            && metric.left_out.get() > 0
+        {
+            let left_out = (header.name.to_owned(), metric.left_out.get());
+            open_metrics.left_out.borrow_mut().push(left_out);
+        }
+    }
+
+    fn left_out(&self) -> Vec<(String, u64)> {
+        self.open_metrics.as_ref().map(|metrics| metrics.left_out.take()).unwrap_or_default()
     }
 
     fn label(&self, name: &str, value: &str, labels: &mut Vec<u8>) {
@@ -249,10 +275,14 @@ impl Encoder for Text<'_> {
         created_unix_ms: Option<i64>,
         out: &mut Vec<u8>,
     ) {
+        // What is no counter in OpenMetrics may be negative there, and has no time of creation.
+        let is_counter = !metric.counter_suffix.is_empty();
+        if is_counter && self.refuses(value.as_f64()) {
+            return metric.leave_out(1);
+        }
         start(&metric.name, metric.counter_suffix, labels, out);
         finish(value, out);
-        // What is no counter in OpenMetrics has no time of creation there.
-        let created_unix_ms = created_unix_ms.filter(|_| !metric.counter_suffix.is_empty());
+        let created_unix_ms = created_unix_ms.filter(|_| is_counter);
         self.created(&metric.name, labels, created_unix_ms, out);
     }
 
@@ -270,7 +300,7 @@ impl Encoder for Text<'_> {
     ) {
         let divisor = sample.metric.unit.divisor();
         let count = self.buckets(metric, labels, sample.buckets, out, |at, out| {
-            if self.open_metrics
+            if self.open_metrics.is_some()
                 && let Some(Some(exemplar)) = sample.exemplars.get(at)
             {
                 self.exemplar(exemplar, divisor, out);
@@ -294,6 +324,12 @@ impl Encoder for Text<'_> {
         out: &mut Vec<u8>,
     ) {
         let count = self.buckets(metric, labels, sample.counts, out, |_, _| {});
+        // There is a count if and only if there is a sum, and none with negative bounds.
+        let has_sum = self.open_metrics.is_none() || !metric.counts_negatives;
+        if !has_sum || self.refuses(sample.sum.as_f64()) {
+            metric.leave_out(2);
+            return self.created(&metric.name, labels, sample.created_unix_ms, out);
+        }
         start(&metric.name, "_sum", labels, out);
         finish(sample.sum, out);
         self.count(metric, labels, count, sample.created_unix_ms, out);
@@ -308,19 +344,27 @@ impl Encoder for Text<'_> {
     ) {
         let mut all_labels = Vec::new();
         for (quantile, value) in &sample.quantiles {
+            if self.refuses(*value) {
+                metric.leave_out(1);
+                continue;
+            }
             all_labels.clear();
             all_labels.extend_from_slice(labels);
             self.join(&mut all_labels, &self.number_label("quantile", *quantile));
             start(&metric.name, "", &all_labels, out);
             finish(Value::Float(*value), out);
         }
-        start(&metric.name, "_sum", labels, out);
-        finish(sample.sum, out);
+        if self.refuses(sample.sum.as_f64()) {
+            metric.leave_out(1);
+        } else {
+            start(&metric.name, "_sum", labels, out);
+            finish(sample.sum, out);
+        }
         self.count(metric, labels, sample.count, sample.created_unix_ms, out);
     }
 
     fn end(&self, out: &mut Vec<u8>) {
-        if self.open_metrics {
+        if self.open_metrics.is_some() {
             out.extend_from_slice(b"# EOF\n");
         }
     }
@@ -339,41 +383,39 @@ mod tests {
         assert_eq!(String::from_utf8(labels).expect("UTF-8"), expected);
     }
 
+    fn written(text: &Text<'_>, name: &str, help: &str, kind: MetricKind) -> String {
+        let header = Header { name, help, kind, stored_unit: None };
+        let mut out = Vec::new();
+        text.metric(header, &[], &mut out, |metric, out| {
+            text.counter(metric, b"", Value::Integer(1), Some(1_000), out);
+        });
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    const COUNTER: MetricKind = MetricKind::Scalar(Kind::Counter);
+
     #[test]
     fn quotes_in_a_help_text_are_escaped_in_openmetrics_only() {
-        let announcement = |text: Text<'_>| {
-            let kind = MetricKind::Scalar(Kind::Counter);
-            let help = "x=\"y\" \\\n";
-            let header = Header { name: "a_total", help, kind, stored_unit: None };
-            let mut out = Vec::new();
-            text.announce(&header, &mut out);
-            String::from_utf8(out).expect("UTF-8")
+        let help = |text: Text<'_>| {
+            let written = written(&text, "a_total", "x=\"y\" \\\n", COUNTER);
+            written.lines().next().expect("lines").to_owned()
         };
-        let expected = "# HELP a_total x=\"y\" \\\\\\n\n# TYPE a_total counter\n";
-        assert_eq!(announcement(Text::PROMETHEUS), expected);
-        let expected = "# HELP a x=\\\"y\\\" \\\\\\n\n# TYPE a counter\n";
-        assert_eq!(announcement(Text::open_metrics([].into_iter())), expected);
+        assert_eq!(help(Text::PROMETHEUS), "# HELP a_total x=\"y\" \\\\\\n");
+        let open_metrics = Text::open_metrics(WholeNames::default());
+        assert_eq!(help(open_metrics), "# HELP a x=\\\"y\\\" \\\\\\n");
     }
 
     #[test]
-    fn a_counter_keeps_total_where_openmetrics_would_give_it_the_name_of_another() {
-        let written = |text: &Text<'_>, name, kind| {
-            let header = Header { name, help: "", kind, stored_unit: None };
-            let mut out = Vec::new();
-            text.metric(header, &[], &mut out, |metric, out| {
-                text.counter(metric, b"", Value::Integer(1), Some(1_000), out);
-            });
-            String::from_utf8(out).expect("UTF-8")
-        };
-        let counter = MetricKind::Scalar(Kind::Counter);
-        let text = Text::open_metrics(["a", "b_total"].into_iter());
+    fn a_counter_of_openmetrics_that_cannot_do_without_its_whole_name_is_of_unknown_type() {
+        let whole_names = [(COUNTER, "a_total"), (MetricKind::Scalar(Kind::Gauge), "a")];
+        let text = Text::open_metrics(WholeNames::among(&whole_names));
         let expected = "# HELP a_total \n# TYPE a_total unknown\na_total 1\n";
-        assert_eq!(written(&text, "a_total", counter), expected);
+        assert_eq!(written(&text, "a_total", "", COUNTER), expected);
         let expected = "# HELP a \n# TYPE a unknown\na 1\n";
-        assert_eq!(written(&text, "a", MetricKind::BareCounter), expected);
+        assert_eq!(written(&text, "a", "", COUNTER), expected);
         let expected = "# HELP b \n# TYPE b counter\nb_total 1\nb_created 1.000\n";
-        assert_eq!(written(&text, "b_total", counter), expected);
+        assert_eq!(written(&text, "b_total", "", COUNTER), expected);
         let expected = "# HELP a_total \n# TYPE a_total counter\na_total 1\n";
-        assert_eq!(written(&Text::PROMETHEUS, "a_total", counter), expected);
+        assert_eq!(written(&Text::PROMETHEUS, "a_total", "", COUNTER), expected);
     }
 }

@@ -20,8 +20,6 @@ pub struct Measure {
     pub name: String,
     /// What it is, for people.
     pub help: String,
-    /// See [`MeasureSpec::bare`].
-    pub bare: bool,
     pub(crate) instrument: Instrument,
 }
 
@@ -70,7 +68,7 @@ impl Measure {
         room: &mut Room,
         precision: Precision,
     ) -> Result<Self, DefinitionError> {
-        let MeasureSpec { name, help, kind, bare } = spec;
+        let MeasureSpec { name, help, kind } = spec;
         let first_cell = room.cells;
         let instrument = match kind {
             MeasureKind::Counter => {
@@ -98,7 +96,7 @@ impl Measure {
                 Instrument::Summary { first_cell, scale, histograms }
             }
         };
-        Ok(Self { name, help, bare, instrument })
+        Ok(Self { name, help, instrument })
     }
 
     /// Records a number in a lane of a series.

@@ -145,8 +145,7 @@ mod tests {
             MeasureKind::Distribution { bounds: vec![bound(-1.0), bound(0.5), bound(10.0)] },
             MeasureKind::Summary { fraction_bits: 20 },
         ];
-        let measure =
-            |kind| MeasureSpec { name: String::new(), help: String::new(), kind, bare: false };
+        let measure = |kind| MeasureSpec { name: String::new(), help: String::new(), kind };
         let spec = FamilySpec {
             name: "family".into(),
             labels: vec![],

@@ -11,10 +11,6 @@ pub struct MeasureSpec {
     pub help: String,
     /// What is kept of its numbers.
     pub kind: MeasureKind,
-    /// Of a counter or growing sum: whether it goes by its whole name in every format, because
-    /// that does not end in `_total`, or another metric has the name without it.
-    #[serde(default)]
-    pub bare: bool,
 }
 
 /// What a measure keeps of its numbers.

@@ -14,10 +14,13 @@ defmodule DSPexTelemetry.TestProject do
     :ok
   end
 
-  @doc "Runs Mix in a folder as in a shell of one's own: what this run has set does not count there."
-  def mix!(folder, arguments) do
+  @doc """
+  Runs Mix in a folder as in a shell of one's own: what this run has set does not count there, but for the
+  `environment` that is given.
+  """
+  def mix!(folder, arguments, environment \\ []) do
     unset = ~w(MIX_BUILD_PATH MIX_BUILD_ROOT MIX_DEPS_PATH MIX_EXS MIX_TARGET ERL_FLAGS ERL_LIBS)
-    environment = [{"MIX_ENV", "dev"} | Enum.map(unset, &{&1, nil})]
+    environment = [{"MIX_ENV", "dev"} | Enum.map(unset, &{&1, nil})] ++ environment
     options = [cd: folder, env: environment, stderr_to_stdout: true]
     {output, status} = System.cmd("mix", arguments, options)
     assert {status, output} == {0, output}

@@ -2,8 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use rustler::sys::{ErlNifBinary, enif_inspect_binary};
-use rustler::{Atom, Binary, Encoder, Env, Error, NewBinary, NifResult, Term, TermType};
+use rustler::sys::{ErlNifBinary, ErlNifTerm, enif_get_tuple, enif_inspect_binary};
+use rustler::{Atom, Binary, Decoder, Encoder, Env, Error, NewBinary, NifResult, Term, TermType};
 use serde_json::{Map, Value};
 use telemetry_core::field::{Fields, Inputs, Reject};
 use telemetry_core::window::{Moment, Window};
@@ -171,6 +171,57 @@ pub fn bytes(term: Term<'_>) -> Option<&[u8]> {
         let binary = binary.assume_init_ref();
         Some(std::slice::from_raw_parts(binary.data, binary.size))
     }
+}
+
+/// The items of a proper list of at most `MOST`. What `Vec` decodes by panics at the end of an improper one.
+pub struct List<T, const MOST: usize = { usize::MAX }>(pub Vec<T>);
+
+impl<'a, T: Decoder<'a>, const MOST: usize> Decoder<'a> for List<T, MOST> {
+    fn decode(mut list: Term<'a>) -> NifResult<Self> {
+        let mut items = Vec::new();
+        while let Ok((head, tail)) = list.list_get_cell() {
+            if items.len() == MOST {
+                return Err(Error::BadArg);
+            }
+            items.push(head.decode()?);
+            list = tail;
+        }
+        if list.is_empty_list() { Ok(Self(items)) } else { Err(Error::BadArg) }
+    }
+}
+
+/// The elements of a tuple where the VM has them; none of what is no tuple.
+pub fn elements<'a>(tuple: Term<'a>) -> &'a [ErlNifTerm] {
+    let (env, raw) = (tuple.get_env().as_c_arg(), tuple.as_c_arg());
+    let (mut arity, mut array) = (0, std::ptr::null());
+    // SAFETY: `raw` is a term of `env`. If the function returns something else than zero, `array` has
+    // `arity` terms, which live as long as the environment.
+    unsafe {
+        let is_tuple = enif_get_tuple(env, raw, &mut arity, &mut array);
+        if is_tuple == 0 || arity == 0 {
+            return &[];
+        }
+        std::slice::from_raw_parts(array, arity as usize)
+    }
+}
+
+/// Whether an integer has more than 8,192 bits. To compare it with one that has takes no longer if it is
+/// longer, other than to write it.
+pub fn is_huge(integer: Term<'_>) -> bool {
+    const BYTES: usize = 1_024;
+    const VERSION: u8 = 131;
+    const LARGE_BIG: u8 = 111;
+    let mut external = [0; 7 + BYTES + 1];
+    let length = (BYTES + 1) as u32;
+    external[..2].copy_from_slice(&[VERSION, LARGE_BIG]);
+    external[2..6].copy_from_slice(&length.to_be_bytes());
+    external[7 + BYTES] = 1;
+    let is_beyond = |sign: u8| {
+        external[6] = sign;
+        let bound = integer.get_env().binary_to_term(&external).map(|(bound, _)| bound);
+        bound.is_none_or(|bound| if sign == 0 { integer >= bound } else { integer <= bound })
+    };
+    [0, 1].map(is_beyond).contains(&true)
 }
 
 /// A term as the JSON value that serde reads definitions from: maps with atom keys are objects,

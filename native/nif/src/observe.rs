@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use once_cell::sync::Lazy;
 use rustler::codegen_runtime::{c_char, c_int, inventory};
-use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_get_map_value, enif_get_tuple};
+use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_get_map_value};
 use rustler::{Atom, Env, Nif, Term, TermType};
 use telemetry_core::local;
 use telemetry_core::measure::Number;
@@ -47,7 +47,7 @@ struct Event<'a> {
 /// raises. `Computed` is a tuple, of which each element is what a function of a metric returned,
 /// `dropped` or `raised`.
 #[inline]
-fn observe<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
+fn observe(arguments: Arguments<'_>) -> Atom {
     let (Some(Ok(plan)), Some(measurements), Some(metadata)) =
         (arguments.get(0).map(|plan| plan.decode::<u64>()), arguments.get(1), arguments.get(2))
     else {
@@ -56,27 +56,13 @@ fn observe<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
     let event = Event {
         measurements,
         metadata,
-        computed: arguments.get(3).map_or(&[], |computed| elements(env, computed)),
+        computed: arguments.get(3).map_or(&[], decode::elements),
         is_final: arguments.get(4).is_some(),
     };
     match local::observe(PlanId::from(plan), &event) {
         Observed::Recorded => atoms::ok(),
         Observed::Untold => atoms::untold(),
         Observed::Stopped => atoms::stopped(),
-    }
-}
-
-/// The elements of a tuple; none of what is no tuple.
-fn elements<'a>(env: Env<'a>, tuple: Term<'a>) -> &'a [ErlNifTerm] {
-    let (mut arity, mut array) = (0, std::ptr::null());
-    // SAFETY: `tuple` is a term of `env`. If the function returns something else than zero, `array` has
-    // `arity` terms, which live as long as the environment.
-    unsafe {
-        let is_tuple = enif_get_tuple(env.as_c_arg(), tuple.as_c_arg(), &mut arity, &mut array);
-        if is_tuple == 0 || arity == 0 {
-            return &[];
-        }
-        std::slice::from_raw_parts(array, arity as usize)
     }
 }
 
@@ -221,7 +207,7 @@ unsafe extern "C" fn observe_nif(
     argv: *const ErlNifTerm,
 ) -> ErlNifTerm {
     // SAFETY: the VM calls.
-    unsafe { raw::call(env, argc, argv, |env, arguments| observe(env, arguments).to_term(env)) }
+    unsafe { raw::call(env, argc, argv, |env, arguments| observe(arguments).to_term(env)) }
 }
 
 macro_rules! register_observe {

@@ -3,10 +3,11 @@
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Atom, Binary, Env, Nif, Term};
+use telemetry_core::field::MAX_FIELDS;
 use telemetry_core::local::{self, Outcome};
 use telemetry_core::plan::PlanId;
 
-use crate::decode;
+use crate::decode::{self, List};
 use crate::raw::{self, Arguments};
 
 mod atoms {
@@ -36,8 +37,8 @@ fn record<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
 fn keep_exemplar<'a>(
     env: Env<'a>,
     plan: u64,
-    fields: Vec<Term<'a>>,
-    labels: Vec<Binary<'a>>,
+    List(fields): List<Term<'a>, MAX_FIELDS>,
+    List(labels): List<Binary<'a>, MAX_FIELDS>,
 ) -> Atom {
     let field = |at: usize| fields.get(at).copied().unwrap_or_else(|| decode::absent(env));
     let labels: Vec<_> = labels.iter().map(|label| label.as_slice()).collect();

@@ -5,9 +5,11 @@
 //! keeps them in. Values that only compare equal, as 1 and 1.0, have different tags. Atoms are the
 //! words by which the VM knows them, which are the same until it ends.
 //!
-//! Functions have no key: what they close over can be anything, and they change with their code.
+//! Functions have no key: what they close over can be anything, and they change with their code. Neither
+//! have bit strings, of which the VM does not say how long they are without copying them.
+//!
+//! Keys are written on normal schedulers, so everything is refused before its size costs time.
 
-use rustler::types::tuple;
 use rustler::{MapIterator, Term, TermType};
 
 use crate::{decode, raw};
@@ -21,6 +23,8 @@ pub enum NoKey {
     TooDeep,
     /// There is a function in it.
     Function,
+    /// There is a bit string in it that is no binary.
+    BitString,
     /// Method, class or reference is no text.
     NoText,
 }
@@ -40,8 +44,7 @@ const LIST_END: u8 = 6;
 const IMPROPER_END: u8 = 7;
 const TUPLE: u8 = 8;
 const MAP: u8 = 9;
-/// Integers beyond 64 bits, pids, ports, references and bit strings, as the external term format has
-/// them.
+/// Integers beyond 64 bits, pids, ports and references, as the external term format has them.
 const EXTERNAL: u8 = 10;
 
 /// Writes the key of a call. When it is refused, what has been written has no meaning.
@@ -111,10 +114,11 @@ impl Writer<'_> {
             TermType::Atom => self.word(ATOM, raw::word(term.as_c_arg())),
             TermType::Binary => match decode::bytes(term) {
                 Some(bytes) => self.sized(BINARY, bytes),
-                None => self.external(term),
+                None => Err(NoKey::BitString),
             },
             TermType::Integer => match term.decode::<i64>() {
                 Ok(integer) => self.word(INTEGER, integer as u64),
+                Err(_) if decode::is_huge(term) => Err(NoKey::TooLarge),
                 Err(_) => self.external(term),
             },
             TermType::Float => match term.decode::<f64>() {
@@ -147,9 +151,12 @@ impl Writer<'_> {
     }
 
     fn tuple(&mut self, term: Term<'_>, depth: usize) -> Result<(), NoKey> {
-        let elements = tuple::get_tuple(term).map_err(|_| NoKey::NoText)?;
+        let elements = decode::elements(term);
         self.word(TUPLE, elements.len() as u64)?;
-        elements.into_iter().try_for_each(|element| self.term(element, depth + 1))
+        elements.iter().try_for_each(|element| {
+            // SAFETY: the elements are terms of the environment that the tuple belongs to.
+            self.term(unsafe { Term::new(term.get_env(), *element) }, depth + 1)
+        })
     }
 
     fn map(&mut self, term: Term<'_>, depth: usize) -> Result<(), NoKey> {

@@ -224,10 +224,37 @@ pub fn is_huge(integer: Term<'_>) -> bool {
     [0, 1].map(is_beyond).contains(&true)
 }
 
+/// How far down a term something is. Functions that call themselves for what is in a term count by it, as
+/// the stack of a scheduler is short and a term may be nested a million deep.
+#[derive(Clone, Copy)]
+pub struct Depth(usize);
+
+impl Depth {
+    /// How deeply a term may be nested.
+    pub const MOST: usize = 64;
+
+    /// The term itself.
+    pub const TOP: Self = Self(0);
+
+    /// What is in it, unless that is too deep.
+    #[inline]
+    pub fn deeper(self) -> Option<Self> {
+        (self.0 < Self::MOST).then_some(Self(self.0 + 1))
+    }
+}
+
 /// A term as the JSON value that serde reads definitions from: maps with atom keys are objects,
 /// atoms are strings, `{tag, content}` is an externally tagged enum.
 pub fn value(term: Term<'_>) -> Result<Value, String> {
-    let refused = || format!("{term:?} can stand in no definition");
+    value_at(term, Depth::TOP)
+}
+
+fn value_at(term: Term<'_>, depth: Depth) -> Result<Value, String> {
+    let refused = || refusal(term);
+    let inner = |content| {
+        let too_deep = || format!("a definition may be nested {} deep and is deeper", Depth::MOST);
+        value_at(content, depth.deeper().ok_or_else(too_deep)?)
+    };
     match term.get_type() {
         TermType::Atom if atoms::nil() == term => Ok(Value::Null),
         TermType::Atom if atoms::true_() == term => Ok(Value::Bool(true)),
@@ -240,24 +267,37 @@ pub fn value(term: Term<'_>) -> Result<Value, String> {
         }
         TermType::Float => term.decode::<f64>().map(Value::from).map_err(|_| refused()),
         TermType::List => {
-            let items: Vec<Term> = term.decode().map_err(|_| refused())?;
-            items.into_iter().map(value).collect::<Result<_, _>>().map(Value::Array)
+            let List(items): List<Term> = term.decode().map_err(|_| refused())?;
+            items.into_iter().map(inner).collect::<Result<_, _>>().map(Value::Array)
         }
         TermType::Tuple => {
             let (tag, content): (Term, Term) = term.decode().map_err(|_| refused())?;
             let tag = tag.atom_to_string().map_err(|_| refused())?;
-            Ok(Value::Object(Map::from_iter([(tag, value(content)?)])))
+            Ok(Value::Object(Map::from_iter([(tag, inner(content)?)])))
         }
         TermType::Map => {
             let entries = rustler::MapIterator::new(term).ok_or_else(refused)?;
             let object = entries.map(|(key, content)| {
                 let key = key.atom_to_string().map_err(|_| refused())?;
-                Ok((key, value(content)?))
+                Ok((key, inner(content)?))
             });
             object.collect::<Result<Map<_, _>, String>>().map(Value::Object)
         }
         _ => Err(refused()),
     }
+}
+
+/// Why a term is no value. What may be of any size is not written out.
+fn refusal(term: Term<'_>) -> String {
+    let what = match term.get_type() {
+        TermType::List => "a list that does not end with []",
+        TermType::Tuple => "a tuple that is not {atom, term}",
+        TermType::Map => "a map with a key that is no atom",
+        TermType::Binary => "a binary that is no UTF-8",
+        TermType::Integer => "an integer of more than 64 bits",
+        _ => return format!("{term:?} can stand in no definition"),
+    };
+    format!("{what} can stand in no definition")
 }
 
 /// A binary with these bytes.

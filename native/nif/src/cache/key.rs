@@ -12,7 +12,8 @@
 
 use rustler::{MapIterator, Term, TermType};
 
-use crate::{decode, raw};
+use crate::decode::{self, Depth};
+use crate::raw;
 
 /// Why a call has no key.
 #[derive(Clone, Copy, Debug)]
@@ -28,9 +29,6 @@ pub enum NoKey {
     /// Method, class or reference is no text.
     NoText,
 }
-
-/// How deeply a term may be nested.
-const MAX_DEPTH: usize = 64;
 
 /// The VM keeps maps of up to so many entries in the order of their keys.
 const SMALL_MAP: usize = 32;
@@ -60,7 +58,7 @@ pub fn write(
     writer.text(Some(method))?;
     writer.text(class)?;
     writer.text(reference)?;
-    writer.term(arguments, 0)
+    writer.term(arguments, Depth::TOP)
 }
 
 /// The bytes of a text, an atom or an integer; none for `nil`.
@@ -106,10 +104,8 @@ impl Writer<'_> {
         }
     }
 
-    fn term(&mut self, term: Term<'_>, depth: usize) -> Result<(), NoKey> {
-        if depth > MAX_DEPTH {
-            return Err(NoKey::TooDeep);
-        }
+    fn term(&mut self, term: Term<'_>, depth: Depth) -> Result<(), NoKey> {
+        let deeper = || depth.deeper().ok_or(NoKey::TooDeep);
         match term.get_type() {
             TermType::Atom => self.word(ATOM, raw::word(term.as_c_arg())),
             TermType::Binary => match decode::bytes(term) {
@@ -125,41 +121,41 @@ impl Writer<'_> {
                 Ok(float) => self.word(FLOAT, float.to_bits()),
                 Err(_) => self.external(term),
             },
-            TermType::List => self.list(term, depth),
-            TermType::Tuple => self.tuple(term, depth),
-            TermType::Map => self.map(term, depth),
+            TermType::List => self.list(term, deeper()?),
+            TermType::Tuple => self.tuple(term, deeper()?),
+            TermType::Map => self.map(term, deeper()?),
             TermType::Fun => Err(NoKey::Function),
             _ => self.external(term),
         }
     }
 
-    fn list(&mut self, mut list: Term<'_>, depth: usize) -> Result<(), NoKey> {
+    fn list(&mut self, mut list: Term<'_>, depth: Depth) -> Result<(), NoKey> {
         self.put(&[LIST])?;
         loop {
             match list.list_get_cell() {
                 Ok((head, tail)) => {
-                    self.term(head, depth + 1)?;
+                    self.term(head, depth)?;
                     list = tail;
                 }
                 Err(_) if list.is_empty_list() => return self.put(&[LIST_END]),
                 Err(_) => {
                     self.put(&[IMPROPER_END])?;
-                    return self.term(list, depth + 1);
+                    return self.term(list, depth);
                 }
             }
         }
     }
 
-    fn tuple(&mut self, term: Term<'_>, depth: usize) -> Result<(), NoKey> {
+    fn tuple(&mut self, term: Term<'_>, depth: Depth) -> Result<(), NoKey> {
         let elements = decode::elements(term);
         self.word(TUPLE, elements.len() as u64)?;
         elements.iter().try_for_each(|element| {
             // SAFETY: the elements are terms of the environment that the tuple belongs to.
-            self.term(unsafe { Term::new(term.get_env(), *element) }, depth + 1)
+            self.term(unsafe { Term::new(term.get_env(), *element) }, depth)
         })
     }
 
-    fn map(&mut self, term: Term<'_>, depth: usize) -> Result<(), NoKey> {
+    fn map(&mut self, term: Term<'_>, depth: Depth) -> Result<(), NoKey> {
         let size = term.map_size().map_err(|_| NoKey::NoText)?;
         self.word(MAP, size as u64)?;
         // Every entry takes two bytes at least: refuses a large map before it is walked.
@@ -176,15 +172,15 @@ impl Writer<'_> {
     fn entries(
         &mut self,
         map: Term<'_>,
-        depth: usize,
+        depth: Depth,
         places: &mut [(usize, usize)],
     ) -> Result<(), NoKey> {
         let start = self.out.len();
         let (mut last, mut is_sorted) = ((start, start), true);
         for ((key, value), place) in MapIterator::new(map).ok_or(NoKey::NoText)?.zip(&mut *places) {
             let from = self.out.len();
-            self.term(key, depth + 1)?;
-            self.term(value, depth + 1)?;
+            self.term(key, depth)?;
+            self.term(value, depth)?;
             *place = (from, self.out.len());
             is_sorted = is_sorted && self.out[last.0..last.1] <= self.out[place.0..place.1];
             last = *place;

@@ -71,10 +71,11 @@ fn observe(arguments: Arguments<'_>) -> Atom {
 fn fetch<'a>(map: Term<'a>, key: &Key) -> Option<Term<'a>> {
     let env = map.get_env();
     let mut value = ErlNifTerm::default();
-    let key = raw::from_word(key.number);
-    // SAFETY: `map` is a term of `env`, the key is an atom, which is a term of every environment, and
-    // the function sets `value` to a term of `env` if it returns something else than zero.
+    // SAFETY: `resolve_keys` has set the numbers of all keys of a definition, by `word`, to those of
+    // atoms. `map` is a term of `env`, an atom is a term of every environment, and the function sets `value`
+    // to a term of `env` if it returns something else than zero.
     unsafe {
+        let key = raw::from_word(key.number);
         let is_there = enif_get_map_value(env.as_c_arg(), map.as_c_arg(), key, &mut value);
         (is_there != 0).then(|| Term::new(env, value))
     }

@@ -126,6 +126,7 @@ defmodule DSPexTelemetry.MixProject do
       # There is no address of this repository to link to yet.
       links: %{},
       files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
+                native/core/tests/memory.rs native/core/tests/common
                 native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
                 priv/page priv/prometheus
                 docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)

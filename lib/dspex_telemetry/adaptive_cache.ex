@@ -28,8 +28,9 @@ defmodule DSPexTelemetry.AdaptiveCache do
     * Only what is declared `cacheable:` is kept or answers other callers. Everything else runs as if
       there were no cache, and is only measured.
     * A result is found by reference, method, class and arguments, all of them compared. Equal arguments
-      find each other however they are represented; `1` and `1.0` differ. Calls with a function among
-      the arguments, or with arguments of more than `max_key_bytes`, run as if there were no cache.
+      find each other however they are represented; `1` and `1.0` differ. Calls with a function or a bit
+      string that is no binary among the arguments, or with arguments of more than `max_key_bytes`, run as if
+      there were no cache; so do those with an integer of more than 8,192 bits.
     * Errors (`:error` and `{:error, _}`) are not kept, unless `error_ttl` says so.
     * When `invalidate/2` has returned, nobody gets a result whose run was started before, whether it
       had ended or not.
@@ -174,22 +175,20 @@ defmodule DSPexTelemetry.AdaptiveCache do
     catch
       kind, reason ->
         encoded = :erlang.term_to_binary({kind, reason})
-        Native.cache_fail(number, flight, encoded, nanoseconds_since(started))
+        duration = nanoseconds_since(started)
+
+        with :dirty <- Native.cache_fail(number, flight, encoded, duration),
+             do: Native.cache_fail_dirty(number, flight, encoded, duration)
+
         :erlang.raise(kind, reason, __STACKTRACE__)
     end
   end
 
   defp land(number, flight, value, duration) do
-    case Native.cache_prepare(number, flight, :erlang.external_size(value), duration) do
-      :normal ->
-        Native.cache_land(number, flight, encode(value), error?(value), duration)
-
-      :dirty ->
-        Native.cache_land_dirty(number, flight, encode(value), error?(value), duration)
-
-      _landed_or_stopped ->
-        :ok
-    end
+    with :ok <- Native.cache_prepare(number, flight, :erlang.external_size(value), duration),
+         encoded = encode(value),
+         :dirty <- Native.cache_land(number, flight, encoded, error?(value), duration),
+         do: Native.cache_land_dirty(number, flight, encoded, error?(value), duration)
   end
 
   defp answered({:landed, binary}, _method, _fun), do: {:joined, :erlang.binary_to_term(binary)}
@@ -280,6 +279,7 @@ defmodule DSPexTelemetry.AdaptiveCache do
   defp why_not({:uncacheable, :too_large}), do: "arguments larger than max_key_bytes"
   defp why_not({:uncacheable, :too_deep}), do: "arguments nested too deeply"
   defp why_not({:uncacheable, :function}), do: "a function among the arguments"
+  defp why_not({:uncacheable, :bit_string}), do: "a bit string among the arguments"
   defp why_not({:uncacheable, :no_text}), do: "method, class or reference is no text"
 
   @doc """

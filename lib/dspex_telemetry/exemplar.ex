@@ -33,14 +33,17 @@ defmodule DSPexTelemetry.Exemplar do
   defp text(_label, value) when is_binary(value), do: value
   defp text(_label, nil), do: ""
   defp text(_label, value) when is_atom(value), do: Atom.to_string(value)
-  defp text(:trace_id, value) when is_integer(value) and value >= 0, do: hexadecimal(value, 32)
-  defp text(:span_id, value) when is_integer(value) and value >= 0, do: hexadecimal(value, 16)
-  defp text(:session_id, value) when is_integer(value), do: Integer.to_string(value)
+  # An integer is an id only if it fits; and writing a huge one would take seconds.
+  defp text(:trace_id, value) when value in 0..0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF,
+    do: hexadecimal(value, 32)
+
+  defp text(:span_id, value) when value in 0..0xFFFFFFFFFFFFFFFF, do: hexadecimal(value, 16)
+
+  defp text(:session_id, value) when value in -0x8000000000000000..0x7FFFFFFFFFFFFFFF,
+    do: Integer.to_string(value)
+
   defp text(_label, _value), do: ""
 
-  # An id is one of OpenTelemetry's only if it fits.
-  defp hexadecimal(value, digits) do
-    text = value |> Integer.to_string(16) |> String.downcase()
-    if byte_size(text) > digits, do: "", else: String.pad_leading(text, digits, "0")
-  end
+  defp hexadecimal(value, digits),
+    do: value |> Integer.to_string(16) |> String.downcase() |> String.pad_leading(digits, "0")
 end

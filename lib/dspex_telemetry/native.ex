@@ -169,7 +169,7 @@ defmodule DSPexTelemetry.Native do
   @type cache :: non_neg_integer()
   @type flight :: pos_integer()
   @type text :: binary() | atom() | integer()
-  @type uncacheable :: {:uncacheable, :too_large | :too_deep | :function | :no_text}
+  @type uncacheable :: {:uncacheable, :too_large | :too_deep | :function | :bit_string | :no_text}
 
   @spec cache_open(instance()) :: cache()
   def cache_open(_instance), do: not_loaded()
@@ -191,18 +191,22 @@ defmodule DSPexTelemetry.Native do
     do: not_loaded()
 
   @spec cache_prepare(cache(), flight(), non_neg_integer(), non_neg_integer()) ::
-          :normal | :dirty | :landed | :stopped
+          :ok | :landed | :stopped
   def cache_prepare(_cache, _flight, _size, _duration_ns), do: not_loaded()
 
-  @spec cache_land(cache(), flight(), binary(), boolean(), non_neg_integer()) :: :ok | :stopped
+  @spec cache_land(cache(), flight(), binary(), boolean(), non_neg_integer()) ::
+          :ok | :dirty | :stopped
   def cache_land(_cache, _flight, _result, _error?, _duration_ns), do: not_loaded()
 
   @spec cache_land_dirty(cache(), flight(), binary(), boolean(), non_neg_integer()) ::
           :ok | :stopped
   def cache_land_dirty(_cache, _flight, _result, _error?, _duration_ns), do: not_loaded()
 
-  @spec cache_fail(cache(), flight(), binary(), non_neg_integer()) :: :ok | :stopped
+  @spec cache_fail(cache(), flight(), binary(), non_neg_integer()) :: :ok | :dirty | :stopped
   def cache_fail(_cache, _flight, _reason, _duration_ns), do: not_loaded()
+
+  @spec cache_fail_dirty(cache(), flight(), binary(), non_neg_integer()) :: :ok | :stopped
+  def cache_fail_dirty(_cache, _flight, _reason, _duration_ns), do: not_loaded()
 
   @spec cache_leave(cache(), flight()) :: boolean()
   def cache_leave(_cache, _flight), do: not_loaded()

@@ -8,6 +8,9 @@ defmodule DSPexTelemetry.Reporter.Handler do
   alias DSPexTelemetry.{Native, Reason, Reporter}
   alias DSPexTelemetry.Reporter.Name
 
+  # Integers from here on are no tags.
+  @huge Bitwise.bsl(1, 8_192)
+
   @doc "For an event of which all metrics are made by plain keys."
   def plain(_event, measurements, metadata, plan) do
     case Native.observe(plan, measurements, metadata) do
@@ -174,6 +177,8 @@ defmodule DSPexTelemetry.Reporter.Handler do
 
   # What has no text stays what it is, which Rust counts.
   defp text(tag) when is_binary(tag) or is_atom(tag), do: tag
+  # To write it would hold up the scheduler.
+  defp text(tag) when is_integer(tag) and (tag >= @huge or tag <= -@huge), do: tag
 
   defp text(tag) do
     to_string(tag)

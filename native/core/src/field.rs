@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use serde::Deserialize;
 
 use crate::histogram::MAX_VALUE;
-use crate::label::UNKNOWN;
+use crate::label::{self, UNKNOWN};
 
 /// Most positional fields that an event may have.
 pub const MAX_FIELDS: usize = 8;
@@ -287,10 +287,10 @@ impl<'a> Fields<'a> {
         Ok(())
     }
 
-    /// Text, any bytes.
+    /// Text, any bytes, of which those beyond the limit of labels do not count.
     #[inline]
     pub fn set_text(&mut self, at: usize, text: &'a [u8]) {
-        self.texts[at] = text;
+        self.texts[at] = label::cut(text);
         self.given[at] = true;
     }
 
@@ -327,7 +327,7 @@ impl<'a> Fields<'a> {
         self.numbers[at] as usize
     }
 
-    /// A text or flag as a label value, `unknown` if it is not there.
+    /// A text or flag as a label value, `unknown` if it is not there. It is no longer than labels may be.
     #[inline]
     pub(crate) fn text(&self, at: usize) -> &'a [u8] {
         self.texts[at]
@@ -369,6 +369,14 @@ mod tests {
         assert_eq!(milli.apply_float(1e300), Err(Reject::OversizedMeasurement));
         assert_eq!(milli.apply_float(f64::NAN), Err(Reject::OversizedMeasurement));
         assert_eq!(milli.apply_float(MAX_VALUE as f64), Err(Reject::OversizedMeasurement));
+    }
+
+    #[test]
+    fn a_text_is_cut_before_anything_is_done_with_it() {
+        let long = vec![b'a'; 1 << 20];
+        let mut fields = Fields::new();
+        fields.set_text(0, &long);
+        assert_eq!(fields.text(0).len(), label::MAX_LABEL_BYTES);
     }
 
     #[test]

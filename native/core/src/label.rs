@@ -30,11 +30,15 @@ pub fn normalise(value: &[u8]) -> Cow<'_, str> {
     }
 }
 
-/// A value cut at [`MAX_LABEL_BYTES`], on a character boundary if it is valid UTF-8.
-pub(crate) fn cut(value: &[u8]) -> &[u8] {
-    if value.len() <= MAX_LABEL_BYTES {
-        return value;
-    }
+/// Cuts a value at [`MAX_LABEL_BYTES`] on a character boundary, so that whatever is done with it
+/// takes no longer than the limit allows. [`normalise`] makes the same of what is cut as of the whole.
+#[inline]
+pub fn cut(value: &[u8]) -> &[u8] {
+    if value.len() <= MAX_LABEL_BYTES { value } else { cut_long(value) }
+}
+
+#[cold]
+fn cut_long(value: &[u8]) -> &[u8] {
     let is_continuation = |at: usize| value[at] & 0b1100_0000 == 0b1000_0000;
     let mut end = MAX_LABEL_BYTES;
     // A character has at most three continuation bytes; more of them is invalid anyway.
@@ -144,6 +148,25 @@ mod tests {
         for byte in [0x80, 0xBF, 0xC3, 0xF0, 0xFF] {
             let normal = normalise(&vec![byte; 10_000]).into_owned();
             assert!(!normal.is_empty() && normal.len() <= MAX_LABEL_BYTES);
+        }
+    }
+
+    #[test]
+    fn what_is_cut_is_short_and_cut_and_normal_as_the_whole_is() {
+        let mut values = vec![Vec::new(), vec![b'a'; 256], vec![b'a'; 257], vec![0x80; 300]];
+        for text in ["é", "日", "🦀", "\u{FFFD}"] {
+            // So that every byte of a character is the last one within the limit.
+            values.extend((0..4).map(|shift| {
+                let text = format!("{}{}", "a".repeat(shift), text.repeat(300));
+                text.into_bytes()
+            }));
+        }
+        values.extend((0..=255).map(|byte| [b"a".repeat(255), vec![byte; 8]].concat()));
+        for value in values {
+            let short = cut(&value);
+            assert!(short.len() <= MAX_LABEL_BYTES);
+            assert_eq!(cut(short), short);
+            assert_eq!(normalise(short), normalise(&value));
         }
     }
 

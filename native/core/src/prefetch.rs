@@ -10,7 +10,12 @@ const LINE_BYTES: usize = 64;
 /// Asks for the cache line that a value begins in. Does nothing where the processor cannot be told.
 #[inline]
 pub(crate) fn line<T: ?Sized>(value: &T) {
-    let address = std::ptr::from_ref(value).cast::<i8>();
+    line_at(std::ptr::from_ref(value).cast());
+}
+
+/// Asks for the cache line of an address. Nothing is read there, so no reference to what is there is needed.
+#[inline]
+fn line_at(address: *const i8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing into the program and never faults, whatever the address; it
     // is part of SSE, which every x86-64 processor has.
@@ -24,16 +29,28 @@ pub(crate) fn line<T: ?Sized>(value: &T) {
 /// Asks for all cache lines of a value or slice.
 #[inline]
 pub(crate) fn all<T: ?Sized>(value: &T) {
-    let begin = std::ptr::from_ref(value).cast::<u8>();
+    let begin = std::ptr::from_ref(value).cast::<i8>();
     for offset in (0..size_of_val(value)).step_by(LINE_BYTES) {
-        // SAFETY: the offset is below the size of the value.
-        line(unsafe { &*begin.add(offset) });
+        line_at(begin.wrapping_add(offset));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A reference to a byte of an atomic would claim that nobody writes there.
+    #[test]
+    fn what_others_write_to_is_asked_for_without_a_reference_to_it() {
+        use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+
+        let cells: Vec<_> = (0..4 * LINE_BYTES).map(|_| AtomicU8::new(0)).collect();
+        std::thread::scope(|scope| {
+            scope.spawn(|| cells.iter().for_each(|cell| cell.store(1, Relaxed)));
+            all(&cells[..]);
+        });
+        assert!(cells.iter().all(|cell| cell.load(Relaxed) == 1));
+    }
 
     #[test]
     fn asking_changes_nothing_whatever_is_asked_for() {

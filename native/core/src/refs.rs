@@ -1,7 +1,8 @@
 //! Which class an instance reference belongs to.
 //!
 //! `call_method` events carry a reference and no class; `create_instance` carries both. The map
-//! remembers as many references as it was told to and forgets the oldest first, a 64th at a time.
+//! remembers as many references as it was told to and forgets the oldest first, a 64th at a time, or
+//! 1,000 if that is less.
 
 use std::collections::{HashMap, VecDeque};
 use std::mem::size_of;
@@ -10,6 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+
+/// How many references are forgotten at once at most: a fraction of a millisecond.
+const MOST_FORGOTTEN: usize = 1_000;
 
 /// A bounded map from reference to class.
 pub struct Refs {
@@ -65,7 +69,7 @@ impl Refs {
     /// Forgets the oldest references, a few at a time, since every thread has to look up all
     /// references anew: one that is forgotten now may be bound to another class later.
     fn forget_oldest(&self, order: &mut Order) {
-        for _ in 0..=self.limit / 64 {
+        for _ in 0..=(self.limit / 64).min(MOST_FORGOTTEN) {
             if let Some(oldest) = order.oldest_first.pop_front() {
                 order.text_bytes -= bytes_of(&oldest);
                 if let Some((_, class)) = self.classes.remove(&oldest) {
@@ -168,6 +172,15 @@ mod tests {
         refs.bind("a", "B");
         assert_ne!(refs.epoch(), before);
         assert_eq!(refs.class_of("a").as_deref(), Some("B"));
+    }
+
+    #[test]
+    fn of_many_references_only_some_are_forgotten_at_once() {
+        let refs = Refs::new(64 * MOST_FORGOTTEN * 2);
+        for number in 0..=64 * MOST_FORGOTTEN * 2 {
+            refs.bind(&number.to_string(), "C");
+        }
+        assert_eq!(refs.len(), 64 * MOST_FORGOTTEN * 2 - MOST_FORGOTTEN);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub struct Request<'a> {
     /// What it is for: text, of which what is too long or no UTF-8 is treated as in
     /// [`label::normalise`].
     pub command: &'a [u8],
-    /// Requests with the same key go to the same worker.
+    /// Requests with the same key go to the same worker. Keys are cut as labels are.
     pub key: Option<&'a [u8]>,
 }
 

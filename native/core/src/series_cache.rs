@@ -33,7 +33,7 @@ pub(crate) enum Found {
 }
 
 /// Label values, of which `value` gives one at a time: in an array they would have to be written
-/// and read again on the hot path.
+/// and read again on the hot path. They are cut already (see [`label::cut`]): all bytes are hashed.
 pub(crate) struct Labels<'l, F: Fn(usize) -> &'l [u8]> {
     count: usize,
     value: F,
@@ -264,6 +264,7 @@ impl SeriesCache {
 
     #[inline(never)]
     fn add_digest(&self, key: &mut Key, index: usize, label: &[u8]) {
+        debug_assert!(label.len() <= MAX_LABEL_BYTES, "{} bytes were not cut", label.len());
         let mut hasher = self.hasher.build_hasher();
         hasher.write(label);
         let word = 2 * index.min(EXACT_LABELS - 1);
@@ -326,12 +327,9 @@ impl SeriesCache {
     }
 }
 
-/// Labels as they came, if they are fit to be compared with: short and valid.
+/// Labels as they came, if they are fit to be compared with: valid.
 fn as_they_came(labels: &[&[u8]]) -> Option<LabelSet> {
-    let texts: Option<Vec<_>> = labels
-        .iter()
-        .map(|label| str::from_utf8(label).ok().filter(|text| text.len() <= MAX_LABEL_BYTES))
-        .collect();
+    let texts: Option<Vec<_>> = labels.iter().map(|label| str::from_utf8(label).ok()).collect();
     texts.map(LabelSet::new)
 }
 

@@ -7,13 +7,17 @@ use telemetry_core::cluster::node::{Refusal, State};
 use telemetry_core::cluster::report::{ClusterErrors, ClusterReport, usage};
 use telemetry_core::cluster::snapshot;
 
+use crate::decode::{self, List};
+use crate::encode;
 use crate::instance::{InstanceResource, raise};
 use crate::usage::WindowReport;
-use crate::{decode, encode};
 
 mod atoms {
     rustler::atoms! { ok, error }
 }
+
+/// Of each node its name, what it is and what it sent.
+type Answers<'a> = List<(String, Term<'a>, Term<'a>)>;
 
 /// `{ok, Binary}` or `{error, {State, Reason}}`.
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -39,7 +43,7 @@ fn cluster_snapshot<'a>(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn cluster_report<'a>(
     env: Env<'a>,
-    answers: Vec<(String, Term<'a>, Term<'a>)>,
+    List(answers): Answers<'a>,
     limits: (usize, usize),
     now: Term<'a>,
 ) -> NifResult<Term<'a>> {
@@ -49,7 +53,7 @@ fn cluster_report<'a>(
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn cluster_report_json(
-    answers: Vec<(String, Term, Term)>,
+    List(answers): Answers,
     limits: (usize, usize),
     now: Term,
 ) -> NifResult<String> {
@@ -60,7 +64,7 @@ fn cluster_report_json(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn cluster_errors<'a>(
     env: Env<'a>,
-    answers: Vec<(String, Term<'a>, Term<'a>)>,
+    List(answers): Answers<'a>,
     limits: (usize, usize),
     now: Term<'a>,
 ) -> NifResult<Term<'a>> {
@@ -76,7 +80,7 @@ fn cluster_errors<'a>(
 #[rustler::nif(schedule = "DirtyCpu")]
 fn cluster_usage<'a>(
     env: Env<'a>,
-    answers: Vec<(String, Term<'a>, Term<'a>)>,
+    List(answers): Answers<'a>,
     limits: (usize, usize),
     now: Term<'a>,
     top: usize,

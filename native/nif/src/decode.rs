@@ -2,8 +2,10 @@
 
 use std::mem::MaybeUninit;
 
-use rustler::sys::{ErlNifBinary, enif_inspect_binary};
-use rustler::{Atom, Binary, Encoder, Env, Error, LocalPid, NewBinary, NifResult, Term, TermType};
+use rustler::sys::{ErlNifBinary, ErlNifTerm, enif_get_tuple, enif_inspect_binary};
+use rustler::{
+    Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NewBinary, NifResult, Term, TermType,
+};
 use serde_json::{Map, Value};
 use telemetry_core::field::{Fields, Inputs, Reject};
 use telemetry_core::window::{Moment, Window};
@@ -200,10 +202,88 @@ pub fn bytes(term: Term<'_>) -> Option<&[u8]> {
     }
 }
 
+/// The items of a proper list of at most `MOST`. What `Vec` decodes by panics at the end of an improper one.
+pub struct List<T, const MOST: usize = { usize::MAX }>(pub Vec<T>);
+
+impl<'a, T: Decoder<'a>, const MOST: usize> Decoder<'a> for List<T, MOST> {
+    fn decode(mut list: Term<'a>) -> NifResult<Self> {
+        let mut items = Vec::new();
+        while let Ok((head, tail)) = list.list_get_cell() {
+            if items.len() == MOST {
+                return Err(Error::BadArg);
+            }
+            items.push(head.decode()?);
+            list = tail;
+        }
+        if list.is_empty_list() { Ok(Self(items)) } else { Err(Error::BadArg) }
+    }
+}
+
+/// The elements of a tuple where the VM has them; none of what is no tuple.
+pub fn elements<'a>(tuple: Term<'a>) -> &'a [ErlNifTerm] {
+    let (env, raw) = (tuple.get_env().as_c_arg(), tuple.as_c_arg());
+    let (mut arity, mut array) = (0, std::ptr::null());
+    // SAFETY: `raw` is a term of `env`. If the function returns something else than zero, `array` has
+    // `arity` terms, which live as long as the environment.
+    unsafe {
+        let is_tuple = enif_get_tuple(env, raw, &mut arity, &mut array);
+        if is_tuple == 0 || arity == 0 {
+            return &[];
+        }
+        std::slice::from_raw_parts(array, arity as usize)
+    }
+}
+
+/// Whether an integer has more than 8,192 bits. To compare it with one that has takes no longer if it is
+/// longer, other than to write it.
+pub fn is_huge(integer: Term<'_>) -> bool {
+    const BYTES: usize = 1_024;
+    const VERSION: u8 = 131;
+    const LARGE_BIG: u8 = 111;
+    let mut external = [0; 7 + BYTES + 1];
+    let length = (BYTES + 1) as u32;
+    external[..2].copy_from_slice(&[VERSION, LARGE_BIG]);
+    external[2..6].copy_from_slice(&length.to_be_bytes());
+    external[7 + BYTES] = 1;
+    let is_beyond = |sign: u8| {
+        external[6] = sign;
+        let bound = integer.get_env().binary_to_term(&external).map(|(bound, _)| bound);
+        bound.is_none_or(|bound| if sign == 0 { integer >= bound } else { integer <= bound })
+    };
+    [0, 1].map(is_beyond).contains(&true)
+}
+
+/// How far down a term something is. Functions that call themselves for what is in a term count by it, as
+/// the stack of a scheduler is short and a term may be nested a million deep.
+#[derive(Clone, Copy)]
+pub struct Depth(usize);
+
+impl Depth {
+    /// How deeply a term may be nested.
+    pub const MOST: usize = 64;
+
+    /// The term itself.
+    pub const TOP: Self = Self(0);
+
+    /// What is in it, unless that is too deep.
+    #[inline]
+    pub fn deeper(self) -> Option<Self> {
+        (self.0 < Self::MOST).then_some(Self(self.0 + 1))
+    }
+}
+
 /// A term as the JSON value that serde reads definitions from: maps with atom keys are objects,
 /// atoms are strings, `{tag, content}` is an externally tagged enum.
 pub fn value(term: Term<'_>) -> Result<Value, String> {
-    let refused = || format!("{term:?} can stand in no definition");
+    value_at(term, Depth::TOP)
+}
+
+fn value_at(term: Term<'_>, depth: Depth) -> Result<Value, String> {
+    let refused = || refusal(term);
+    let inner = |content| {
+        let too_deep = || format!("a definition may be nested {} deep and is deeper", Depth::MOST);
+        value_at(content, depth.deeper().ok_or_else(too_deep)?)
+    };
     match term.get_type() {
         TermType::Atom if atoms::nil() == term => Ok(Value::Null),
         TermType::Atom if atoms::true_() == term => Ok(Value::Bool(true)),
@@ -216,24 +296,37 @@ pub fn value(term: Term<'_>) -> Result<Value, String> {
         }
         TermType::Float => term.decode::<f64>().map(Value::from).map_err(|_| refused()),
         TermType::List => {
-            let items: Vec<Term> = term.decode().map_err(|_| refused())?;
-            items.into_iter().map(value).collect::<Result<_, _>>().map(Value::Array)
+            let List(items): List<Term> = term.decode().map_err(|_| refused())?;
+            items.into_iter().map(inner).collect::<Result<_, _>>().map(Value::Array)
         }
         TermType::Tuple => {
             let (tag, content): (Term, Term) = term.decode().map_err(|_| refused())?;
             let tag = tag.atom_to_string().map_err(|_| refused())?;
-            Ok(Value::Object(Map::from_iter([(tag, value(content)?)])))
+            Ok(Value::Object(Map::from_iter([(tag, inner(content)?)])))
         }
         TermType::Map => {
             let entries = rustler::MapIterator::new(term).ok_or_else(refused)?;
             let object = entries.map(|(key, content)| {
                 let key = key.atom_to_string().map_err(|_| refused())?;
-                Ok((key, value(content)?))
+                Ok((key, inner(content)?))
             });
             object.collect::<Result<Map<_, _>, String>>().map(Value::Object)
         }
         _ => Err(refused()),
     }
+}
+
+/// Why a term is no value. What may be of any size is not written out.
+fn refusal(term: Term<'_>) -> String {
+    let what = match term.get_type() {
+        TermType::List => "a list that does not end with []",
+        TermType::Tuple => "a tuple that is not {atom, term}",
+        TermType::Map => "a map with a key that is no atom",
+        TermType::Binary => "a binary that is no UTF-8",
+        TermType::Integer => "an integer of more than 64 bits",
+        _ => return format!("{term:?} can stand in no definition"),
+    };
+    format!("{what} can stand in no definition")
 }
 
 /// A binary with these bytes.

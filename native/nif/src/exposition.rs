@@ -98,7 +98,8 @@ fn otlp_export<'a>(
     Ok((rendered.make_binary(env, |rendered| &rendered.bytes), points))
 }
 
-#[rustler::nif]
+/// Waits for an export that is being written, and frees the request.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn otlp_settle(instance: &InstanceResource) -> Atom {
     *instance.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = None;
     atoms::ok()

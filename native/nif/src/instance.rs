@@ -16,10 +16,11 @@ use telemetry_core::thread_number;
 use telemetry_core::window::{Moment, Window};
 
 use crate::cache::CacheResource;
+use crate::decode::{self, List};
 use crate::exposition::{Spare, Unsettled};
 use crate::forwarder::Forwarder;
 use crate::usage::File;
-use crate::{clock, decode, encode, observe};
+use crate::{clock, encode, observe};
 
 mod atoms {
     rustler::atoms! { ok, error, not_found }
@@ -196,7 +197,7 @@ fn histogram<'a>(
     env: Env<'a>,
     instance: &InstanceResource,
     metric: &str,
-    labels: Vec<Binary<'a>>,
+    List(labels): List<Binary<'a>>,
 ) -> NifResult<Term<'a>> {
     let labels: Vec<_> = labels.iter().map(|label| label.as_slice()).collect();
     let Some((series, index)) = instance.instance.find_histogram(metric, &labels) else {

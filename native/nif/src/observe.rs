@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use once_cell::sync::Lazy;
 use rustler::codegen_runtime::{c_char, c_int, inventory};
-use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_get_map_value, enif_get_tuple};
+use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_get_map_value};
 use rustler::{Atom, Env, Nif, Term, TermType};
 use telemetry_core::local;
 use telemetry_core::measure::Number;
@@ -47,7 +47,7 @@ struct Event<'a> {
 /// raises. `Computed` is a tuple, of which each element is what a function of a metric returned,
 /// `dropped` or `raised`.
 #[inline]
-fn observe<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
+fn observe(arguments: Arguments<'_>) -> Atom {
     let (Some(Ok(plan)), Some(measurements), Some(metadata)) =
         (arguments.get(0).map(|plan| plan.decode::<u64>()), arguments.get(1), arguments.get(2))
     else {
@@ -56,7 +56,7 @@ fn observe<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
     let event = Event {
         measurements,
         metadata,
-        computed: arguments.get(3).map_or(&[], |computed| elements(env, computed)),
+        computed: arguments.get(3).map_or(&[], decode::elements),
         is_final: arguments.get(4).is_some(),
     };
     match local::observe(PlanId::from(plan), &event) {
@@ -66,29 +66,16 @@ fn observe<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Atom {
     }
 }
 
-/// The elements of a tuple; none of what is no tuple.
-fn elements<'a>(env: Env<'a>, tuple: Term<'a>) -> &'a [ErlNifTerm] {
-    let (mut arity, mut array) = (0, std::ptr::null());
-    // SAFETY: `tuple` is a term of `env`. If the function returns something else than zero, `array` has
-    // `arity` terms, which live as long as the environment.
-    unsafe {
-        let is_tuple = enif_get_tuple(env.as_c_arg(), tuple.as_c_arg(), &mut arity, &mut array);
-        if is_tuple == 0 || arity == 0 {
-            return &[];
-        }
-        std::slice::from_raw_parts(array, arity as usize)
-    }
-}
-
 /// The value of a key in a map; `None` where it is not there, or there is no map.
 #[inline]
 fn fetch<'a>(map: Term<'a>, key: &Key) -> Option<Term<'a>> {
     let env = map.get_env();
     let mut value = ErlNifTerm::default();
-    let key = raw::from_word(key.number);
-    // SAFETY: `map` is a term of `env`, the key is an atom, which is a term of every environment, and
-    // the function sets `value` to a term of `env` if it returns something else than zero.
+    // SAFETY: `resolve_keys` has set the numbers of all keys of a definition, by `word`, to those of
+    // atoms. `map` is a term of `env`, an atom is a term of every environment, and the function sets `value`
+    // to a term of `env` if it returns something else than zero.
     unsafe {
+        let key = raw::from_word(key.number);
         let is_there = enif_get_map_value(env.as_c_arg(), map.as_c_arg(), key, &mut value);
         (is_there != 0).then(|| Term::new(env, value))
     }
@@ -221,7 +208,7 @@ unsafe extern "C" fn observe_nif(
     argv: *const ErlNifTerm,
 ) -> ErlNifTerm {
     // SAFETY: the VM calls.
-    unsafe { raw::call(env, argc, argv, |env, arguments| observe(env, arguments).to_term(env)) }
+    unsafe { raw::call(env, argc, argv, |env, arguments| observe(arguments).to_term(env)) }
 }
 
 macro_rules! register_observe {

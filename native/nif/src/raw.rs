@@ -30,10 +30,14 @@ pub fn word(term: ErlNifTerm) -> u64 {
 }
 
 /// The term of a number that [`word`] has returned.
+///
+/// # Safety
+///
+/// [`word`] has returned the number for an atom: the VM takes any other for a pointer, or for a term
+/// that may be gone.
 #[inline]
-pub fn from_word(word: u64) -> ErlNifTerm {
-    // SAFETY: as above; every number is a value of the wrapper, and what the VM makes of it is for the
-    // caller to know.
+pub unsafe fn from_word(word: u64) -> ErlNifTerm {
+    // SAFETY: both are a `size_t`, and the caller says that it is a term.
     unsafe { std::mem::transmute::<usize, ErlNifTerm>(word as usize) }
 }
 

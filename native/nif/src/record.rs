@@ -4,11 +4,12 @@ use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Atom, Binary, Encoder, Env, Nif, Term};
 use telemetry_core::call_log::Details;
+use telemetry_core::field::MAX_FIELDS;
 use telemetry_core::local::{self, Outcome};
 use telemetry_core::notes::Notes;
 use telemetry_core::plan::PlanId;
 
-use crate::decode;
+use crate::decode::{self, List};
 use crate::raw::{self, Arguments};
 
 mod atoms {
@@ -42,8 +43,8 @@ fn keep<'a>(
     env: Env<'a>,
     plan: u64,
     notes: u8,
-    fields: Vec<Term<'a>>,
-    details: Vec<Binary<'a>>,
+    List(fields): List<Term<'a>, MAX_FIELDS>,
+    List(details): List<Binary<'a>, MAX_FIELDS>,
     is_callers_fault: bool,
 ) -> Atom {
     let field = |at: usize| fields.get(at).copied().unwrap_or_else(|| decode::absent(env));

@@ -13,9 +13,10 @@ use telemetry_core::local;
 use telemetry_core::router::{Completion, Outcome, Request, Ticket};
 
 use crate::clock::router as clock;
+use crate::decode::{self, List};
+use crate::encode;
 use crate::instance::{InstanceResource, raise};
 use crate::raw::{self, Arguments};
-use crate::{decode, encode};
 
 mod atoms {
     rustler::atoms! {
@@ -45,7 +46,8 @@ fn number(name: ErlNifTerm) -> u64 {
     raw::word(name)
 }
 
-#[rustler::nif]
+/// Empties the caches of all threads if another had the name.
+#[rustler::nif(schedule = "DirtyCpu")]
 fn publish_router(instance: &InstanceResource, name: Atom) -> Atom {
     instance.instance.publish_router(number(name.as_c_arg()), clock::recent_ns);
     atoms::ok()
@@ -170,7 +172,10 @@ fn complete<'a>(
 
 /// `{Added, Removed, Refused}`.
 #[rustler::nif(schedule = "DirtyCpu")]
-fn put_workers(instance: &InstanceResource, ids: Vec<Term>) -> NifResult<(usize, usize, usize)> {
+fn put_workers(
+    instance: &InstanceResource,
+    List(ids): List<Term>,
+) -> NifResult<(usize, usize, usize)> {
     let ids = ids.into_iter().map(|id| decode::text(id).map(label::normalise));
     let ids = ids.collect::<Option<Vec<_>>>().ok_or(Error::BadArg)?;
     let ids = ids.iter().map(|id| &**id);

@@ -11,8 +11,9 @@ use telemetry_core::usage_window::{KindInWindow, UsageInWindow};
 use telemetry_core::window::Interval;
 use telemetry_core::window::Moment;
 
+use crate::decode::{self, List};
+use crate::encode;
 use crate::instance::{InstanceResource, raise};
-use crate::{decode, encode};
 
 mod atoms {
     rustler::atoms! { ok, error, no_path, class, tool }
@@ -137,7 +138,7 @@ fn declare<'a>(
     env: Env<'a>,
     instance: &InstanceResource,
     kind: Atom,
-    names: Vec<&str>,
+    List(names): List<&'a str>,
 ) -> NifResult<Term<'a>> {
     let kind = if kind == atoms::class() {
         Kind::Class

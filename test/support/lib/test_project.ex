@@ -14,9 +14,9 @@ defmodule DSPexTelemetry.TestProject do
     :ok
   end
 
-  @doc "Runs Mix in a folder and asserts that it does not fail. Returns what it prints."
-  def mix!(folder, arguments) do
-    {output, status} = mix(folder, arguments)
+  @doc "Runs Mix in a folder as `mix/3` does and asserts that it does not fail. Returns what it prints."
+  def mix!(folder, arguments, also \\ []) do
+    {output, status} = mix(folder, arguments, also)
     assert {status, output} == {0, output}
     output
   end

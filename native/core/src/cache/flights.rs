@@ -55,7 +55,8 @@ pub struct Landed<Cargo, Waiter> {
 /// Runs by key. `Who` is a caller, `Waiter` a way to tell it, and `Cargo` what a run is for.
 ///
 /// Everything is done under one lock, and nothing is called under it that takes longer than to find
-/// a result: a function that is worth caching takes a thousand times as long.
+/// a result: a function that is worth caching takes a thousand times as long. It is held for a bounded time,
+/// since callers on a scheduler wait for it.
 pub struct Flights<Who, Waiter, Cargo> {
     waiter_limit: usize,
     state: Mutex<State<Who, Waiter, Cargo>>,
@@ -69,6 +70,23 @@ struct State<Who, Waiter, Cargo> {
     open: HashMap<Arc<Key>, FlightId, Prehashed>,
     /// Which run a caller waits for.
     waits: HashMap<Who, FlightId>,
+    /// Which runs a caller leads.
+    leads: HashMap<Who, Vec<FlightId>>,
+}
+
+/// How many waiters are taken out at once under the lock.
+const BATCH: usize = 256;
+
+/// Through how many runs a caller that waits for itself is found. Longer chains are not looked through, and
+/// nobody joins them.
+const CHAIN: usize = 1_000;
+
+/// Whom a run waits for.
+#[derive(PartialEq, Eq)]
+enum Chain {
+    Others,
+    TheCaller,
+    TooMany,
 }
 
 struct Flight<Who, Waiter, Cargo> {
@@ -87,6 +105,7 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
             flights: HashMap::new(),
             open: HashMap::default(),
             waits: HashMap::new(),
+            leads: HashMap::new(),
         };
         Self { waiter_limit, state: Mutex::new(state) }
     }
@@ -112,11 +131,10 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
             && let Some(flight) = state.flights.get(&id)
             && joinable(&flight.cargo)
         {
-            if state.waits_for(id, who) {
-                return Entered::Circular(cargo);
-            }
-            if state.waits.len() >= self.waiter_limit {
-                return Entered::Crowded(cargo);
+            match state.chain(id, who) {
+                Chain::TheCaller => return Entered::Circular(cargo),
+                Chain::Others if state.waits.len() < self.waiter_limit => {}
+                Chain::Others | Chain::TooMany => return Entered::Crowded(cargo),
             }
             if let Some(flight) = state.flights.get_mut(&id) {
                 flight.waiters.push((who, waiter()));
@@ -132,6 +150,7 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
         let flight = Flight { key: Arc::clone(key), leader: who, cargo, waiters: Vec::new() };
         state.flights.insert(id, flight);
         state.open.insert(Arc::clone(key), id);
+        state.leads.entry(who).or_default().push(id);
         Entered::Leads(id)
     }
 
@@ -151,31 +170,50 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
 
     /// Ends a run; nothing if it has ended before.
     pub fn land(&self, id: FlightId) -> Option<Landed<Cargo, Waiter>> {
-        self.lock().land(id)
+        let flight = self.lock().take(id)?;
+        let mut waiting = flight.waiters.into_iter();
+        let mut waiters = Vec::with_capacity(waiting.len());
+        while waiting.len() > 0 {
+            let mut state = self.lock();
+            // Who has left meanwhile is told nothing.
+            let told = waiting.by_ref().take(BATCH).filter(|(who, _)| state.leave(id, *who));
+            waiters.extend(told.map(|(_, waiter)| waiter));
+        }
+        Some(Landed { cargo: flight.cargo, waiters })
+    }
+
+    /// How many wait for the runs that a caller leads.
+    pub fn waiting_for(&self, who: Who) -> usize {
+        let state = self.lock();
+        let led = state.leads.get(&who).into_iter().flatten();
+        led.filter_map(|id| state.flights.get(id)).map(|flight| flight.waiters.len()).sum()
     }
 
     /// Ends all runs that a caller leads, which has died.
     pub fn land_all_of(&self, who: Who) -> Vec<Landed<Cargo, Waiter>> {
-        let mut state = self.lock();
-        state.land_where(|flight| flight.leader == who)
+        let led = self.lock().leads.get(&who).cloned().unwrap_or_default();
+        led.into_iter().filter_map(|id| self.land(id)).collect()
     }
 
     /// Ends all runs, and for good: from now on everybody is on their own.
     pub fn close_all(&self) -> Vec<Landed<Cargo, Waiter>> {
         let mut state = self.lock();
         state.closed = true;
-        state.land_where(|_| true)
+        let all: Vec<_> = state.flights.keys().copied().collect();
+        drop(state);
+        all.into_iter().filter_map(|id| self.land(id)).collect()
     }
 
     /// A caller waits no longer. Says whether it was still waiting: otherwise it is being told.
     pub fn leave(&self, id: FlightId, who: Who) -> bool {
         let mut state = self.lock();
-        if state.waits.get(&who) != Some(&id) {
+        if !state.leave(id, who) {
             return false;
         }
-        state.waits.remove(&who);
-        if let Some(flight) = state.flights.get_mut(&id) {
-            flight.waiters.retain(|(waiting, _)| *waiting != who);
+        if let Some(Flight { waiters, .. }) = state.flights.get_mut(&id)
+            && let Some(at) = waiters.iter().position(|(waiting, _)| *waiting == who)
+        {
+            waiters.swap_remove(at);
         }
         true
     }
@@ -198,38 +236,41 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
 
 impl<Who: Copy + Eq + Hash, Waiter, Cargo> State<Who, Waiter, Cargo> {
     /// Whether a run cannot end before `who` does: its leader is `who`, or waits for a run of which
-    /// the same holds. Nobody waits in a circle, so this ends.
-    fn waits_for(&self, mut id: FlightId, who: Who) -> bool {
-        while let Some(flight) = self.flights.get(&id) {
+    /// the same holds.
+    fn chain(&self, mut id: FlightId, who: Who) -> Chain {
+        for _ in 0..CHAIN {
+            let Some(flight) = self.flights.get(&id) else { return Chain::Others };
             if flight.leader == who {
-                return true;
+                return Chain::TheCaller;
             }
             match self.waits.get(&flight.leader) {
                 Some(&next) => id = next,
-                None => return false,
+                None => return Chain::Others,
             }
         }
-        false
+        Chain::TooMany
     }
 
-    fn land(&mut self, id: FlightId) -> Option<Landed<Cargo, Waiter>> {
+    /// Takes a run out. Those who wait are still known to do so.
+    fn take(&mut self, id: FlightId) -> Option<Flight<Who, Waiter, Cargo>> {
         let flight = self.flights.remove(&id)?;
         self.close(&flight.key, id);
-        let told = |(who, waiter)| {
-            self.waits.remove(&who);
-            waiter
-        };
-        let waiters = flight.waiters.into_iter().map(told).collect();
-        Some(Landed { cargo: flight.cargo, waiters })
+        if let Entry::Occupied(mut led) = self.leads.entry(flight.leader) {
+            led.get_mut().retain(|other| *other != id);
+            if led.get().is_empty() {
+                led.remove();
+            }
+        }
+        Some(flight)
     }
 
-    fn land_where(
-        &mut self,
-        ends: impl Fn(&Flight<Who, Waiter, Cargo>) -> bool,
-    ) -> Vec<Landed<Cargo, Waiter>> {
-        let ending = self.flights.iter().filter(|(_, flight)| ends(flight));
-        let ids: Vec<_> = ending.map(|(&id, _)| id).collect();
-        ids.into_iter().filter_map(|id| self.land(id)).collect()
+    /// A caller does not wait for a run any more. Says whether it did until now.
+    fn leave(&mut self, id: FlightId, who: Who) -> bool {
+        let waits = self.waits.get(&who) == Some(&id);
+        if waits {
+            self.waits.remove(&who);
+        }
+        waits
     }
 
     /// Takes a run out of reach, unless another has taken its place.
@@ -285,6 +326,34 @@ mod loom_tests {
             let mine = fetch(0);
             let others = others.into_iter().map(|other| other.join().expect("no panic"));
             assert_eq!(mine + others.sum::<u32>(), 1);
+            assert_eq!(flights.len(), (0, 0));
+        });
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests_of_landing {
+    use super::super::key::Hashing;
+    use super::*;
+    use loom::thread;
+
+    /// A run lands while one that waits for it gives up.
+    #[test]
+    fn who_waits_is_either_told_or_has_left() {
+        loom::model(|| {
+            let flights: loom::sync::Arc<Flights<u32, (), ()>> =
+                loom::sync::Arc::new(Flights::new(10));
+            let key = Arc::new(Hashing::default().key(b"key").to_key());
+            let enter = |who| flights.enter(&key, who, (), |()| true, || None::<()>, || ());
+            let Entered::Leads(id) = enter(1) else { panic!("nobody leads") };
+            assert!(matches!(enter(2), Entered::Waits(_)));
+            let leaving = {
+                let flights = flights.clone();
+                thread::spawn(move || flights.leave(id, 2))
+            };
+            let told = flights.land(id).map_or(0, |landed| landed.waiters.len());
+            let left = leaving.join().expect("no panic");
+            assert_eq!(told + usize::from(left), 1);
             assert_eq!(flights.len(), (0, 0));
         });
     }
@@ -372,6 +441,35 @@ mod tests {
         assert!(waits(&flights, &a, 4));
         flights.land(of_c);
         assert!(waits(&flights, &a, 3));
+    }
+
+    #[test]
+    fn a_chain_that_is_too_long_to_be_looked_through_is_not_joined() {
+        let (flights, keys) = (Runs::new(2 * CHAIN), Keys(Hashing::default()));
+        let key = |number: u32| keys.get(&number.to_string());
+        let all = 0..=CHAIN as u32;
+        for number in all.clone() {
+            leads(&flights, &key(number), number);
+        }
+        // Each waits for the next.
+        let mut in_turn = all.rev().skip(1);
+        assert!(in_turn.all(|number| waits(&flights, &key(number + 1), number)));
+        let other = CHAIN as u32 + 1;
+        assert!(matches!(enter(&flights, &key(0), other), Entered::Crowded(_)));
+        assert!(waits(&flights, &key(1), other));
+    }
+
+    #[test]
+    fn all_who_wait_are_told_however_many() {
+        let (flights, keys) = (Runs::new(10 * BATCH), Keys(Hashing::default()));
+        let key = keys.get("a");
+        let id = leads(&flights, &key, 0);
+        let callers = 1..=3 * BATCH as u32 + 1;
+        assert!(callers.clone().all(|who| waits(&flights, &key, who)));
+        assert_eq!(flights.waiting_for(0), callers.clone().count());
+        assert_eq!(flights.land(id).map(|landed| landed.waiters.len()), Some(callers.count()));
+        assert_eq!((flights.len(), flights.waiting_for(0)), ((0, 0), 0));
+        assert!(flights.lock().leads.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::spec::{GroupSpec, TagSource, ValueSource};
 use super::{Given, Observation, Refusal, Tag};
 use crate::error::DefinitionError;
 use crate::family::Family;
-use crate::label::MAX_TAGS;
+use crate::label::{self, MAX_TAGS};
 use crate::lane::Writer;
 use crate::series::Series;
 use crate::series_cache::{Found, Labels, SeriesCache};
@@ -74,7 +74,7 @@ impl Group {
         let mut texts = [&[][..]; MAX_TAGS];
         for (text, source) in texts.iter_mut().zip(&self.tags) {
             match event.tag(source) {
-                Tag::Text(given) => *text = given,
+                Tag::Text(given) => *text = label::cut(given),
                 Tag::Other if event.is_final() => {
                     self.refuse_all(event, Refusal::InvalidTag);
                     return true;

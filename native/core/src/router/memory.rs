@@ -74,6 +74,7 @@ impl View {
         name: &[u8],
         pool: &Pool,
     ) -> (&Members, Option<&Arc<Command>>) {
+        let name = label::cut(name);
         let at = place(name) % COMMANDS;
         let known = self.commands.get(at).and_then(Option::as_ref);
         if !known.is_some_and(|(known, _)| label::equal(known.as_bytes(), name)) {

@@ -10,6 +10,7 @@ use dashmap::DashMap;
 use foldhash::fast::{FixedState, RandomState};
 
 use super::worker::Worker;
+use crate::label;
 
 /// A key as it is remembered: 64 bits of it. Two keys in a table of 100,000 have the same ones with
 /// a probability of 3 in 10,000 million; the second then goes where the first does.
@@ -20,8 +21,9 @@ pub(crate) struct Key(u64);
 const SEED: u64 = 0x0D5B_E57A_11A5_7E57;
 
 impl Key {
+    /// Of a key that is longer than labels may be, as references are labels, what is beyond does not count.
     pub(crate) fn of(key: &[u8]) -> Self {
-        Self(FixedState::with_seed(SEED).hash_one(key))
+        Self(FixedState::with_seed(SEED).hash_one(label::cut(key)))
     }
 
     /// How much a key prefers a worker: the highest wins (rendezvous hashing, Thaler and
@@ -53,6 +55,9 @@ impl Assignment {
         self.worker.upgrade().filter(|worker| !worker.is_gone())
     }
 }
+
+/// How many keys are spared at most before one is forgotten: a fraction of a millisecond.
+const SPARES: usize = 1_024;
 
 /// A bounded table of keys. The oldest one goes first, unless it was used since it was last
 /// spared.
@@ -96,10 +101,12 @@ impl Sticky {
     }
 
     fn forget_one(&self, order: &mut VecDeque<Key>) {
-        // Ends: each turn spares a key once, and under the lock none is added.
+        // Each turn spares a key once, and not all of a large table: somebody waits for a worker.
+        let mut spares = SPARES;
         while let Some(key) = order.pop_front() {
+            spares -= 1;
             let spared = self.assignments.get(&key).is_some_and(|assignment| {
-                assignment.worker().is_some() && assignment.used.swap(false, Relaxed)
+                assignment.worker().is_some() && assignment.used.swap(false, Relaxed) && spares > 0
             });
             // The newest stays even if all others are in use: it is at the end.
             if !spared {
@@ -178,6 +185,23 @@ mod tests {
         assert!(sticky.get(b).is_none());
         assert!(sticky.get(a).is_some_and(|(_, bound)| !bound));
         assert!(sticky.get(c).is_some_and(|(_, bound)| bound));
+    }
+
+    #[test]
+    fn where_all_keys_are_in_use_only_some_are_looked_at() {
+        let (workers, sticky) = (workers(1), Sticky::new(4 * SPARES));
+        let keys: Vec<_> = (0..4 * SPARES).map(|key| Key::of(&key.to_le_bytes())).collect();
+        for &key in &keys {
+            sticky.assign(key, &workers[0], false);
+            assert!(sticky.get(key).is_some());
+        }
+        sticky.assign(Key::of(b"another"), &workers[0], false);
+        assert_eq!(sticky.len(), 4 * SPARES);
+        let spared = keys.iter().filter(|key| {
+            let assignment = sticky.assignments.get(key);
+            assignment.is_some_and(|assignment| !assignment.used.load(Relaxed))
+        });
+        assert_eq!(spared.count(), SPARES - 1);
     }
 
     #[test]

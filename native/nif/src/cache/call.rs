@@ -19,15 +19,14 @@ use crate::{clock, encode};
 mod atoms {
     rustler::atoms! {
         ok, stopped, uncacheable, run, wait, undeclared, circular, crowded,
-        landed, failed, normal, dirty, kept, refused, invalidated, too_large, too_deep, function,
+        landed, failed, dirty, kept, refused, invalidated, too_large, too_deep, function, bit_string,
         no_text, all, method, reference, worker
     }
 }
 
-/// From so many bytes, copying a result, or from so many waiters, telling them, is not for a normal
-/// scheduler.
-const DIRTY_BYTES: usize = 64 << 10;
-const DIRTY_WAITERS: usize = 200;
+/// Copying more bytes of a result, or telling more waiters, is not for a normal scheduler.
+const MOST_BYTES: usize = 64 << 10;
+pub const MOST_WAITERS: usize = 100;
 
 #[rustler::nif]
 fn cache_open(instance: &InstanceResource) -> u64 {
@@ -69,6 +68,7 @@ fn why(no_key: NoKey) -> Atom {
         NoKey::TooLarge => atoms::too_large(),
         NoKey::TooDeep => atoms::too_deep(),
         NoKey::Function => atoms::function(),
+        NoKey::BitString => atoms::bit_string(),
         NoKey::NoText => atoms::no_text(),
     }
 }
@@ -173,28 +173,30 @@ fn enter<'a>(
     }
 }
 
-/// A result of so many bytes is about to land: on which scheduler it should. One that is too large
-/// and for which nobody waits need not be encoded, and has landed now.
+/// A result of so many bytes is about to land. One that is too large and for which nobody waits need not
+/// be encoded, and has landed now.
 #[rustler::nif]
 fn cache_prepare(env: Env, number: u64, flight: u64, size: usize, duration_ns: u64) -> Atom {
     let prepared = resource::with(number, |resource| {
         let flight = FlightId::from(flight);
-        let waiters = if size > resource.cache.spec().max_result_bytes {
-            let waiters = resource.flights.close(flight);
-            if waiters == 0 {
-                land(env, resource, flight, Outcome::TooLarge, duration_ns, None);
-                return atoms::landed();
-            }
-            waiters
-        } else {
-            resource.flights.look(flight, |_, waiters| waiters).unwrap_or(0)
-        };
-        let is_long = size > DIRTY_BYTES || waiters > DIRTY_WAITERS;
-        if is_long { atoms::dirty() } else { atoms::normal() }
+        if size > resource.cache.spec().max_result_bytes && resource.flights.close(flight) == 0 {
+            land(env, resource, flight, Outcome::TooLarge, duration_ns, None);
+            return atoms::landed();
+        }
+        atoms::ok()
     });
     prepared.unwrap_or_else(atoms::stopped)
 }
 
+/// Whether more wait for a run than are told on a normal scheduler.
+fn is_crowded(number: u64, flight: u64) -> bool {
+    let waiters = resource::with(number, |resource| {
+        resource.flights.look(flight.into(), |_, waiters| waiters)
+    });
+    waiters.flatten().is_some_and(|waiters| waiters > MOST_WAITERS)
+}
+
+/// `dirty` if nothing was done, as it would take too long here.
 #[rustler::nif]
 fn cache_land<'a>(
     env: Env<'a>,
@@ -204,6 +206,9 @@ fn cache_land<'a>(
     is_error: bool,
     duration_ns: u64,
 ) -> Atom {
+    if result.len() > MOST_BYTES || is_crowded(number, flight) {
+        return atoms::dirty();
+    }
     land_result(env, number, flight, result, is_error, duration_ns)
 }
 
@@ -236,7 +241,8 @@ fn land_result<'a>(
     landed.unwrap_or_else(atoms::stopped)
 }
 
-/// The function has failed, for a reason in the external term format.
+/// The function has failed, for a reason in the external term format. `dirty` if nothing was done, as it
+/// would take too long here.
 #[rustler::nif]
 fn cache_fail<'a>(
     env: Env<'a>,
@@ -245,6 +251,24 @@ fn cache_fail<'a>(
     reason: Binary<'a>,
     duration_ns: u64,
 ) -> Atom {
+    if is_crowded(number, flight) {
+        return atoms::dirty();
+    }
+    fail(env, number, flight, reason, duration_ns)
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn cache_fail_dirty<'a>(
+    env: Env<'a>,
+    number: u64,
+    flight: u64,
+    reason: Binary<'a>,
+    duration_ns: u64,
+) -> Atom {
+    fail(env, number, flight, reason, duration_ns)
+}
+
+fn fail<'a>(env: Env<'a>, number: u64, flight: u64, reason: Binary<'a>, duration_ns: u64) -> Atom {
     let landed = resource::with(number, |resource| {
         let message = (atoms::failed(), reason).encode(env);
         land(env, resource, flight.into(), Outcome::Failed, duration_ns, Some(message));

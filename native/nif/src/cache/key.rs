@@ -5,12 +5,15 @@
 //! keeps them in. Values that only compare equal, as 1 and 1.0, have different tags. Atoms are the
 //! words by which the VM knows them, which are the same until it ends.
 //!
-//! Functions have no key: what they close over can be anything, and they change with their code.
+//! Functions have no key: what they close over can be anything, and they change with their code. Neither
+//! have bit strings, of which the VM does not say how long they are without copying them.
+//!
+//! Keys are written on normal schedulers, so everything is refused before its size costs time.
 
-use rustler::types::tuple;
 use rustler::{MapIterator, Term, TermType};
 
-use crate::{decode, raw};
+use crate::decode::{self, Depth};
+use crate::raw;
 
 /// Why a call has no key.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +24,11 @@ pub enum NoKey {
     TooDeep,
     /// There is a function in it.
     Function,
+    /// There is a bit string in it that is no binary.
+    BitString,
     /// Method, class or reference is no text.
     NoText,
 }
-
-/// How deeply a term may be nested.
-const MAX_DEPTH: usize = 64;
 
 /// The VM keeps maps of up to so many entries in the order of their keys.
 const SMALL_MAP: usize = 32;
@@ -40,8 +42,7 @@ const LIST_END: u8 = 6;
 const IMPROPER_END: u8 = 7;
 const TUPLE: u8 = 8;
 const MAP: u8 = 9;
-/// Integers beyond 64 bits, pids, ports, references and bit strings, as the external term format has
-/// them.
+/// Integers beyond 64 bits, pids, ports and references, as the external term format has them.
 const EXTERNAL: u8 = 10;
 
 /// Writes the key of a call. When it is refused, what has been written has no meaning.
@@ -57,7 +58,7 @@ pub fn write(
     writer.text(Some(method))?;
     writer.text(class)?;
     writer.text(reference)?;
-    writer.term(arguments, 0)
+    writer.term(arguments, Depth::TOP)
 }
 
 /// The bytes of a text, an atom or an integer; none for `nil`.
@@ -103,56 +104,58 @@ impl Writer<'_> {
         }
     }
 
-    fn term(&mut self, term: Term<'_>, depth: usize) -> Result<(), NoKey> {
-        if depth > MAX_DEPTH {
-            return Err(NoKey::TooDeep);
-        }
+    fn term(&mut self, term: Term<'_>, depth: Depth) -> Result<(), NoKey> {
+        let deeper = || depth.deeper().ok_or(NoKey::TooDeep);
         match term.get_type() {
             TermType::Atom => self.word(ATOM, raw::word(term.as_c_arg())),
             TermType::Binary => match decode::bytes(term) {
                 Some(bytes) => self.sized(BINARY, bytes),
-                None => self.external(term),
+                None => Err(NoKey::BitString),
             },
             TermType::Integer => match term.decode::<i64>() {
                 Ok(integer) => self.word(INTEGER, integer as u64),
+                Err(_) if decode::is_huge(term) => Err(NoKey::TooLarge),
                 Err(_) => self.external(term),
             },
             TermType::Float => match term.decode::<f64>() {
                 Ok(float) => self.word(FLOAT, float.to_bits()),
                 Err(_) => self.external(term),
             },
-            TermType::List => self.list(term, depth),
-            TermType::Tuple => self.tuple(term, depth),
-            TermType::Map => self.map(term, depth),
+            TermType::List => self.list(term, deeper()?),
+            TermType::Tuple => self.tuple(term, deeper()?),
+            TermType::Map => self.map(term, deeper()?),
             TermType::Fun => Err(NoKey::Function),
             _ => self.external(term),
         }
     }
 
-    fn list(&mut self, mut list: Term<'_>, depth: usize) -> Result<(), NoKey> {
+    fn list(&mut self, mut list: Term<'_>, depth: Depth) -> Result<(), NoKey> {
         self.put(&[LIST])?;
         loop {
             match list.list_get_cell() {
                 Ok((head, tail)) => {
-                    self.term(head, depth + 1)?;
+                    self.term(head, depth)?;
                     list = tail;
                 }
                 Err(_) if list.is_empty_list() => return self.put(&[LIST_END]),
                 Err(_) => {
                     self.put(&[IMPROPER_END])?;
-                    return self.term(list, depth + 1);
+                    return self.term(list, depth);
                 }
             }
         }
     }
 
-    fn tuple(&mut self, term: Term<'_>, depth: usize) -> Result<(), NoKey> {
-        let elements = tuple::get_tuple(term).map_err(|_| NoKey::NoText)?;
+    fn tuple(&mut self, term: Term<'_>, depth: Depth) -> Result<(), NoKey> {
+        let elements = decode::elements(term);
         self.word(TUPLE, elements.len() as u64)?;
-        elements.into_iter().try_for_each(|element| self.term(element, depth + 1))
+        elements.iter().try_for_each(|element| {
+            // SAFETY: the elements are terms of the environment that the tuple belongs to.
+            self.term(unsafe { Term::new(term.get_env(), *element) }, depth)
+        })
     }
 
-    fn map(&mut self, term: Term<'_>, depth: usize) -> Result<(), NoKey> {
+    fn map(&mut self, term: Term<'_>, depth: Depth) -> Result<(), NoKey> {
         let size = term.map_size().map_err(|_| NoKey::NoText)?;
         self.word(MAP, size as u64)?;
         // Every entry takes two bytes at least: refuses a large map before it is walked.
@@ -169,15 +172,15 @@ impl Writer<'_> {
     fn entries(
         &mut self,
         map: Term<'_>,
-        depth: usize,
+        depth: Depth,
         places: &mut [(usize, usize)],
     ) -> Result<(), NoKey> {
         let start = self.out.len();
         let (mut last, mut is_sorted) = ((start, start), true);
         for ((key, value), place) in MapIterator::new(map).ok_or(NoKey::NoText)?.zip(&mut *places) {
             let from = self.out.len();
-            self.term(key, depth + 1)?;
-            self.term(value, depth + 1)?;
+            self.term(key, depth)?;
+            self.term(value, depth)?;
             *place = (from, self.out.len());
             is_sorted = is_sorted && self.out[last.0..last.1] <= self.out[place.0..place.1];
             last = *place;

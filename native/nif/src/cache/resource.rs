@@ -3,15 +3,18 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
+use std::thread;
 
 use dashmap::DashMap;
 use once_cell::sync::Lazy;
 use rustler::env::SavedTerm;
-use rustler::{Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
+use rustler::{Atom, Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
 use telemetry_core::cache::Cache;
 use telemetry_core::cache::call::Call;
 use telemetry_core::cache::flights::{Flights, Landed};
 use telemetry_core::cache::front::Front;
+
+use super::call::MOST_WAITERS;
 
 mod atoms {
     rustler::atoms! { died, stopped }
@@ -58,6 +61,10 @@ struct Last {
 #[rustler::resource_impl]
 impl Resource for CacheResource {
     fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
+        // Called on a normal scheduler.
+        if self.flights.waiting_for(pid) > MOST_WAITERS && land_elsewhere(self.number, pid) {
+            return;
+        }
         for landed in self.flights.land_all_of(pid) {
             tell(env, landed, atoms::died().to_term(env));
         }
@@ -132,6 +139,27 @@ impl Waiter {
         let tag = self.env.run(|own| self.tag.load(own).in_env(env));
         let _ = env.send(&self.pid, (tag, message).encode(env));
     }
+
+    /// The same from a thread that is not the VM's.
+    fn tell_from_thread(self, message: Atom) {
+        let Self { pid, mut env, tag } = self;
+        let _ = env.send_and_clear(&pid, |env| (tag.load(env), message).encode(env));
+    }
+}
+
+/// Ends the runs of a caller that has died in a thread of its own, since many wait for them. `false` if
+/// there is no thread to be had.
+fn land_elsewhere(number: u64, leader: LocalPid) -> bool {
+    let builder = thread::Builder::new().name("dspex_cache".to_owned());
+    let landing = builder.spawn(move || {
+        // One that was closed meanwhile has told everybody.
+        let Some(cache) = CACHES.get(&number).map(|cache| cache.clone()) else { return };
+        let landed = cache.flights.land_all_of(leader);
+        for waiter in landed.into_iter().flat_map(|landed| landed.waiters) {
+            waiter.tell_from_thread(atoms::died());
+        }
+    });
+    landing.is_ok()
 }
 
 /// Tells all who wait for a run what came of it.

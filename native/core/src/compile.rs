@@ -7,9 +7,10 @@ use crate::family::{Family, Usage};
 use crate::field::{FieldKind, MAX_FIELDS};
 use crate::label::MAX_LABELS;
 use crate::level::Levels;
+use crate::metric::Counter;
 use crate::plan::{
-    Completion, Count, Failure, Feed, Join, LabelSlots, MAX_DIMENSIONS, Observe, Set, Step, Unless,
-    Wait, Word,
+    Calls, Completion, Count, Failure, Feed, Join, LabelSlots, MAX_DIMENSIONS, Observe, Set, Step,
+    Unless, Wait, Word,
 };
 use crate::plan_spec::{
     CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource, ObserveSpec, SetSpec, StepSpec,
@@ -122,10 +123,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn failure(&self, spec: &FailureSpec) -> Result<Failure, DefinitionError> {
-        let spikes = self.family(&spec.spikes)?;
-        let counter = spikes.layout().counters().first();
-        let counter =
-            counter.ok_or_else(|| self.unknown(format!("a counter of {}", spec.spikes)))?;
+        let (spikes, counter) = self.first_counter(&spec.spikes)?;
+        let calls = spec.calls.as_ref().map(|calls| self.calls(calls, spikes)).transpose()?;
         Ok(Failure {
             unless: self.unless([spec.unless, spec.or_unless])?,
             claim: spec.claim,
@@ -133,7 +132,24 @@ impl<'a> Compiler<'a> {
             kind: self.word(&spec.kind)?,
             reason: self.word(&spec.reason)?,
             spikes: (Arc::clone(spikes), counter.cell(0)),
+            calls,
         })
+    }
+
+    /// Where the calls are counted whose spikes are counted there.
+    fn calls(&self, name: &str, spikes: &Family) -> Result<Calls, DefinitionError> {
+        let (family, counter) = self.first_counter(name)?;
+        if family.label_names() != spikes.label_names() {
+            return Err(self.unknown(format!("calls by the labels of {} in {name}", spikes.name())));
+        }
+        let first = counter.cell(0);
+        Ok(Calls { family: Arc::clone(family), cells: first..first + counter.cell_count() })
+    }
+
+    fn first_counter(&self, name: &str) -> Result<(&'a Arc<Family>, &'a Counter), DefinitionError> {
+        let family = self.family(name)?;
+        let counter = family.layout().counters().first();
+        Ok((family, counter.ok_or_else(|| self.unknown(format!("a counter of {name}")))?))
     }
 
     fn family(&self, name: &str) -> Result<&'a Arc<Family>, DefinitionError> {

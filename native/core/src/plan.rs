@@ -4,6 +4,7 @@
 //! An event is recorded wholly or not at all: every field is checked before the first step.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -117,6 +118,22 @@ pub(crate) struct Failure {
     pub(crate) reason: Word,
     /// Where spikes are counted.
     pub(crate) spikes: (Arc<Family>, usize),
+    /// Where completed calls are counted.
+    pub(crate) calls: Option<Calls>,
+}
+
+/// The cells of a family that count completed calls.
+pub(crate) struct Calls {
+    pub(crate) family: Arc<Family>,
+    pub(crate) cells: Range<usize>,
+}
+
+impl Calls {
+    /// How many calls of a key were completed; unknown if they have no series of their own.
+    fn total(&self, key: &LabelSet) -> Option<u64> {
+        let series = self.family.get(key)?;
+        Some(self.cells.clone().map(|cell| series.lanes().sum(cell)).sum())
+    }
 }
 
 /// A word for a signal.
@@ -529,15 +546,18 @@ impl Plan {
         let kind = failure.kind.resolve(fields);
         let reason = failure.reason.resolve(fields);
         let now = clock();
-        let change = spikes.record(&key, &kind, &reason, now.ms);
+        let calls = || failure.calls.as_ref()?.total(&key);
+        let change = spikes.record(&key, &kind, &reason, now.ms, calls);
         if let Some(over) = change.over {
             signals.send(now, Signal::ErrorSpikeOver(over));
         }
-        if let Some(spike) = change.spike {
+        if change.started {
             let (family, cell) = &failure.spikes;
             let series = family.get_or_create(&key).unwrap_or_else(|| family.overflow_for_event());
             let shared = series.lanes().shared();
             shared.finish(&shared.cells()[*cell]);
+        }
+        if let Some(spike) = change.spike {
             signals.send(now, Signal::ErrorSpike(spike));
         }
     }

@@ -102,6 +102,10 @@ pub struct FailureSpec {
     pub reason: WordSource,
     /// Name of the family with these labels whose first counter counts spikes.
     pub spikes: String,
+    /// Name of the family with these labels whose first counter counts completed calls, failed ones
+    /// included; without one, errors alone make a spike.
+    #[serde(default)]
+    pub calls: Option<String>,
 }
 
 /// A request that a worker is done with.

@@ -196,6 +196,21 @@ defmodule DSPexTelemetry.AlertTest do
       assert repeats == "Error spikes: 4 more of Class.#{method} since the last alert"
     end
 
+    test "that is signalled after others were held back says how many" do
+      method = label("again")
+      watch_log(method)
+      watch_events(:any, [@spike])
+      times = %{first_unix_ms: 0, last_unix_ms: 4}
+      spike = %{method: method, python_class: "C", error_count: 5, total: 5, causes: []}
+      :ok = Alert.raise({:error_spike, spike |> Map.merge(times) |> Map.put(:repeats, 7)}, :any)
+      assert_received {:emitted, @spike, %{error_count: 5, repeats: 7}, metadata}
+      refute is_map_key(metadata, :repeats)
+      assert_received {:logged, :error, line}
+
+      assert line ==
+               "Error spike: C.#{method} failed 5 times within 4.00ms, and 7 more spikes since the last alert"
+    end
+
     test "does not count what reports no success, if told so" do
       instance = start_watched!(count_unsuccessful: false)
       for _ <- 1..10, do: return(instance, "search", false)

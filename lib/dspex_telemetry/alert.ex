@@ -64,18 +64,18 @@ defmodule DSPexTelemetry.Alert do
   @doc false
   @spec raise({atom(), map()}, atom()) :: :ok
   def raise({:error_spike, spike}, instance) do
+    {repeats, spike} = Map.pop(spike, :repeats, 0)
+
     Logger.error(fn ->
       "Error spike: #{method(spike)} failed #{spike.error_count} times within " <>
         "#{milliseconds(max(spike.last_unix_ms - spike.first_unix_ms, 1))}" <>
-        "#{repeats(spike.repeats)}#{causes(spike.causes)}"
+        "#{repeats(repeats)}#{causes(spike.causes)}"
     end)
 
     # When a spike is signalled, the total is the count.
-    without = if spike.repeats == 0, do: [:total, :repeats], else: [:total]
-
-    {measurements, metadata} = spike |> Map.drop(without) |> Map.split([:error_count, :repeats])
-
-    emit(:error_spike, measurements, metadata, instance)
+    {measurements, metadata} = spike |> Map.delete(:total) |> Map.split([:error_count])
+    repeated = if repeats > 0, do: %{repeats: repeats}, else: %{}
+    emit(:error_spike, Map.merge(measurements, repeated), metadata, instance)
   end
 
   def raise({:error_spike_over, spike}, instance) do

@@ -119,6 +119,98 @@ defmodule DSPexTelemetry.AlertTest do
       refute_alert(instance)
     end
 
+    test "is none of a method of which a few calls fail, and one once all do" do
+      instance = start_watched!()
+
+      for number <- 1..3_000 do
+        if rem(number, 100) == 0,
+          do: fail(instance, "busy", :error, :no),
+          else: return(instance, "busy", true)
+      end
+
+      assert %{errors: 30, spikes: []} = ErrorAnalyzer.report(instance: instance)
+      refute_alert(instance)
+
+      for _ <- 1..5, do: fail(instance, "busy", :error, :no)
+      assert_receive {:emitted, @spike, %{error_count: 5}, %{method: "busy"}}, 10_000
+    end
+
+    test "is a share of the calls that an option says, or whatever their share is" do
+      for {percent, succeed} <- [{50, 5}, {20, 20}, {0, 1_000}] do
+        instance = start_watched!(error_spike_percent: percent)
+
+        # One call more than is allowed, but for the last.
+        for extra <- if(percent == 0, do: [0], else: [1, 0]), method = "method#{extra}" do
+          for _ <- 1..2, do: fail(instance, method, :error, :no)
+          for _ <- 1..(succeed + extra)//1, do: return(instance, method, true)
+          for _ <- 1..3, do: fail(instance, method, :error, :no)
+        end
+
+        assert_receive {:emitted, @spike, _measurements, %{method: "method0"}}, 10_000
+        refute_alert(instance)
+      end
+    end
+
+    test "that comes again and again is one alert with the number of repeats" do
+      method = label("flaky")
+      watch_log(method)
+      instance = start_watched!(error_spike_window: 1_000)
+      spike = fn -> for _ <- 1..5, do: fail(instance, method, :error, :no) end
+
+      spike.()
+      assert_receive {:emitted, @spike, %{error_count: 5} = measurements, _metadata}, 10_000
+      refute is_map_key(measurements, :repeats)
+      tick(instance, 1_000_000)
+      assert_receive {:emitted, @spike_over, _measurements, _metadata}, 10_000
+
+      # Time has gone on, so that the next one is no repeat. Those after it are.
+      spike.()
+      assert_receive {:emitted, @spike, measurements, _metadata}, 10_000
+      refute is_map_key(measurements, :repeats)
+      tick(instance, 1_002_000)
+      assert_receive {:emitted, @spike_over, _measurements, _metadata}, 10_000
+
+      for second <- 1..3 do
+        spike.()
+        assert [%{method: ^method, repeats: repeats}] = spikes(instance)
+        assert repeats == second - 1
+        tick(instance, 1_002_000 + 2_000 * second)
+      end
+
+      refute_alert(instance)
+      assert [grouped, single] = ErrorAnalyzer.report(instance: instance).recent_spikes
+      assert %{repeats: 3, total: 20, causes: [%{count: 20}]} = grouped
+      assert %{repeats: 0, total: 5} = single
+      assert spikes_total(instance, method) == 5
+
+      tick(instance, 1_200_000)
+      spike.()
+      refute_alert(instance)
+      tick(instance, 1_298_000)
+      refute_alert(instance)
+      tick(instance, 1_301_000)
+      refute_alert(instance)
+
+      lines = for {:logged, level, line} <- flush(), do: {level, line}
+      assert [{:error, _}, {:info, _}, {:error, _}, {:info, _}, {:warning, repeats}] = lines
+      assert repeats == "Error spikes: 4 more of Class.#{method} since the last alert"
+    end
+
+    test "that is signalled after others were held back says how many" do
+      method = label("again")
+      watch_log(method)
+      watch_events(:any, [@spike])
+      times = %{first_unix_ms: 0, last_unix_ms: 4}
+      spike = %{method: method, python_class: "C", error_count: 5, total: 5, causes: []}
+      :ok = Alert.raise({:error_spike, spike |> Map.merge(times) |> Map.put(:repeats, 7)}, :any)
+      assert_received {:emitted, @spike, %{error_count: 5, repeats: 7}, metadata}
+      refute is_map_key(metadata, :repeats)
+      assert_received {:logged, :error, line}
+
+      assert line ==
+               "Error spike: C.#{method} failed 5 times within 4.00ms, and 7 more spikes since the last alert"
+    end
+
     test "does not count what reports no success, if told so" do
       instance = start_watched!(count_unsuccessful: false)
       for _ <- 1..10, do: return(instance, "search", false)
@@ -520,6 +612,21 @@ defmodule DSPexTelemetry.AlertTest do
   end
 
   defp spikes(instance), do: ErrorAnalyzer.report(instance: instance).spikes
+
+  defp spikes_total(instance, method) do
+    scrape = DSPexTelemetry.scrape(instance: instance)
+    pattern = ~r/^dspex_alerts_error_spike_total\{method="#{method}".*\} (\d+)$/m
+    [_line, count] = Regex.run(pattern, scrape)
+    String.to_integer(count)
+  end
+
+  defp flush do
+    receive do
+      {:logged, _level, _line} = logged -> [logged | flush()]
+    after
+      0 -> []
+    end
+  end
 
   # An instance tells of everything in order: when the last has been told, all has.
   defp refute_alert(instance) do

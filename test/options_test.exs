@@ -28,6 +28,8 @@ defmodule DSPexTelemetry.OptionsTest do
     count_unsuccessful: true,
     error_spike_threshold: 5,
     error_spike_window: 10_000,
+    error_spike_percent: 50,
+    error_spike_repeat: 300_000,
     anomaly_deviations: 5,
     anomaly_min_calls: 20,
     anomaly_min_slices: 12,
@@ -86,6 +88,8 @@ defmodule DSPexTelemetry.OptionsTest do
     count_unsuccessful: [true, false],
     error_spike_threshold: [1, 1_000],
     error_spike_window: [10, 3_600_000],
+    error_spike_percent: [0, 100],
+    error_spike_repeat: [0, 86_400_000],
     anomaly_deviations: [1, 1_000, :infinity],
     anomaly_min_calls: [1, 1_000_000],
     anomaly_min_slices: [2, 100_000],
@@ -121,6 +125,8 @@ defmodule DSPexTelemetry.OptionsTest do
     count_unsuccessful: {[nil, 1, "true"], "true or false"},
     error_spike_threshold: {[nil, 0, 1_001, :infinity], "an integer from 1 to 1000"},
     error_spike_window: {[nil, 9, 3_600_001], "an integer from 10 to 3600000"},
+    error_spike_percent: {[nil, -1, 101, 0.5, :infinity], "an integer from 0 to 100"},
+    error_spike_repeat: {[nil, -1, 86_400_001, :infinity], "an integer from 0 to 86400000"},
     anomaly_deviations: {[nil, 0, 1_001, 2.5], "an integer from 1 to 1000 or :infinity"},
     anomaly_min_calls: {[nil, 0, 1_000_001], "an integer from 1 to 1000000"},
     anomaly_min_slices: {[nil, 1, 100_001], "an integer from 2 to 100000"},
@@ -691,7 +697,7 @@ defmodule DSPexTelemetry.OptionsTest do
         ":name, :attach, :presets, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
         ":metrics, :ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
-        ":anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
+        ":error_spike_percent, :error_spike_repeat, :anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
         ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :router, :http, :push, :otlp, " <>
         ":cache"
 

@@ -5,19 +5,27 @@ defmodule DSPexTelemetry.Alert do
   They come from a process of the instance, at most so many at a time as option `:signal_limit`
   says. All carry `instance` in their metadata, the name of the instance that noticed.
 
-  `[:dspex, :alerts, :error_spike]` - many errors of one method in a short time, once for each
-  spike (options `:error_spike_threshold`, `:error_spike_window`). Logged as an error.
+  `[:dspex, :alerts, :error_spike]` - many errors of one method in a short time, and many of its
+  calls (options `:error_spike_threshold`, `:error_spike_window`, `:error_spike_percent`). Logged as an
+  error.
 
-    * measurements: `error_count`, the errors within the window
+    * measurements: `error_count`, the errors within the window, and `repeats` if spikes of the method
+      were held back since the last alert: how many
     * metadata: `method`, `python_class`, `causes` (a list of `%{kind, reason, count}`, the most
       frequent first, at most eight), `first_unix_ms` and `last_unix_ms` (when the first and the last
       of these errors came, in milliseconds since 1970)
 
   `[:dspex, :alerts, :error_spike_over]` - fewer than half as many errors as make a spike are in the
-  window.
+  window, or less than half the percentage of the calls failed throughout the window.
 
     * measurements: `duration` (native time units, from the first error to the end), `total` (errors)
     * metadata: as above; the causes are those of the whole spike
+
+  Further spikes of a method within `:error_spike_repeat` milliseconds after an alert are *repeats*.
+  They are neither logged nor emitted, but held back and counted: in `repeats` of the next alert, in
+  `dspex_alerts_error_spike_total`, and in `:recent_spikes` of
+  `DSPexTelemetry.ErrorAnalyzer.report/1`. A repeat that is still on after that time is an alert then,
+  with all of its errors as `error_count`. If none is on, a warning says how many repeats there were.
 
   `[:dspex, :alerts, :latency_anomaly]` - the 0.95 quantile of a method in a slice of time is far
   from what it was in the slices before, once when that begins and once when it is over (options
@@ -30,7 +38,7 @@ defmodule DSPexTelemetry.Alert do
       `:below`), `started_unix_ms` (when it began, in milliseconds since 1970) and, when it is over,
       `reason` (`:back_in_range` or `:no_calls`)
 
-  Only logged, as warnings: requests that waited too long for a worker (option
+  Only logged, as warnings: repeats of error spikes, requests that waited too long for a worker (option
   `:queue_wait_threshold`), and the first event over a series limit.
   """
 
@@ -56,14 +64,18 @@ defmodule DSPexTelemetry.Alert do
   @doc false
   @spec raise({atom(), map()}, atom()) :: :ok
   def raise({:error_spike, spike}, instance) do
+    {repeats, spike} = Map.pop(spike, :repeats, 0)
+
     Logger.error(fn ->
       "Error spike: #{method(spike)} failed #{spike.error_count} times within " <>
-        "#{milliseconds(max(spike.last_unix_ms - spike.first_unix_ms, 1))}#{causes(spike.causes)}"
+        "#{milliseconds(max(spike.last_unix_ms - spike.first_unix_ms, 1))}" <>
+        "#{repeats(repeats)}#{causes(spike.causes)}"
     end)
 
-    # When a spike begins, the total is what is in the window.
+    # When a spike is signalled, the total is the count.
     {measurements, metadata} = spike |> Map.delete(:total) |> Map.split([:error_count])
-    emit(:error_spike, measurements, metadata, instance)
+    repeated = if repeats > 0, do: %{repeats: repeats}, else: %{}
+    emit(:error_spike, Map.merge(measurements, repeated), metadata, instance)
   end
 
   def raise({:error_spike_over, spike}, instance) do
@@ -72,9 +84,16 @@ defmodule DSPexTelemetry.Alert do
         "#{milliseconds(spike.duration_ms)}#{causes(spike.causes)}"
     end)
 
-    metadata = Map.drop(spike, [:total, :duration_ms])
+    # The end of a spike comes before its repeats.
+    metadata = Map.drop(spike, [:total, :duration_ms, :repeats])
     measurements = %{total: spike.total, duration: native(spike.duration_ms)}
     emit(:error_spike_over, measurements, metadata, instance)
+  end
+
+  def raise({:error_spike_repeats, spikes}, _instance) do
+    Logger.warning(fn ->
+      "Error spikes: #{spikes.repeats} more of #{method(spikes)} since the last alert"
+    end)
   end
 
   def raise({:latency_anomaly, %{state: :started} = anomaly}, instance) do
@@ -171,6 +190,10 @@ defmodule DSPexTelemetry.Alert do
 
   defp range(anomaly),
     do: "#{Table.duration(anomaly.lower_us)} to #{Table.duration(anomaly.upper_us)}"
+
+  defp repeats(0), do: ""
+  defp repeats(1), do: ", and 1 more spike since the last alert"
+  defp repeats(count), do: ", and #{count} more spikes since the last alert"
 
   defp suppressed(0), do: ""
   defp suppressed(count), do: ", and #{count} more since the last warning"

@@ -123,6 +123,8 @@ defmodule DSPexTelemetry.Definition do
       spikes: %{
         threshold: options.error_spike_threshold,
         window_ms: options.error_spike_window,
+        percent: options.error_spike_percent,
+        repeat_ms: options.error_spike_repeat,
         key_limit: options.series_limit
       },
       anomalies: anomalies(options),
@@ -369,6 +371,7 @@ defmodule DSPexTelemetry.Definition do
      %{
        spikes: Catalogue.spikes_family(),
        errors: Catalogue.error_families(),
+       calls: Catalogue.calls_family(),
        labels: Enum.map(labels, &label(&1, index)),
        kind: label(kind, index),
        otherwise: no_reason(kind)

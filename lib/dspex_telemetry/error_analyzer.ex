@@ -7,12 +7,20 @@ defmodule DSPexTelemetry.ErrorAnalyzer do
   An error is a call that ended in an exception or, unless option `:count_unsuccessful` is `false`,
   one that returned with `success: false`.
 
-  A *spike* is five errors of one method and class within ten seconds (options
-  `:error_spike_threshold` and `:error_spike_window`): in any ten seconds, not in those of some grid.
-  It is told once, when the fifth error comes, and lasts until fewer than half as many errors are
-  within ten seconds, which is told too; see `DSPexTelemetry.Alert`. So many keys of method and class
-  are looked after as have series; the errors of others are counted in `DSPexTelemetry.info/1` as
-  `:spikes_untracked`.
+  A *spike* is five errors of one method and class within ten seconds, if at least half of the calls fail
+  that complete from the first of the five to the last (options `:error_spike_threshold`,
+  `:error_spike_window` and `:error_spike_percent`). The ten seconds end with the fifth error; they are not
+  those of some grid. A method that begins to fail always has a spike with its fifth error, however well it
+  worked before. A method with 100 calls a second of which 1 % fail has none. Where calls have no series of their
+  own, the number of errors alone decides.
+
+  A spike is over when fewer than half as many errors are within ten seconds, or when fewer than a quarter
+  of the calls, half of the percentage, failed throughout ten seconds. Beginning and end are alerts, see
+  `DSPexTelemetry.Alert`. Further spikes of the method within five minutes (option `:error_spike_repeat`)
+  are *repeats*: they are counted and shown here, but are no alerts.
+
+  At most `:series_limit` methods are watched for spikes. The errors of others are counted in
+  `DSPexTelemetry.info/1` as `:spikes_untracked`.
   """
 
   alias DSPexTelemetry.{Instance, Native, Window}
@@ -42,7 +50,8 @@ defmodule DSPexTelemetry.ErrorAnalyzer do
               total: pos_integer(),
               first_unix_ms: integer(),
               last_unix_ms: integer(),
-              causes: [cause()]
+              causes: [cause()],
+              repeats: non_neg_integer()
             }
           ],
           recent_spikes: [
@@ -53,7 +62,8 @@ defmodule DSPexTelemetry.ErrorAnalyzer do
               duration_ms: non_neg_integer(),
               first_unix_ms: integer(),
               last_unix_ms: integer(),
-              causes: [cause()]
+              causes: [cause()],
+              repeats: non_neg_integer()
             }
           ],
           anomalies: [map()]
@@ -70,8 +80,11 @@ defmodule DSPexTelemetry.ErrorAnalyzer do
     * `:last_failures` - the last calls that failed (option `last_failures`), the newest first: when, method, class,
       duration, kind, reason, message, worker, session, trace and correlation id; see `t:DSPexTelemetry.Report.call/0`
     * `:spikes` - those going on now: `error_count` is how many errors are in the spike's window,
-      `total` all since its first
-    * `:recent_spikes` - the last hundred that are over, the latest first
+      `total` all since its first, `repeats` how many spikes of the method before it were held back since
+      the last alert
+    * `:recent_spikes` - the last hundred that are over, the latest first. A spike and its `repeats` are
+      one entry: `total` and `causes` are those of all, and `duration_ms` goes from the first error to the
+      end of the last spike
     * `:anomalies` - methods whose latency is unusual now, as in `DSPexTelemetry.Alert`
 
   Options:

@@ -183,6 +183,21 @@ defmodule DSPexTelemetry.Options do
       default: 10_000,
       doc: "Milliseconds of the sliding window in which errors are counted for spikes."
     ],
+    error_spike_percent: [
+      type: {:integer, 0, 100},
+      default: 50,
+      doc:
+        "Percent of the calls that must fail for a spike: of those that complete from the first of these " <>
+          "errors to the last. A busy method of which a few calls fail has no spikes. With 0 the " <>
+          "threshold alone decides."
+    ],
+    error_spike_repeat: [
+      type: {:integer, 0, 86_400_000},
+      default: 300_000,
+      doc:
+        "Milliseconds after a spike of a method was signalled in which further spikes of it are only " <>
+          "counted. Their number comes with the next signal. 0 signals every spike."
+    ],
     anomaly_deviations: [
       type: {:or_infinity, 1, 1_000},
       default: 5,
@@ -342,6 +357,8 @@ defmodule DSPexTelemetry.Options do
           count_unsuccessful: boolean(),
           error_spike_threshold: pos_integer(),
           error_spike_window: pos_integer(),
+          error_spike_percent: 0..100,
+          error_spike_repeat: non_neg_integer(),
           anomaly_deviations: pos_integer() | :infinity,
           anomaly_min_calls: pos_integer(),
           anomaly_min_slices: pos_integer(),

@@ -137,8 +137,8 @@ defmodule DSPexTelemetry.Reference do
   | event | measurements | metadata | when |
   | --- | --- | --- | --- |
   | `[:dspex, :performance, :summary]` | `avg_duration_us`, `max_duration_us`, `error_rate`, `count`, `p50_us`, `p95_us`, `p99_us` | `method`, `python_class`, `interval` | every `summary_interval`, for each method that completed a call in it |
-  | `[:dspex, :alerts, :error_spike]` | `error_count` | `method`, `python_class`, `causes`, `first_unix_ms`, `last_unix_ms` | `error_spike_threshold` errors within `error_spike_window`, once for each spike |
-  | `[:dspex, :alerts, :error_spike_over]` | `duration`, `total` | as above | fewer than half as many errors are within the window |
+  | `[:dspex, :alerts, :error_spike]` | `error_count`, and `repeats` if spikes were held back | `method`, `python_class`, `causes`, `first_unix_ms`, `last_unix_ms` | `error_spike_threshold` errors within `error_spike_window` that are at least `error_spike_percent` of the calls, unless another spike of the method was signalled within `error_spike_repeat` |
+  | `[:dspex, :alerts, :error_spike_over]` | `duration`, `total` | as above | fewer than half as many errors are within the window, or less than half the percentage of the calls failed throughout the window |
   | `[:dspex, :alerts, :latency_anomaly]` | `p95_us`, `median_us`, `mad_us`, `lower_us`, `upper_us`, `count`, and `duration` when it is over | `method`, `python_class`, `state`, `direction`, `started_unix_ms`, and `reason` when it is over | the 0.95 quantile of a slice leaves its usual range, and when it is back |
 
   `DSPexTelemetry.Alert` and `DSPexTelemetry.PerformanceMonitor` say more. `duration` is in native time

@@ -95,7 +95,9 @@ function spikesOf({ errors, now_unix_ms: now }) {
 
 function spikeWords({ who, from, to, current, spike }) {
   const end = current ? "now" : second(to);
-  return [`${second(from)}–${end}`, who, `${plural(spike.total, "error")} (${causes(spike.causes)})`];
+  // Of one that goes on they are not in its errors.
+  const repeats = spike.repeats > 0 && !current ? ` in ${spike.repeats + 1} spikes` : "";
+  return [`${second(from)}–${end}`, who, `${plural(spike.total, "error")}${repeats} (${causes(spike.causes)})`];
 }
 
 function latencyWords(anomaly) {

@@ -10,7 +10,7 @@ use crate::label::LabelSet;
 use crate::point::Point;
 use crate::quantiles::Samples;
 use crate::signal::{Signal, SuppressedWaits};
-use crate::spike::SpikeSpec;
+use crate::spike::{SpikeSpec, Swept};
 use crate::surroundings::Surroundings;
 use crate::throttle::Throttle;
 use crate::window::Moment;
@@ -68,8 +68,12 @@ impl Alerts {
     /// What is over by now.
     pub(crate) fn tick(&self, now: Moment, surroundings: &Surroundings) {
         let Surroundings { signals, spikes, queue_waits, .. } = surroundings;
-        for over in spikes.sweep(now.ms) {
-            signals.send(now, Signal::ErrorSpikeOver(over));
+        let Swept { over, spikes, repeats } = spikes.sweep(now.ms);
+        let over = over.into_iter().map(Signal::ErrorSpikeOver);
+        let spikes = spikes.into_iter().map(Signal::ErrorSpike);
+        let repeats = repeats.into_iter().map(Signal::ErrorSpikeRepeats);
+        for signal in over.chain(spikes).chain(repeats) {
+            signals.send(now, signal);
         }
         for (command, suppressed) in queue_waits.flush(now.ms) {
             let command = command.as_ref().to_owned();

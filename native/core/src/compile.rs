@@ -7,8 +7,9 @@ use crate::family::{Family, Usage};
 use crate::field::{FieldKind, MAX_FIELDS};
 use crate::label::MAX_LABELS;
 use crate::level::Levels;
+use crate::metric::Counter;
 use crate::plan::{
-    Call, Claim, Completion, Count, ErrorCount, Failure, Feed, Join, Known, LabelSlots,
+    Call, Calls, Claim, Completion, Count, ErrorCount, Failure, Feed, Join, Known, LabelSlots,
     MAX_DIMENSIONS, Observe, Set, Step, Unless, Wait, Word,
 };
 use crate::plan_spec::{
@@ -138,10 +139,8 @@ impl<'a> Compiler<'a> {
     }
 
     fn failure(&self, spec: &FailureSpec) -> Result<Failure, DefinitionError> {
-        let spikes = self.family(&spec.spikes)?;
-        let counter = spikes.layout().counters().first();
-        let counter =
-            counter.ok_or_else(|| self.unknown(format!("a counter of {}", spec.spikes)))?;
+        let (spikes, counter) = self.first_counter(&spec.spikes)?;
+        let calls = spec.calls.as_ref().map(|calls| self.calls(calls, spikes)).transpose()?;
         let errors = spec.errors.iter().map(|family| self.errors(family, spikes));
         Ok(Failure {
             unless: self.unless([spec.unless, spec.or_unless])?,
@@ -150,6 +149,7 @@ impl<'a> Compiler<'a> {
             kind: self.word(&spec.kind)?,
             otherwise: spec.otherwise.as_str().into(),
             spikes: (Arc::clone(spikes), counter.cell(0)),
+            calls,
             errors: errors.collect::<Result<_, _>>()?,
         })
     }
@@ -157,11 +157,10 @@ impl<'a> Compiler<'a> {
     /// A counter of errors by kind, the last label of whose family is the reason. The others, if there are any, are
     /// those of spikes.
     fn errors(&self, name: &str, spikes: &Family) -> Result<ErrorCount, DefinitionError> {
-        let family = self.family(name)?;
-        let counter = family.layout().counters().first();
-        let counter = counter.filter(|counter| counter.dimensions.len() == 1);
-        let counter =
-            counter.ok_or_else(|| self.unknown(format!("a counter by kind of {name}")))?;
+        let (family, counter) = self.first_counter(name)?;
+        if counter.dimensions.len() != 1 {
+            return Err(self.unknown(format!("a counter by kind of {name}")));
+        }
         let by_key = match family.label_names().len() {
             1 => false,
             count if count == spikes.label_names().len() + 1 => true,
@@ -194,6 +193,22 @@ impl<'a> Compiler<'a> {
             duration: self.field(spec.duration)?,
             unless: self.unless([spec.unless, None])?,
         })
+    }
+
+    /// Where the calls are counted whose spikes are counted there.
+    fn calls(&self, name: &str, spikes: &Family) -> Result<Calls, DefinitionError> {
+        let (family, counter) = self.first_counter(name)?;
+        if family.label_names() != spikes.label_names() {
+            return Err(self.unknown(format!("calls by the labels of {} in {name}", spikes.name())));
+        }
+        let first = counter.cell(0);
+        Ok(Calls { family: Arc::clone(family), cells: first..first + counter.cell_count() })
+    }
+
+    fn first_counter(&self, name: &str) -> Result<(&'a Arc<Family>, &'a Counter), DefinitionError> {
+        let family = self.family(name)?;
+        let counter = family.layout().counters().first();
+        Ok((family, counter.ok_or_else(|| self.unknown(format!("a counter of {name}")))?))
     }
 
     fn family(&self, name: &str) -> Result<&'a Arc<Family>, DefinitionError> {

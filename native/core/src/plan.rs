@@ -4,6 +4,7 @@
 //! An event is recorded wholly or not at all: every field is checked before the first step.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -133,6 +134,22 @@ pub(crate) struct Failure {
     /// Where spikes are counted.
     pub(crate) spikes: (Arc<Family>, usize),
     pub(crate) errors: Box<[ErrorCount]>,
+    /// Where completed calls are counted.
+    pub(crate) calls: Option<Calls>,
+}
+
+/// The cells of a family that count completed calls.
+pub(crate) struct Calls {
+    pub(crate) family: Arc<Family>,
+    pub(crate) cells: Range<usize>,
+}
+
+impl Calls {
+    /// How many calls of a key were completed; unknown if they have no series of their own.
+    fn total(&self, key: &LabelSet) -> Option<u64> {
+        let series = self.family.get(key)?;
+        Some(self.cells.clone().map(|cell| series.lanes().sum(cell)).sum())
+    }
 }
 
 /// Where errors are counted by kind, under labels of which the last is the reason.
@@ -755,13 +772,16 @@ impl Plan {
             errors.count(&key, &kind, &reason);
         }
         let now = clock();
-        let change = spikes.record(&key, &kind, &reason, now.ms);
+        let calls = || failure.calls.as_ref()?.total(&key);
+        let change = spikes.record(&key, &kind, &reason, now.ms, calls);
         if let Some(over) = change.over {
             signals.send(now, Signal::ErrorSpikeOver(over));
         }
-        if let Some(spike) = change.spike {
+        if change.started {
             let (family, cell) = &failure.spikes;
             count_in(family, &key, *cell);
+        }
+        if let Some(spike) = change.spike {
             signals.send(now, Signal::ErrorSpike(spike));
         }
         (kind, reason)

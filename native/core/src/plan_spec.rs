@@ -114,6 +114,10 @@ pub struct FailureSpec {
     /// these labels and the reason.
     #[serde(default)]
     pub errors: Vec<String>,
+    /// Name of the family with these labels whose first counter counts completed calls, failed ones
+    /// included; without one, errors alone make a spike.
+    #[serde(default)]
+    pub calls: Option<String>,
 }
 
 /// A request that a worker is done with.

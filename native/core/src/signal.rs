@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::anomaly::{Anomaly, AnomalyChange, CurrentAnomaly, Direction, OverReason};
 use crate::label::LabelSet;
 use crate::report::NANOSECONDS_PER_MICROSECOND;
-use crate::spike::{Cause, CurrentSpike, ErrorSpike, SpikeOver};
+use crate::spike::{Cause, CurrentSpike, ErrorSpike, SpikeOver, SpikeRepeats};
 use crate::window::Moment;
 
 /// Something that people want to be told at once.
@@ -22,6 +22,8 @@ pub enum Signal {
     ErrorSpike(ErrorSpike),
     /// A spike is over.
     ErrorSpikeOver(SpikeOver),
+    /// Spikes of one key were held back, and no other came after them.
+    ErrorSpikeRepeats(SpikeRepeats),
     /// The latency of a key left its usual range, or is back.
     LatencyAnomaly(AnomalyChange),
     /// A request waited too long for a worker.
@@ -40,6 +42,8 @@ pub enum Described {
     ErrorSpike(DescribedSpike),
     /// A spike is over.
     ErrorSpikeOver(DescribedSpikeOver),
+    /// Spikes of one method were held back, and no other came after them.
+    ErrorSpikeRepeats(DescribedRepeats),
     /// The latency of a method left its usual range, or is back.
     LatencyAnomaly(DescribedAnomaly),
     /// A request waited too long for a worker.
@@ -57,7 +61,7 @@ pub struct DescribedSpike {
     pub method: String,
     /// The class.
     pub python_class: String,
-    /// Errors in the window.
+    /// Errors in the window; of one that has just been signalled, all.
     pub error_count: u64,
     /// Errors from the first in the window that started it.
     pub total: u64,
@@ -67,6 +71,8 @@ pub struct DescribedSpike {
     pub first_unix_ms: i64,
     /// When the last came.
     pub last_unix_ms: i64,
+    /// Spikes of the method that were held back since the last that was signalled, before this one.
+    pub repeats: u64,
 }
 
 /// A spike that is over.
@@ -86,6 +92,19 @@ pub struct DescribedSpikeOver {
     pub last_unix_ms: i64,
     /// From the first error to the end.
     pub duration_ms: u64,
+    /// Further spikes, held back, that are summed up in this.
+    pub repeats: u64,
+}
+
+/// Spikes that were held back.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DescribedRepeats {
+    /// The method.
+    pub method: String,
+    /// The class.
+    pub python_class: String,
+    /// How many.
+    pub repeats: u64,
 }
 
 /// Whether an anomaly is on or over.
@@ -146,6 +165,7 @@ impl DescribedSpike {
             causes: spike.causes.clone(),
             first_unix_ms: now.unix_ms_at(spike.first_ms),
             last_unix_ms: now.unix_ms_at(spike.last_ms),
+            repeats: spike.repeats,
         }
     }
 
@@ -160,6 +180,7 @@ impl DescribedSpike {
             causes: spike.causes.clone(),
             first_unix_ms: now.unix_ms_at(spike.first_ms),
             last_unix_ms: now.unix_ms_at(spike.last_ms),
+            repeats: spike.repeats,
         }
     }
 }
@@ -176,7 +197,15 @@ impl DescribedSpikeOver {
             first_unix_ms: now.unix_ms_at(over.first_ms),
             last_unix_ms: now.unix_ms_at(over.last_ms),
             duration_ms: over.duration_ms,
+            repeats: over.repeats,
         }
+    }
+}
+
+impl DescribedRepeats {
+    fn new(repeats: &SpikeRepeats) -> Self {
+        let (method, python_class) = method_and_class(&repeats.key);
+        Self { method, python_class, repeats: repeats.repeats }
     }
 }
 
@@ -237,6 +266,9 @@ impl Sent {
             Signal::ErrorSpike(spike) => Described::ErrorSpike(DescribedSpike::started(spike, at)),
             Signal::ErrorSpikeOver(over) => {
                 Described::ErrorSpikeOver(DescribedSpikeOver::new(over, at))
+            }
+            Signal::ErrorSpikeRepeats(repeats) => {
+                Described::ErrorSpikeRepeats(DescribedRepeats::new(repeats))
             }
             Signal::LatencyAnomaly(change) => {
                 Described::LatencyAnomaly(DescribedAnomaly::changed(change, at))

@@ -30,6 +30,23 @@ pub struct Cause {
     pub count: u64,
 }
 
+/// The causes of both, as far as they are told of: the most frequent first.
+pub(super) fn merge(mut causes: Vec<Cause>, more: Vec<Cause>) -> Vec<Cause> {
+    for cause in more {
+        let is_same = |known: &&mut Cause| known.kind == cause.kind && known.reason == cause.reason;
+        match causes.iter_mut().find(is_same) {
+            Some(known) => known.count += cause.count,
+            None => causes.push(cause),
+        }
+    }
+    causes.sort_by(|one, other| {
+        let order = |cause: &Cause| Reverse(cause.count);
+        (order(one), &one.kind, &one.reason).cmp(&(order(other), &other.kind, &other.reason))
+    });
+    causes.truncate(MAX_CAUSES);
+    causes
+}
+
 /// The place of a cause among those that its key knows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct CauseId(u8);

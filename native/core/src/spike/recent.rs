@@ -1,0 +1,66 @@
+//! Spikes that are over, with their repeats.
+
+use std::collections::VecDeque;
+use std::mem::size_of;
+
+use super::SpikeOver;
+use super::cause::{Cause, merge};
+use super::key_errors::Ended;
+
+/// How many ended spikes are remembered.
+pub const RECENT_SPIKES: usize = 100;
+
+/// The spikes that ended last, the latest first.
+#[derive(Default)]
+pub(super) struct Recent(VecDeque<SpikeOver>);
+
+impl Recent {
+    /// Keeps a spike, and returns it if it is to be signalled.
+    pub(super) fn keep(&mut self, ended: Ended) -> Option<SpikeOver> {
+        let Ended { over, is_repeat } = ended;
+        if is_repeat {
+            self.keep_repeat(over);
+            return None;
+        }
+        self.push(over.clone());
+        Some(over)
+    }
+
+    /// Adds a repeat to the spike that it repeats, which is the last one of its key. That may be
+    /// gone, where many keys have spikes: then the repeat stands for it.
+    fn keep_repeat(&mut self, repeat: SpikeOver) {
+        let place = self.0.iter().position(|over| over.key == repeat.key);
+        let group = match place.and_then(|place| self.0.remove(place)) {
+            Some(first) => SpikeOver {
+                total: first.total + repeat.total,
+                last_ms: repeat.last_ms,
+                over_ms: repeat.over_ms,
+                duration_ms: repeat.over_ms.saturating_sub(first.first_ms),
+                causes: merge(first.causes, repeat.causes),
+                repeats: first.repeats + 1,
+                ..first
+            },
+            None => repeat,
+        };
+        self.push(group);
+    }
+
+    fn push(&mut self, over: SpikeOver) {
+        self.0.truncate(RECENT_SPIKES - 1);
+        self.0.push_front(over);
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &SpikeOver> {
+        self.0.iter()
+    }
+
+    /// Bytes allocated for the spikes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let of_spikes = self.0.iter().map(|over| {
+            let causes = over.causes.iter().map(|cause| cause.kind.len() + cause.reason.len());
+            let causes = causes.sum::<usize>() + over.causes.capacity() * size_of::<Cause>();
+            over.key.memory_bytes() + causes
+        });
+        self.0.capacity() * size_of::<SpikeOver>() + of_spikes.sum::<usize>()
+    }
+}

@@ -1,8 +1,8 @@
 //! The thread that carries an instance's signals to its dispatcher process.
 //!
 //! It sends only on demand: the dispatcher asks, gets one message with what has come in until then
-//! or comes next, and asks again when it is done with that. So signals wait in the channel, whose length is bounded,
-//! and not in a mailbox.
+//! or comes next, and asks again when it is done with that. So signals wait in the channel, whose
+//! length is bounded, and not in a mailbox.
 
 use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};

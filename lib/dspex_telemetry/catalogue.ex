@@ -85,15 +85,13 @@ defmodule DSPexTelemetry.Catalogue do
   """
   @spec families([atom()]) :: [map()]
   def families(presets) do
-    fed =
-      for event <- events(presets),
-          step <- steps(event),
-          kind when kind in [:feed, :failure] <- [elem(step, 0)],
-          into: MapSet.new(),
-          do: elem(step, 1)
-
+    fed = for event <- events(presets), step <- steps(event), name <- fed(step), do: name
     Enum.filter(@families, &(&1.name in fed))
   end
+
+  defp fed({:feed, family, _labels, _counts, _observes}), do: [family]
+  defp fed({:failure, _labels, _kind}), do: error_families() ++ [spikes_family()]
+  defp fed(_feeds_no_family), do: []
 
   @doc "Gauges that belong to no family."
   @spec gauges() :: [map()]

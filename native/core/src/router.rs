@@ -121,7 +121,7 @@ impl Router {
     pub fn bind(&self, key: &[u8], worker_id: &str) -> bool {
         let worker = self.pool.worker(worker_id);
         worker.is_some_and(|worker| {
-            self.sticky.assign(Key::of(key), &worker, true);
+            self.sticky.bind(Key::of(key), &worker);
             true
         })
     }
@@ -228,8 +228,10 @@ impl Router {
             .map(|worker| (worker, Reason::Rendezvous))
             .or_else(|| key.preferred(workers).map(|worker| (worker, Reason::Panic)));
         let (worker, reason) = preferred?;
-        self.sticky.assign(key, worker, false);
-        Some((Arc::clone(worker), reason))
+        Some(match self.sticky.assign(key, worker) {
+            Some(bound) => (bound, Reason::Bound),
+            None => (Arc::clone(worker), reason),
+        })
     }
 
     /// A request of a worker is over that may not have been routed by ticket, such as one that only

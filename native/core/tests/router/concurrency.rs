@@ -1,13 +1,13 @@
 //! Many threads at once, while workers come and go.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use fastrand::Rng;
 use telemetry_core::router::{Memory, Outcome, Reason, Request, Router, RouterSpec};
 
-use crate::support::{MS, id, spec};
+use crate::support::{MS, Running, id, spec};
 
 const THREADS: u64 = 4;
 const REQUESTS: u64 = 20_000;
@@ -65,6 +65,41 @@ fn call(router: &Arc<Router>, clock: &AtomicU64, seed: u64) {
             _ => drop(ticket.complete(Outcome::Success, None, now + MS)),
         }
     }
+}
+
+/// A key is bound while requests with it are routed for the first time.
+#[test]
+fn a_bind_is_not_lost_to_a_request_that_is_routed_at_that_moment() {
+    const ROUNDS: u64 = 10_000;
+    let running = Running::start(8, spec());
+    let (router, start) = (&running.router, Barrier::new(2));
+    let route = |round: u64, memory: &mut Memory| {
+        let key = round.to_le_bytes();
+        let request = Request { command: b"work", key: Some(&key) };
+        router.route(request, running.now, memory, |id, _| id.to_vec()).unwrap()
+    };
+    // Nobody panics between two rounds, as the other would wait for ever.
+    let lost = thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut memory = Memory::new(Rng::with_seed(1), 1);
+            for round in 0..ROUNDS {
+                start.wait();
+                route(round, &mut memory);
+            }
+        });
+        let mut memory = Memory::new(Rng::with_seed(2), 2);
+        let lost = (0..ROUNDS).filter(|round| {
+            start.wait();
+            router.bind(&round.to_le_bytes(), "w3");
+            route(*round, &mut memory) != b"w3"
+        });
+        lost.count()
+    });
+    assert_eq!(lost, 0);
+    // `sticky_limit` keys are left.
+    let mut memory = Memory::new(Rng::with_seed(3), 0);
+    let elsewhere = |round: &u64| route(*round, &mut memory) != b"w3";
+    assert_eq!((ROUNDS - 900..ROUNDS).filter(elsewhere).count(), 0);
 }
 
 #[test]

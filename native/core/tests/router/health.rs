@@ -20,6 +20,69 @@ fn failures_in_a_row_eject_and_successes_in_between_do_not() {
     assert_eq!(ejected_for_ms(&running, 0), Some(10_000));
 }
 
+/// As of an exception that the caller's own code raises in the worker.
+#[test]
+fn an_unknown_outcome_neither_ejects_nor_forgives() {
+    let running = Running::start(4, spec());
+    running.ended(0, "work", Outcome::Success, 10, 50);
+    running.ended(0, "work", Outcome::Unknown, 10, 1_000);
+    let health = |running: &Running| {
+        let candidate = running.candidate("work", 0);
+        (candidate.ejected_for_ms, candidate.error_rate, candidate.failures)
+    };
+    assert_eq!(health(&running), (None, 0.0, 0));
+    // A run of failures goes on after it, and the share of failures is that of the others.
+    running.ended(0, "work", Outcome::Failure, 10, 4);
+    let before = health(&running);
+    running.ended(0, "work", Outcome::Unknown, 10, 1_000);
+    assert_eq!(health(&running), before);
+    assert_eq!(running.candidate("work", 0).successes, 50);
+    running.ended(0, "work", Outcome::Failure, 10, 1);
+    assert_eq!(ejected_for_ms(&running, 0), Some(10_000));
+}
+
+#[test]
+fn an_unknown_outcome_does_not_hide_that_a_worker_is_an_outlier() {
+    let running = Running::start(4, spec());
+    // Were they successes or failures of all workers, nobody or everybody would be an outlier.
+    for worker in 1..4 {
+        running.ended(worker, "work", Outcome::Unknown, 10, 1_000);
+    }
+    running.ended(0, "work", Outcome::Failure, 10, 5);
+    assert_eq!(ejected_for_ms(&running, 0), Some(10_000));
+    // Nor is an ejection forgiven for it, once the worker is back.
+    let mut running = running;
+    running.now += 30 * SECOND;
+    running.ended(0, "work", Outcome::Unknown, 10, 1_000);
+    running.ended(0, "work", Outcome::Failure, 10, 1);
+    assert_eq!(ejected_for_ms(&running, 0), Some(20_000));
+}
+
+#[test]
+fn an_unknown_outcome_says_that_a_worker_is_slow_but_not_that_it_is_fast() {
+    let running = Running::start(2, spec());
+    let latency_ms = || running.candidate("work", 0).latency_us.unwrap() / 1e3;
+    running.ended(0, "work", Outcome::Success, 10, 50);
+    running.ended(1, "work", Outcome::Success, 10, 50);
+    running.ended(0, "work", Outcome::Unknown, 1, 100);
+    assert_eq!(latency_ms(), 10.0);
+    running.ended(0, "work", Outcome::Unknown, 50, 100);
+    assert!(latency_ms() > 40.0, "{}", latency_ms());
+    // What nobody has succeeded in has no latency yet.
+    running.ended(0, "new", Outcome::Unknown, 50, 100);
+    assert_eq!(running.candidate("new", 0).latency_us, None);
+}
+
+/// Requests that an event tells the end of are no longer in flight, whatever their outcome.
+#[test]
+fn an_unknown_outcome_ends_a_presumed_request() {
+    let mut running = Running::start(1, spec());
+    running.ended(0, "work", Outcome::Success, 10, 1);
+    running.route("work", None);
+    running.ended(0, "work", Outcome::Unknown, 10, 1);
+    assert_eq!(running.candidate("work", 0).in_flight, 0.0);
+}
+
 #[test]
 fn an_ejected_worker_gets_nothing_until_its_time_has_come() {
     let mut running = Running::start(4, RouterSpec { exploration: 500, ..spec() });

@@ -60,6 +60,7 @@ defmodule DSPexTelemetry.Cluster do
     max_bytes: {8 * 1024 * 1024, 1_024, @most_bytes},
     node_limit: {128, 1, 1_024}
   ]
+  @most_described 10_000
   # What a node may say of itself.
   @own_states [:no_instance, :too_large, :failed]
 
@@ -252,7 +253,7 @@ defmodule DSPexTelemetry.Cluster do
 
   defp outcome({:ok, {:error, {state, reason}}}, _request)
        when state in @own_states and is_binary(reason),
-       do: {state, String.slice(reason, 0, 1_000)}
+       do: {state, sentence(reason)}
 
   defp outcome({:ok, _other}, _request),
     do: {:corrupt, "its answer is none that this version understands"}
@@ -270,8 +271,30 @@ defmodule DSPexTelemetry.Cluster do
   defp outcome({:error, {:erpc, :notsup}}, _request),
     do: {:no_library, "its Erlang is too old to be asked"}
 
-  defp outcome({class, failure}, _request) do
-    {:failed, "it failed with #{class} #{inspect(failure, limit: 10, printable_limit: 300)}"}
+  defp outcome({class, failure}, _request),
+    do: {:failed, sentence("it failed with #{class} #{described(failure)}")}
+
+  # What another node failed with can be any term. Of some that are large, `inspect/2` makes text for
+  # minutes, and what it does for a struct is up to the struct's module.
+  defp described({:exception, reason, _stacktrace}), do: described(reason)
+
+  defp described(failure) do
+    case :erlang.external_size(failure) do
+      size when size <= @most_described ->
+        inspect(failure, limit: 10, printable_limit: 300, structs: false)
+
+      size ->
+        "and a term of #{size} bytes"
+    end
+  end
+
+  # Text of another node: at most 1,000 characters, and UTF-8 whatever it was.
+  defp sentence(text) do
+    text
+    |> binary_part(0, min(byte_size(text), 4_000))
+    |> String.chunk(:valid)
+    |> Enum.map_join(&if(String.valid?(&1), do: &1, else: "\uFFFD"))
+    |> String.slice(0, 1_000)
   end
 
   defp members(members, %{nodes: nodes}) do

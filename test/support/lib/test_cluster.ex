@@ -6,6 +6,8 @@ defmodule DSPexTelemetry.TestCluster do
 
   import ExUnit.Callbacks, only: [on_exit: 1]
 
+  alias DSPexTelemetry.Cluster
+
   @cookie ~c"dspex_telemetry_test"
 
   @doc "Starts a node with the library running on it."
@@ -90,6 +92,42 @@ defmodule DSPexTelemetry.TestCluster do
     """)
 
     :ok
+  end
+
+  @doc """
+  Makes the node that it is called on end the next snapshots as `answer_with/1` is told there:
+  `{:return, term}`, `{:throw, term}`, `{:exit, term}`, `{:error, term}`, or `{:die, term}`.
+  """
+  def answer_as_told do
+    answer_otherwise("""
+    fn _snapshot ->
+      case :persistent_term.get(#{inspect(__MODULE__)}) do
+        {:return, term} -> term
+        {:throw, term} -> throw(term)
+        {:exit, term} -> exit(term)
+        {:error, term} -> :erlang.error(term)
+        {:die, term} -> Process.exit(self(), term)
+      end
+    end
+    """)
+  end
+
+  @doc "What the node that it is called on does when it is asked, see `answer_as_told/0`."
+  def answer_with(answer), do: :persistent_term.put(__MODULE__, answer)
+
+  @doc "What the node that it is called on reports of itself and of one that gives these answers, one by one."
+  def reports(node, answers, options) do
+    for answer <- answers do
+      :ok = :erpc.call(node, __MODULE__, :answer_with, [answer])
+      options = [nodes: [node(), node]] ++ options
+
+      %{
+        report: Cluster.report(options),
+        json: Cluster.report([format: :json] ++ options),
+        errors: Cluster.errors(options),
+        usage: Cluster.usage(options)
+      }
+    end
   end
 
   defp stop(pid, os_pid) do

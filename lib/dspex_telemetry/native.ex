@@ -1,4 +1,6 @@
-defmodule DSPexTelemetry.Native do
+import DSPexTelemetry.NativeModule
+
+defnative DSPexTelemetry.Native do
   @moduledoc false
   # Stubs of the Rust library, nothing else. What the functions do is written in native/nif.
 

@@ -1,6 +1,7 @@
 defmodule DSPexTelemetry.Reporter.OpenMetricsTest do
   # Whatever definitions come, a scrape can be read, and has the same metrics in every format.
-  use ExUnit.Case, async: true
+  # Not async: every instance sees every event, and no event may come between two scrapes.
+  use ExUnit.Case, async: false
 
   import DSPexTelemetry.TestInstance
 

@@ -10,8 +10,8 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
   alias DSPexTelemetry.{
     AdaptiveCache,
     Catalogue,
+    Details,
     EventSamples,
-    Exemplar,
     Instance,
     Native,
     PerformanceRouter,
@@ -31,7 +31,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
                     demand_signals/2 panics/0)
 
   @with_terms ~w(bind_to_worker/3 cache_enter/8 cache_fail/4 cache_get/5 cache_invalidate_key/5 cache_land/5
-                 checkout/3 keep_exemplar/3 observe/3 observe/4 observe/5 record/1 record/2 record/3 record/4
+                 checkout/3 keep/5 observe/3 observe/4 observe/5 record/1 record/2 record/3 record/4
                  record/5 record/6 record/7 record/8 record/9 route/3)
 
   setup_all do
@@ -127,14 +127,20 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
       assert_little_is_touched(calls)
     end
 
-    test "by exemplars" do
-      plan = plans(start!(attach: false))[[:dspex, :bridge, :call_method, :stop]]
+    test "by what is noted of an event" do
+      plan = plans(start!(attach: false))[@stop]
+      failed = [1, nil, nil, "m", false, nil, "C", "w"]
 
       assert_little_is_touched(
-        fields: &Native.keep_exemplar(plan, &1, []),
-        field: &Native.keep_exemplar(plan, [1, &1, &1, &1], []),
-        labels: &Native.keep_exemplar(plan, [], &1),
-        label: &Native.keep_exemplar(plan, [], [&1, &1])
+        fields: &Native.keep(plan, 15, &1, [], false),
+        field: &Native.keep(plan, 15, [1, &1, &1, &1], [], false),
+        details: &Native.keep(plan, 15, failed, &1, false),
+        detail: &Native.keep(plan, 15, failed, List.duplicate(&1, 7), false),
+        reason: &Details.keep(15, plan, failed, %{reason: &1}),
+        error: &Details.keep(15, plan, failed, %{error: {:error, {:shutdown, &1}}}),
+        exception: &Details.keep(15, plan, failed, %{error: %RuntimeError{message: &1}}),
+        type: &Details.keep(15, plan, failed, %{error_type: &1, error_message: &1}),
+        session: &Details.keep(15, plan, failed, %{session_id: &1, worker_id: &1})
       )
     end
 
@@ -227,9 +233,9 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
 
     fields = [1, nil, nil, "m", true, nil, "C", nil]
     ids = %{trace_id: huge, span_id: huge, session_id: huge}
-    assert Exemplar.keep(plan, fields, ids) == :ok
+    assert Details.keep(1, plan, fields, ids) == :ok
     refute exemplars.()
-    assert Exemplar.keep(plan, fields, %{ids | session_id: 1}) == :ok
+    assert Details.keep(1, plan, fields, %{ids | session_id: 1}) == :ok
     assert exemplars.()
   end
 

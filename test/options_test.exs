@@ -12,7 +12,11 @@ defmodule DSPexTelemetry.OptionsTest do
   @defaults %{
     name: DSPexTelemetry,
     attach: true,
-    presets: [:dspex, :snakepit],
+    presets: [:dspex, :snakebridge, :snakepit],
+    transport_commands: [],
+    last_failures: 100,
+    slowest_calls: 20,
+    failure_messages: true,
     duration_unit: :native,
     series_limit: 2_000,
     significant_digits: 2,
@@ -63,7 +67,7 @@ defmodule DSPexTelemetry.OptionsTest do
     dspex_bridge_call_method_args_size_bytes dspex_bridge_call_method_result_size_bytes
     dspex_session_lifetime_seconds dspex_session_operations dspex_session_variable_size_bytes
     dspex_tools_call_duration snakepit_worker_startup_time snakepit_worker_lifetime_seconds
-    snakepit_pool_queue_time
+    snakepit_pool_queue_time dspex_bridge_call_method_python_duration
     snakepit_grpc_execute_duration snakepit_request_duration snakepit_pool_init_seconds
     snakepit_heartbeat_latency_seconds snakepit_worker_recycled_memory_bytes
     snakepit_retry_delay_seconds snakepit_session_pruned snakepit_zero_copy_duration
@@ -74,7 +78,11 @@ defmodule DSPexTelemetry.OptionsTest do
   @accepted [
     name: [MyApp.Telemetry, :lower, :"with space"],
     attach: [true, false],
-    presets: [[], [:dspex], [:snakepit], [:dspex, :snakepit], [:snakepit, :dspex]],
+    presets: [[], [:dspex], [:snakepit], [:dspex, :snakepit], [:snakepit, :snakebridge, :dspex]],
+    transport_commands: [[], ["relay"], ["relay.*", "my_bridge.call"]],
+    last_failures: [0, 10_000],
+    slowest_calls: [0, 1_000],
+    failure_messages: [true, false],
     duration_unit: [:native, :nanosecond, :microsecond, :millisecond, :second],
     series_limit: [1, 1_000_000],
     significant_digits: [1, 2, 3],
@@ -106,7 +114,13 @@ defmodule DSPexTelemetry.OptionsTest do
     attach: {[nil, :yes, "true", 1], "true or false"},
     presets:
       {[nil, :dspex, [:dspy], [:dspex, :dspex], [:dspex | :snakepit], ["dspex"]],
-       "a list of any of :dspex, :snakepit, each once"},
+       "a list of any of :dspex, :snakebridge, :snakepit, each once"},
+    transport_commands:
+      {[nil, "relay", [:relay], [""], ["*"], [<<255>>], ["a" | "b"]],
+       "a list of commands as strings, of which one that ends in * stands for all that begin so"},
+    last_failures: {[nil, -1, 10_001, :infinity], "an integer from 0 to 10000"},
+    slowest_calls: {[nil, -1, 1_001, :infinity], "an integer from 0 to 1000"},
+    failure_messages: {[nil, 1, "true"], "true or false"},
     duration_unit:
       {[nil, :microseconds, :minute, 1_000, "native"],
        "one of :native, :nanosecond, :microsecond, :millisecond, :second"},
@@ -694,10 +708,11 @@ defmodule DSPexTelemetry.OptionsTest do
   test "an unknown option is named together with all known ones" do
     message =
       "unknown option :limit, allowed are " <>
-        ":name, :attach, :presets, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
+        ":name, :attach, :presets, :transport_commands, :duration_unit, :series_limit, :significant_digits, :buckets, " <>
         ":metrics, :ref_limit, :worker_limit, :idle_timeout, :slice, :history, :window_memory_limit, " <>
         ":summary_interval, :count_unsuccessful, :error_spike_threshold, :error_spike_window, " <>
-        ":error_spike_percent, :error_spike_repeat, :anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, :queue_wait_threshold, " <>
+        ":error_spike_percent, :error_spike_repeat, :anomaly_deviations, :anomaly_min_calls, :anomaly_min_slices, " <>
+        ":last_failures, :slowest_calls, :failure_messages, :queue_wait_threshold, " <>
         ":signal_limit, :usage_capacity, :usage_path, :usage_save_interval, :router, :http, :push, :otlp, " <>
         ":cache"
 

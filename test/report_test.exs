@@ -88,6 +88,7 @@ defmodule DSPexTelemetry.ReportTest do
     report = DSPexTelemetry.report(instance: instance)
 
     assert report |> Map.from_struct() |> Map.delete(:interval) == %{
+             slowest: [],
              summaries: [],
              operations: [],
              instances: [],
@@ -182,8 +183,9 @@ defmodule DSPexTelemetry.ReportTest do
              "timeout" => 1,
              "exit_status" => 2,
              "RuntimeError" => 2,
-             "shutdown" => 1,
-             "other" => 2
+             "restart" => 1,
+             "badmatch" => 1,
+             "other" => 1
            }
   end
 

@@ -105,10 +105,17 @@ defmodule DSPexTelemetry.SnakepitTest do
             uniq: true,
             do: to_string(metric)
 
+      errors =
+        for family <- [Catalogue.spikes_family() | Catalogue.error_families()],
+            counter <- Catalogue.family!(family).counters,
+            do: to_string(counter.name)
+
+      metrics = metrics ++ errors
+
       assert scraped(instance, metrics) |> Enum.sort() ==
                File.read!("test/snakepit/scrape.txt") |> String.split("\n", trim: true)
 
-      # The circuit breaker is closed in the end, which is 0.
+      # The circuit breaker is closed in the end, which is 0, and Python was idle when it was looked at.
       assert scraped(instance, levels) == [
                ~S(snakepit_sessions{table="snakepit_sessions"} 9000),
                ~S(snakepit_gpu_memory_used_bytes{device="cuda:0"} 1.073741824e+09),
@@ -117,9 +124,8 @@ defmodule DSPexTelemetry.SnakepitTest do
                ~S(snakepit_gpu_utilization_ratio{device="cuda:0"} 0.455),
                ~S(snakepit_gpu_temperature_celsius{device="cuda:0"} 61.5),
                ~S(snakepit_gpu_power_watts{device="cuda:0"} 120.25),
-               ~S(snakepit_python_memory_rss_bytes{worker_id="default_worker_1_2050"} RSS),
-               ~S(snakepit_python_memory_vms_bytes{worker_id="default_worker_1_2050"} VMS),
-               ~S(snakepit_python_cpu_ratio{worker_id="default_worker_1_2050"} CPU)
+               ~S(snakepit_python_memory_rss_bytes{worker_id="default_worker_1_2050"} 6.8747264e+07),
+               ~S(snakepit_python_memory_vms_bytes{worker_id="default_worker_1_2050"} 9.7017856e+08)
              ]
     end
   end

@@ -4,10 +4,13 @@ defmodule DSPexTelemetry.Report.Table do
 
   import DSPexTelemetry.Report.Columns
 
-  alias DSPexTelemetry.{Report, Window}
+  alias DSPexTelemetry.{Alert, Report, Window}
 
   @width 120
   @most_rows 50
+  # Of what is read line by line.
+  @most_methods 10
+  @most_calls 5
   @moment "%Y-%m-%d, %H:%M:%S"
 
   @numbers [
@@ -23,6 +26,11 @@ defmodule DSPexTelemetry.Report.Table do
     {"max", :max_us, :duration}
   ]
   @number_width 8
+
+  # Where Python has measured calls, its mean stands beside theirs. Something has to make room for it.
+  @with_python @numbers
+               |> List.keydelete("p90", 0)
+               |> List.insert_at(4, {"python", :python_mean_us, :duration})
 
   # In whatever unit a definition has.
   @measured [
@@ -40,7 +48,9 @@ defmodule DSPexTelemetry.Report.Table do
   def render(%Report{} = report) do
     [
       interval(report.interval),
-      section("Method calls", report.operations, [{"method", :method}, {"class", :python_class}]),
+      operations(report.operations),
+      failures(report.operations),
+      slowest(report.slowest),
       section("Instances created", report.instances, [{"class", :python_class}]),
       section("Tool calls", report.tools, [{"tool", :tool_name}]),
       sessions(report.sessions, report.variables),
@@ -76,6 +86,63 @@ defmodule DSPexTelemetry.Report.Table do
 
     "#{Calendar.strftime(from, @moment)} to #{Calendar.strftime(to, end_format)} UTC " <>
       "(#{duration(interval.duration_ms * 1_000)})"
+  end
+
+  defp operations(rows) do
+    python? = Enum.any?(rows, & &1.python_us)
+    rows = for row <- rows, do: Map.put(row, :python_mean_us, row.python_us && row.python_us.mean)
+    numbers = if python?, do: @with_python, else: @numbers
+    section("Method calls", rows, [{"method", :method}, {"class", :python_class}], numbers)
+  end
+
+  # Only there if a call failed.
+  defp failures(rows) do
+    case for(%{reasons: [_ | _]} = row <- rows, do: row) do
+      [] ->
+        []
+
+      failing ->
+        {shown, more} = failing |> Enum.sort_by(& &1.errors, :desc) |> Enum.split(@most_methods)
+        names = distinct(for(row <- shown, do: {row, Alert.method(row)}), 48)
+
+        lines =
+          for row <- shown do
+            "  #{left(names[row], 48)} #{right(integer(row.errors), 8)}#{Alert.causes(row.reasons)}\n"
+          end
+
+        [clip(["Why calls fail\n" | lines]), more_rows(more)]
+    end
+  end
+
+  # Only there if there was a call.
+  defp slowest([]), do: []
+
+  defp slowest(calls) do
+    lines =
+      for call <- Enum.take(calls, @most_calls) do
+        time =
+          call.at_unix_ms |> DateTime.from_unix!(:millisecond) |> Calendar.strftime("%H:%M:%S")
+
+        known = for {name, id} <- found_by(call), id != nil, do: " #{name} #{printable(id)}"
+
+        name = left(Alert.method(call), if(known == [], do: 100, else: 48))
+
+        String.trim_trailing(
+          "  #{time} #{right(duration(call.duration_us), @number_width)} #{name}#{known}"
+        ) <> "\n"
+      end
+
+    clip(["Slowest calls\n" | lines])
+  end
+
+  defp found_by(call) do
+    [
+      failed: call.reason,
+      worker: call.worker_id,
+      trace: call.trace_id,
+      correlation: call.correlation_id,
+      session: call.session_id
+    ]
   end
 
   defp interval(interval), do: [interval_text(interval), "\n"]

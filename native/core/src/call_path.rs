@@ -198,12 +198,17 @@ impl CallPaths {
     /// A process ends an operation of a bridge.
     #[cold]
     pub(crate) fn leave(&self, process: u64, operation: Operation) {
-        if let Entry::Occupied(mut entry) = self.callers.entry(process) {
-            entry.get_mut().leave(operation);
-            if entry.get().operations == 0 {
-                entry.remove();
-                self.caller_count.fetch_sub(1, Relaxed);
-            }
+        if self.caller_count.load(Relaxed) == 0 {
+            return;
+        }
+        let is_outside = |caller: &mut Caller| {
+            caller.leave(operation);
+            caller.operations == 0
+        };
+        if self.callers.get_mut(&process).is_some_and(|mut caller| is_outside(&mut caller))
+            && self.callers.remove(&process).is_some()
+        {
+            self.caller_count.fetch_sub(1, Relaxed);
         }
     }
 

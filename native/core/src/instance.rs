@@ -488,6 +488,30 @@ impl Instance {
         family::place_of_histogram(&self.families, histogram)
     }
 
+    /// Rejected events by name and reason. Two plans may be for events of the same name.
+    fn rejected(&self) -> Vec<Rejected> {
+        let mut rejected: Vec<Rejected> = Vec::new();
+        for plan in &self.plans {
+            for reason in Reject::ALL {
+                let (event, count) = (plan.event(), plan.rejected(reason));
+                let is_same =
+                    |other: &&mut Rejected| other.event == event && other.reason == reason.name();
+                match rejected.iter_mut().find(is_same) {
+                    _ if count == 0 => {}
+                    Some(same) => same.count += count,
+                    None => {
+                        rejected.push(Rejected {
+                            event: event.to_owned(),
+                            reason: reason.name(),
+                            count,
+                        });
+                    }
+                }
+            }
+        }
+        rejected
+    }
+
     /// The instance's own state.
     pub fn info(&self) -> Info {
         let memory_bytes = self.families.iter().map(|family| family.memory_bytes());
@@ -507,13 +531,6 @@ impl Instance {
             limit: family.series_limit(),
             overflow: family.overflow_total(),
             memory_bytes,
-        });
-        let rejected = self.plans.iter().flat_map(|plan| {
-            Reject::ALL.into_iter().map(|reason| Rejected {
-                event: plan.event().to_owned(),
-                reason: reason.name(),
-                count: plan.rejected(reason),
-            })
         });
         let families: Vec<_> = families.collect();
         let refused = self.plans.iter().flat_map(|plan| plan.groups()).flat_map(Group::refusals);
@@ -543,7 +560,7 @@ impl Instance {
                 + self.router().memory_bytes()
                 + self.page_memo().memory_bytes(),
             series: families,
-            rejected: rejected.filter(|rejected| rejected.count > 0).collect(),
+            rejected: self.rejected(),
             metrics_rejected: refused.collect(),
             refs: refs.len(),
             workers: workers.len(),

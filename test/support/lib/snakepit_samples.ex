@@ -68,6 +68,8 @@ defmodule DSPexTelemetry.SnakepitSamples do
       {name, measurements, metadata}
     end
     |> Enum.uniq_by(&shape/1)
+    # With a worker that is gone goes what is known of it, so this is of its life before.
+    |> Enum.sort_by(fn {name, _measurements, _metadata} -> List.last(name) != :terminated end)
   end
 
   # SnakeBridge's own.

@@ -240,7 +240,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
   end
 
   test "what the VM can only copy has no place in a key" do
-    cache = Native.cache_open(native(TestCache.start!(max_key_bytes: 16_777_216)))
+    cache = Native.cache_open(native(TestCache.start!(max_key_bytes: 131_072)))
     get = &Native.cache_enter(cache, "embed", nil, nil, [&1], nil, false, make_ref())
     huge = Bitwise.bsl(1, 8 * 1024)
 
@@ -249,6 +249,12 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
 
     for integer <- [huge - 1, -huge + 1], do: assert({:run, _flight} = get.(integer))
     assert get.(<<1::7>>) == {:uncacheable, :bit_string}
+  end
+
+  test "a key has a length that can be written there" do
+    assert_raise ArgumentError, ~r/max_key_bytes must be an integer from 64 to 131072/, fn ->
+      DSPexTelemetry.Options.validate!(cache: [max_key_bytes: 131_073])
+    end
   end
 
   describe "many who wait for a run" do

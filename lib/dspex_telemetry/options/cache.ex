@@ -22,7 +22,8 @@ defmodule DSPexTelemetry.Options.Cache do
       doc: "The largest result that is kept, in bytes of the external term format."
     ],
     max_key_bytes: [
-      type: {:integer, 64, 16_777_216},
+      # Keys are written on normal schedulers: 64 KiB of the worst terms, such as empty lists, take half a millisecond.
+      type: {:integer, 64, 131_072},
       default: 65_536,
       doc:
         "The largest arguments by which a result is found; calls with larger ones are not cached."

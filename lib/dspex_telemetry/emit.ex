@@ -190,11 +190,16 @@ defmodule DSPexTelemetry.Emit do
         metadata
         |> Map.merge(described)
         |> Map.put(:success, success?(value))
+        |> put_error(value)
         |> Map.merge(added)
 
       {value, measurements, stop_metadata}
     end)
   end
+
+  # Why a call failed that did not raise.
+  defp put_error(metadata, {:error, reason}), do: Map.put(metadata, :error, reason)
+  defp put_error(metadata, _value), do: metadata
 
   defp measure_args(metadata) do
     case Map.pop(metadata, :args) do

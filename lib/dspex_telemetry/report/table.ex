@@ -89,8 +89,9 @@ defmodule DSPexTelemetry.Report.Table do
   end
 
   defp operations(rows) do
-    python? = Enum.any?(rows, & &1.python_us)
-    rows = for row <- rows, do: Map.put(row, :python_mean_us, row.python_us && row.python_us.mean)
+    # Only method calls have it, and not all of them.
+    python? = Enum.any?(rows, & &1[:python_us])
+    rows = for row <- rows, do: Map.put(row, :python_mean_us, row[:python_us][:mean])
     numbers = if python?, do: @with_python, else: @numbers
     section("Method calls", rows, [{"method", :method}, {"class", :python_class}], numbers)
   end

@@ -9,9 +9,11 @@ use once_cell::sync::Lazy;
 use rustler::env::SavedTerm;
 use rustler::{Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
 use telemetry_core::cache::Cache;
-use telemetry_core::cache::call::Call;
+use telemetry_core::cache::call::{Call, Outcome};
 use telemetry_core::cache::flights::{Flights, Landed};
 use telemetry_core::cache::front::Front;
+
+use crate::clock;
 
 mod atoms {
     rustler::atoms! { died, stopped }
@@ -59,6 +61,9 @@ struct Last {
 impl Resource for CacheResource {
     fn down<'a>(&'a self, env: Env<'a>, pid: LocalPid, _monitor: Monitor) {
         for landed in self.flights.land_all_of(pid) {
+            let call = &landed.cargo.call;
+            self.cache.computed(call, Outcome::Failed, None, clock::cache_ms());
+            self.waited(env, &landed, false);
             tell(env, landed, atoms::died().to_term(env));
         }
     }
@@ -75,6 +80,15 @@ impl CacheResource {
         let resource = ResourceArc::new(resource);
         CACHES.insert(number, resource.clone());
         resource
+    }
+
+    /// Observes those who waited for a run, before they are told what came of it. One that has died
+    /// gets no result.
+    pub fn waited(&self, env: Env<'_>, landed: &Landed<Cargo, Waiter>, is_result: bool) {
+        let joined = landed.waiters.iter().filter(|waiter| is_result && waiter.pid.is_alive(env));
+        let joined = joined.count() as u64;
+        let unanswered = landed.waiters.len() as u64 - joined;
+        self.cache.waited(&landed.cargo.call, joined, unanswered);
     }
 
     /// Makes it unknown, and tells those who wait.

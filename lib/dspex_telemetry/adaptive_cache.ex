@@ -58,6 +58,7 @@ defmodule DSPexTelemetry.AdaptiveCache do
           hits: non_neg_integer(),
           joined: non_neg_integer(),
           misses: non_neg_integer(),
+          unanswered: non_neg_integer(),
           hit_rate: float(),
           variance: float(),
           mean_us: float() | nil,
@@ -116,7 +117,7 @@ defmodule DSPexTelemetry.AdaptiveCache do
   @doc false
   # The result with where it comes from; what the function returned is as it was.
   @spec fetch_from(name(), term(), keyword(), (() -> result)) ::
-          {:hit | :joined | :run, result | {:error, Failure.t()}}
+          {:hit | :joined | :unanswered | :run, result | {:error, Failure.t()}}
         when result: term()
   def fetch_from(method, args, options, fun) do
     {number, ref, class, _worker, _timeout, _instance} = call = call(options)
@@ -143,7 +144,7 @@ defmodule DSPexTelemetry.AdaptiveCache do
         after
           timeout ->
             if Native.cache_leave(number, flight) do
-              {:joined, {:error, %Failure{kind: :timeout, method: method}}}
+              {:unanswered, {:error, %Failure{kind: :timeout, method: method}}}
             else
               receive do: ({^tag, answer} -> answered(answer, method, fun))
             end
@@ -195,11 +196,11 @@ defmodule DSPexTelemetry.AdaptiveCache do
 
   defp answered({:failed, binary}, method, _fun) do
     {kind, reason} = :erlang.binary_to_term(binary)
-    {:joined, {:error, %Failure{kind: kind, reason: reason, method: method}}}
+    {:unanswered, {:error, %Failure{kind: kind, reason: reason, method: method}}}
   end
 
   defp answered(:died, method, _fun),
-    do: {:joined, {:error, %Failure{kind: :died, method: method}}}
+    do: {:unanswered, {:error, %Failure{kind: :died, method: method}}}
 
   # The instance has stopped: there is no cache any more.
   defp answered(:stopped, _method, fun), do: {:run, fun.()}
@@ -343,7 +344,10 @@ defmodule DSPexTelemetry.AdaptiveCache do
     * `:method`, `:python_class`
     * `:cached`, `:decision`, `:ttl_ms` - whether results are kept now, why, and how long
     * `:calls` - hits, joined and misses together
-    * `:hits` - answered by a kept result; `:joined` - by another caller's run; `:misses` - run
+    * `:hits` - answered by a kept result; `:joined` - by the result of another caller's run;
+      `:misses` - run, also where the caller was killed meanwhile
+    * `:unanswered` - calls that waited for another caller's run and got no result: it failed, its caller
+      was killed, or time was up. They are in none of the others, and count as no hits in `:hit_rate`
     * `:hit_rate`, `:variance` - the inputs of the rule, of recent calls
     * `:mean_us` - how long a run takes, `:time_saved_us` - hits times that
     * `:entries`, `:bytes` - what is kept, `:evictions` - what went because there was no room

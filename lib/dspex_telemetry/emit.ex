@@ -69,7 +69,7 @@ defmodule DSPexTelemetry.Emit do
 
   What is found by is in the metadata: `:method`, `:ref`, `:python_class` and `:args`, which must be there
   then. The stop event carries `cached: true` where the function was not run, because a result was kept or
-  another process has run it meanwhile.
+  another process has run it meanwhile and returned one.
 
       iex> DSPexTelemetry.Emit.call_method(%{ref: "ref-1", method: "search", args: [1]}, [cache: true], fn ->
       ...>   {:ok, 42}
@@ -91,8 +91,8 @@ defmodule DSPexTelemetry.Emit do
 
     call_method(metadata, fn ->
       case AdaptiveCache.fetch_from(method, args, options, fun) do
-        {:run, value} -> value
-        {_hit_or_joined, value} -> result(value, %{cached: true})
+        {source, value} when source in [:hit, :joined] -> result(value, %{cached: true})
+        {_run_or_unanswered, value} -> value
       end
     end)
   end

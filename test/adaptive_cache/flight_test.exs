@@ -87,12 +87,74 @@ defmodule DSPexTelemetry.AdaptiveCache.FlightTest do
     assert %{running: 0, waiting: 0} = AdaptiveCache.report(instance: instance)
   end
 
-  test "a caller that is killed while it waits is in nobody's way" do
+  test "those who get no result are no hits, and a run is counted whatever becomes of it" do
+    ends = [
+      killed: &kill/1,
+      raised: &send(&1, {:do, fn -> raise @reason end}),
+      exited: &send(&1, {:do, fn -> exit(:gone) end})
+    ]
+
+    for {why, end_it} <- ends do
+      instance = start!()
+
+      for round <- 1..3 do
+        {leader, waiters} = flight(instance, 5)
+        end_it.(leader)
+        for result <- results(waiters), do: assert({:error, %Failure{}} = result)
+
+        assert {why, row(instance)} ==
+                 {why,
+                  Map.merge(row(instance), %{
+                    calls: round,
+                    misses: round,
+                    joined: 0,
+                    hits: 0,
+                    unanswered: 5 * round,
+                    hit_rate: 0.0
+                  })}
+      end
+    end
+  end
+
+  test "the stop event of a caller that got no result says neither cached nor success" do
+    instance = start!()
+    {leader, []} = flight_alone(instance)
+    stop = [:dspex, :bridge, :call_method, :stop]
+    handler = make_ref()
+    # In the process that emits.
+    tell = fn _event, _measurements, metadata, _config -> send(self(), {:stopped, metadata}) end
+    :telemetry.attach(handler, stop, tell, nil)
+    metadata = %{method: "embed", args: [1]}
+    options = [instance: instance, timeout: 0]
+
+    assert {:error, %Failure{kind: :timeout}} =
+             DSPexTelemetry.Emit.call_method(metadata, [cache: options], fn -> flunk() end)
+
+    :telemetry.detach(handler)
+    assert_received {:stopped, %{cached: false, success: false}}
+    send(leader, {:return, 1})
+    assert results([leader]) == [1]
+  end
+
+  test "a caller that did not wait until the end is no hit, one that did is" do
+    instance = start!()
+    {leader, waiters} = flight(instance, 2)
+    timed_out = spawn_fetch(instance, [1], [timeout: 0], fn -> flunk() end)
+    assert [{:error, %Failure{kind: :timeout}}] = results([timed_out])
+    # Nobody is answered while the function runs.
+    assert %{calls: 0, joined: 0, unanswered: 1} = row(instance)
+    send(leader, {:return, 1})
+    assert results([leader | waiters]) == [1, 1, 1]
+    assert %{calls: 3, misses: 1, joined: 2, unanswered: 1, hit_rate: 0.5} = row(instance)
+  end
+
+  test "a caller that is killed while it waits is in nobody's way, and no hit" do
     instance = start!()
     {leader, [killed, waiter]} = flight(instance, 2)
     kill(killed)
     send(leader, {:return, 1})
     assert results([leader, waiter]) == [1, 1]
+    assert %{calls: 2, misses: 1, joined: 1, unanswered: 1} = row(instance)
     assert %{running: 0, waiting: 0} = AdaptiveCache.report(instance: instance)
   end
 

@@ -160,9 +160,10 @@ impl Cache {
         self.observe(call, Result::Unseen, None, now_ms);
     }
 
-    /// Observes a call that waits for another caller's run.
-    pub fn joined(&self, call: &Call) {
-        call.method.join();
+    /// Observes callers that waited for the run of a call, once they wait no longer: `joined` got its
+    /// result, `unanswered` got none, since it failed, or died, or they did not wait until its end.
+    pub fn waited(&self, call: &Call, joined: u64, unanswered: u64) {
+        call.method.observed(|observed| observed.waited(joined, unanswered));
     }
 
     /// Says what came of a call that may be cached, and how long it took if that is known. Where the

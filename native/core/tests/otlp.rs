@@ -777,7 +777,7 @@ fn a_reset_forgets_all_that_the_cache_counts_of_methods_over_the_limit() {
     let cache = running.instance.cache().unwrap();
     let first = cache_call(&running);
     for _ in 0..5 {
-        cache.joined(&first);
+        cache.waited(&first, 1, 0);
         cache.computed(&first, Outcome::Value(&[0; 100]), None, 0);
     }
     assert_eq!(told_of_cache(&running, 1), [5.0, 5.0, 5.0]);
@@ -801,7 +801,7 @@ fn misses_are_told_once_while_calls_join() {
             scope.spawn(|| {
                 let call = cache_call(&running);
                 while !done.load(Relaxed) {
-                    cache.joined(&call);
+                    cache.waited(&call, 1, 0);
                 }
             });
         }

@@ -39,7 +39,6 @@ pub struct Method {
     is_tracked: bool,
     is_declared: AtomicBool,
     hits: [Padded; HIT_LANES],
-    joined: AtomicU64,
     ttl_ms: AtomicU64,
     entries: AtomicU64,
     bytes: AtomicU64,
@@ -49,11 +48,10 @@ pub struct Method {
     observed: Mutex<Told>,
 }
 
-/// What was observed, and how much of the counters has been told to it.
+/// What was observed, and how many of the hits have been told to it.
 struct Told {
     observed: Observed,
     hits: u64,
-    joined: u64,
 }
 
 impl Method {
@@ -64,14 +62,13 @@ impl Method {
             is_tracked,
             is_declared: AtomicBool::new(false),
             hits: Default::default(),
-            joined: AtomicU64::new(0),
             ttl_ms: AtomicU64::new(u64::MAX),
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             evicted: AtomicU64::new(0),
             too_large: AtomicU64::new(0),
             invalidated: Stamp::default(),
-            observed: Mutex::new(Told { observed, hits: 0, joined: 0 }),
+            observed: Mutex::new(Told { observed, hits: 0 }),
         }
     }
 
@@ -88,10 +85,6 @@ impl Method {
     #[inline]
     pub(super) fn hit(&self, lane: HitLane) {
         self.hits[lane.0].0.fetch_add(1, Relaxed);
-    }
-
-    pub(super) fn join(&self) {
-        self.joined.fetch_add(1, Relaxed);
     }
 
     pub(super) fn refuse_large(&self, is_large: bool) {
@@ -120,10 +113,9 @@ impl Method {
         let mut told: MutexGuard<'_, Told> =
             self.observed.lock().unwrap_or_else(PoisonError::into_inner);
         let hits = self.hits.iter().map(|lane| lane.0.load(Relaxed)).sum::<u64>();
-        let joined = self.joined.load(Relaxed);
-        let new = (hits - told.hits, joined - told.joined);
-        told.observed.answered(new.0, new.1);
-        (told.hits, told.joined) = (hits, joined);
+        let new = hits - told.hits;
+        told.observed.answered(new);
+        told.hits = hits;
         use_it(&mut told.observed)
     }
 

@@ -50,6 +50,7 @@ pub struct Observed {
     changes: Share,
     answered: u64,
     joined: u64,
+    unanswered: u64,
     duration_ns: u128,
     timed: u64,
     saved_ns: f64,
@@ -70,20 +71,27 @@ impl Observed {
             changes: Share::of_the_last(Self::VARIANCE_MEMORY),
             answered: 0,
             joined: 0,
+            unanswered: 0,
             duration_ns: 0,
             timed: 0,
             saved_ns: 0.0,
         }
     }
 
-    /// Calls that were answered without running the function: `hits` from the cache, and `joined` that
-    /// waited for another caller's run.
-    pub fn answered(&mut self, hits: u64, joined: u64) {
-        self.calls += hits + joined;
-        self.hits.add(hits + joined, hits + joined);
+    /// Calls that were answered from the cache.
+    pub fn answered(&mut self, hits: u64) {
+        self.calls += hits;
+        self.hits.add(hits, hits);
         self.answered += hits;
-        self.joined += joined;
         self.saved_ns += hits as f64 * self.mean_ns().unwrap_or(0.0);
+    }
+
+    /// Calls that waited for another caller's run: `joined` got its result, `unanswered` got none.
+    pub fn waited(&mut self, joined: u64, unanswered: u64) {
+        self.calls += joined;
+        self.hits.add(joined, joined + unanswered);
+        self.joined += joined;
+        self.unanswered += unanswered;
     }
 
     /// A call whose function was run.
@@ -116,9 +124,14 @@ impl Observed {
         self.answered
     }
 
-    /// How many waited for another caller's run, of those that were told.
+    /// How many got the result of another caller's run.
     pub fn joined(&self) -> u64 {
         self.joined
+    }
+
+    /// How many waited for another caller's run and got no result.
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered
     }
 
     /// What they would have taken: each as long as the mean was when it was told.

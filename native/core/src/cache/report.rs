@@ -34,15 +34,17 @@ pub struct MethodReport {
     pub decision: String,
     /// How long a result lives that is stored now.
     pub ttl_ms: Option<u64>,
-    /// Calls that have ended, or were answered.
+    /// Hits, joined and misses together.
     pub calls: u64,
     /// Calls that were answered by a result that was kept.
     pub hits: u64,
-    /// Calls that were answered by another caller's run.
+    /// Calls that were answered by the result of another caller's run.
     pub joined: u64,
     /// Calls whose function was run.
     pub misses: u64,
-    /// The share of recent calls that a cache has answered or would have.
+    /// Calls that waited for another caller's run and got no result, which are in none of the others.
+    pub unanswered: u64,
+    /// The share of recent calls, unanswered ones included, that a cache has answered or would have.
     pub hit_rate: f64,
     /// The share of recent repetitions whose result had changed.
     pub variance: f64,
@@ -79,8 +81,8 @@ impl CacheReport {
 
 impl MethodReport {
     fn new(cache: &Cache, method: &Method) -> Self {
-        let (inputs, [hits, joined], mean_ns, saved_ns) = method.observed(|observed| {
-            let answered = [observed.hits(), observed.joined()];
+        let (inputs, [hits, joined, unanswered], mean_ns, saved_ns) = method.observed(|observed| {
+            let answered = [observed.hits(), observed.joined(), observed.unanswered()];
             (observed.inputs(), answered, observed.mean_ns(), observed.saved_ns())
         });
         let verdict = cache.verdict(method, inputs);
@@ -99,6 +101,7 @@ impl MethodReport {
             hits,
             joined,
             misses: inputs.calls.saturating_sub(hits + joined),
+            unanswered,
             hit_rate: inputs.hit_rate,
             variance: inputs.variance,
             mean_us: mean_ns.map(|ns| ns / 1e3),

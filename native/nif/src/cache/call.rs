@@ -145,7 +145,6 @@ fn enter<'a>(
 ) -> Term<'a> {
     let cache = &resource.cache;
     let (pid, key) = (env.pid(), call.key().clone());
-    let asks = call.clone();
     let entered = resource.flights.enter(
         &key,
         pid,
@@ -161,10 +160,7 @@ fn enter<'a>(
             }
             (atoms::run(), flight.get()).encode(env)
         }
-        Entered::Waits(flight) => {
-            cache.joined(&asks);
-            (atoms::wait(), flight.get()).encode(env)
-        }
+        Entered::Waits(flight) => (atoms::wait(), flight.get()).encode(env),
         Entered::Found(entry) => {
             found(env, &entry).unwrap_or_else(|| atoms::undeclared().encode(env))
         }
@@ -288,9 +284,11 @@ fn land<'a>(
     let Some(call) = resource.flights.look(flight, |cargo, _| cargo.call.clone()) else {
         return;
     };
+    let is_result = !matches!(outcome, Outcome::Failed);
     // Before the run ends: who comes afterwards finds the result.
     computed(resource, &call, outcome, Some(duration_ns));
     if let Some(landed) = resource.flights.land(flight) {
+        resource.waited(env, &landed, is_result);
         if let Some(monitor) = landed.cargo.monitor.get() {
             resource.demonitor(Some(env), monitor);
         }
@@ -303,7 +301,16 @@ fn land<'a>(
 /// Says whether the caller was still waiting; if not, the answer is in its mailbox.
 #[rustler::nif]
 fn cache_leave(env: Env, number: u64, flight: u64) -> bool {
-    let left = resource::with(number, |resource| resource.flights.leave(flight.into(), env.pid()));
+    let left = resource::with(number, |resource| {
+        let flight = FlightId::from(flight);
+        // Before, as the run may land right after.
+        let call = resource.flights.look(flight, |cargo, _| cargo.call.clone());
+        let left = resource.flights.leave(flight, env.pid());
+        if left && let Some(call) = call {
+            resource.cache.waited(&call, 0, 1);
+        }
+        left
+    });
     left.unwrap_or(false)
 }
 

@@ -10,11 +10,12 @@ use once_cell::sync::Lazy;
 use rustler::env::SavedTerm;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
 use telemetry_core::cache::Cache;
-use telemetry_core::cache::call::Call;
+use telemetry_core::cache::call::{Call, Outcome};
 use telemetry_core::cache::flights::{Flights, Landed};
 use telemetry_core::cache::front::Front;
 
 use super::call::MOST_WAITERS;
+use crate::clock;
 
 mod atoms {
     rustler::atoms! { died, stopped }
@@ -66,6 +67,7 @@ impl Resource for CacheResource {
             return;
         }
         for landed in self.flights.land_all_of(pid) {
+            self.died(&landed);
             tell(env, landed, atoms::died().to_term(env));
         }
     }
@@ -82,6 +84,22 @@ impl CacheResource {
         let resource = ResourceArc::new(resource);
         CACHES.insert(number, resource.clone());
         resource
+    }
+
+    /// Observes those who waited for a run, before they are told what came of it. One that has died
+    /// gets no result.
+    pub fn waited(&self, env: Env<'_>, landed: &Landed<Cargo, Waiter>, is_result: bool) {
+        let joined = landed.waiters.iter().filter(|waiter| is_result && waiter.pid.is_alive(env));
+        let joined = joined.count() as u64;
+        let unanswered = landed.waiters.len() as u64 - joined;
+        self.cache.waited(&landed.cargo.call, joined, unanswered);
+    }
+
+    /// Observes a run that died, for which nobody gets a result.
+    fn died(&self, landed: &Landed<Cargo, Waiter>) {
+        let call = &landed.cargo.call;
+        self.cache.computed(call, Outcome::Failed, None, clock::cache_ms());
+        self.cache.waited(call, 0, landed.waiters.len() as u64);
     }
 
     /// Makes it unknown, and tells those who wait.
@@ -154,9 +172,11 @@ fn land_elsewhere(number: u64, leader: LocalPid) -> bool {
     let landing = builder.spawn(move || {
         // One that was closed meanwhile has told everybody.
         let Some(cache) = CACHES.get(&number).map(|cache| cache.clone()) else { return };
-        let landed = cache.flights.land_all_of(leader);
-        for waiter in landed.into_iter().flat_map(|landed| landed.waiters) {
-            waiter.tell_from_thread(atoms::died());
+        for landed in cache.flights.land_all_of(leader) {
+            cache.died(&landed);
+            for waiter in landed.waiters {
+                waiter.tell_from_thread(atoms::died());
+            }
         }
     });
     landing.is_ok()

@@ -28,7 +28,7 @@ use crate::plan_spec::PlanSpec;
 use crate::point::Point;
 use crate::reader::Reader;
 use crate::refs::Refs;
-use crate::router::{Router, RouterSpec};
+use crate::router::{Change, Router, RouterSpec};
 use crate::series::Series;
 use crate::signal::{Sent, Signals};
 use crate::spike::Spikes;
@@ -192,6 +192,15 @@ impl Instance {
     /// Where requests go.
     pub fn router(&self) -> &Arc<Router> {
         &self.surroundings.router
+    }
+
+    /// Makes these the workers of the router, which gives back what those took that have left.
+    pub fn put_workers<'a>(&self, ids: impl Iterator<Item = &'a str>, now_ns: u64) -> Change {
+        let change = self.router().put_workers(ids, now_ns);
+        if change.removed > 0 {
+            local::forget_routing();
+        }
+        change
     }
 
     /// The time of the router.

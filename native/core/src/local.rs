@@ -133,6 +133,16 @@ pub(crate) fn withdraw_router(number: u64, router: &Arc<Router>) {
     ROUTERS.remove_if(&number, |_, known| Arc::ptr_eq(known, router));
 }
 
+/// Makes all threads forget what they remember of routers and their workers, which threads that decide
+/// nothing any more would keep.
+pub(crate) fn forget_routing() {
+    let states = threads().clone();
+    for state in states {
+        let routers = state.with(|caches| std::mem::take(&mut caches.routers));
+        drop(routers);
+    }
+}
+
 /// Makes a plan known to [`record`].
 pub(crate) fn publish(plan: &Arc<Plan>) {
     PLANS.insert(plan.id(), Arc::clone(plan));

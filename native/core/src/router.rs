@@ -17,6 +17,7 @@ mod outcome;
 mod pool;
 mod reason;
 mod record;
+mod shared_cell;
 mod spec;
 mod stamped;
 mod sticky;
@@ -113,7 +114,11 @@ impl Router {
         if self.is_stopped() {
             return Change::default();
         }
-        self.pool.put(ids, now_ns)
+        let change = self.pool.put(ids, now_ns);
+        if change.removed > 0 {
+            self.sticky.forget_gone();
+        }
+        change
     }
 
     /// Says that what a key names lives in a worker: requests with the key go there for as long as

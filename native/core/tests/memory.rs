@@ -11,6 +11,7 @@ use allocator::allocated;
 use common::{Calls, Crew, Given, Running, send, text};
 use serde_json::{Value, json};
 use telemetry_core::label::LabelSet;
+use telemetry_core::local;
 use telemetry_core::refs::Refs;
 use telemetry_core::router::{EjectionSpec, Memory, Outcome, Request, Router, RouterSpec};
 use telemetry_core::series::Series;
@@ -369,6 +370,85 @@ fn a_router_takes_what_it_says_and_free_room_in_tables() {
     }
 }
 
+/// All workers of a router leave, or all but some, that did requests of all commands and have keys.
+fn a_router_gives_back_what_workers_took_that_have_left() {
+    const WORKERS: usize = 10_000;
+    const COMMANDS: usize = 50;
+    const MB: usize = 1 << 20;
+    let ids: Vec<_> = (0..WORKERS).map(|number| format!("worker_{number:08}")).collect();
+    for staying in [0, 64] {
+        let before = allocated();
+        let router = router();
+        let put = |count: usize| router.put_workers(ids[..count].iter().map(String::as_str), 0);
+        put(WORKERS);
+        for command in 0..COMMANDS {
+            let command = format!("command_{command:03}");
+            ids.iter().for_each(|id| router.completed(&command, id, Outcome::Success, 5_000, 1));
+        }
+        let mut memory = Memory::default();
+        for key in 0..WORKERS {
+            let request = Request { command: b"command_001", key: Some(&key.to_le_bytes()) };
+            router.route(request, 1, &mut memory, |_, _| ()).unwrap();
+        }
+        let full = allocated() - before;
+        assert!(full > 40 * MB, "{full}");
+        let usual = |router: &Router| router.explain("command_000", 1).usual_us;
+        let known = usual(&router);
+        assert_eq!(put(staying).removed, WORKERS - staying);
+        // As a scheduler does with its next decision.
+        let request = Request { command: b"command_001", key: None };
+        router.route(request, 1, &mut memory, |_, _| ());
+        let (left, told) = (allocated() - before, router.memory_bytes());
+        println!("{full} bytes of {WORKERS} workers, {left} left of {staying}, {told} told");
+        // Workers are in chunks with neighbours, of which each that stays may keep others' place.
+        let most = if staying == 0 { MB } else { 18 * MB };
+        assert!((told..most).contains(&left), "{left} left, {told} told");
+        // What is known of commands, and of those that stay, is known still.
+        assert_eq!(usual(&router), known);
+        let candidates = router.explain("command_049", 1).candidates;
+        assert_eq!(candidates.len(), staying);
+        assert!(candidates.iter().all(|one| one.successes == 1 && one.latency_from == "command"));
+        assert_eq!(put(WORKERS).added, WORKERS - staying);
+        assert_eq!(router.report(1).commands.len(), COMMANDS);
+    }
+}
+
+/// A thread has routed requests, and routes none any more.
+fn a_thread_that_is_idle_keeps_nothing_of_workers_that_have_left() {
+    const WORKERS: usize = 2_000;
+    const NUMBER: u64 = 7;
+    let running = Running::start(json!({
+        "families": [], "plans": [], "ref_limit": 0, "worker_limit": 0,
+        "router": {
+            "choices": 16, "half_life_ms": 5_000, "error_penalty": 10.0, "exploration": 0,
+            "slow_start_ms": 0,
+            "ejection": {"failures": null, "error_rate": 1.0, "base_ms": 0, "longest_ms": 0, "share": 0.0},
+            "command_limit": 8, "sticky_limit": 8, "worker_limit": WORKERS, "metrics_limit": 8,
+        },
+    }));
+    running.instance.publish_router(NUMBER, || 1);
+    let ids: Vec<_> = (0..WORKERS).map(|number| format!("worker_{number:08}")).collect();
+    let crew = Crew::new(1);
+    let route = || {
+        let request = Request { command: b"command", key: None };
+        let route = |router: &Arc<Router>, memory: &mut Memory| {
+            router.route(request, 1, memory, |_, _| ()).is_some()
+        };
+        local::with_router(NUMBER, route)
+    };
+    assert_eq!(crew.run(0, route), Some(false));
+    let before = allocated();
+    running.instance.put_workers(ids.iter().map(String::as_str), 1);
+    assert_eq!(crew.run(0, route), Some(true));
+    let full = allocated() - before;
+    assert_eq!(running.instance.put_workers(std::iter::empty(), 1).removed, WORKERS);
+    let left = allocated() - before;
+    println!("{full} bytes of {WORKERS} workers, {left} left of none");
+    assert!(left < 200_000 && full > 1_400_000, "{left} left of {full}");
+    assert_eq!(crew.run(0, route), Some(false));
+    crew.end();
+}
+
 /// A map from reference to class whose references are bound again and again, each time to another class.
 fn references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound() {
     for (references, times) in [(1, 100_000), (100, 1_000)] {
@@ -409,7 +489,7 @@ fn signals_take_memory_only_while_they_wait() {
 
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: [(&str, fn()); 6] = [
+    let tests: [(&str, fn()); 8] = [
         (
             "a_series_takes_what_it_says_and_no_more_than_promised",
             a_series_takes_what_it_says_and_no_more_than_promised,
@@ -422,6 +502,14 @@ fn main() {
         (
             "a_router_takes_what_it_says_and_free_room_in_tables",
             a_router_takes_what_it_says_and_free_room_in_tables,
+        ),
+        (
+            "a_router_gives_back_what_workers_took_that_have_left",
+            a_router_gives_back_what_workers_took_that_have_left,
+        ),
+        (
+            "a_thread_that_is_idle_keeps_nothing_of_workers_that_have_left",
+            a_thread_that_is_idle_keeps_nothing_of_workers_that_have_left,
         ),
         (
             "references_take_what_they_say_and_free_room_in_tables_however_often_they_are_bound",

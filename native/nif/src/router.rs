@@ -179,7 +179,7 @@ fn put_workers(
     let ids = ids.into_iter().map(|id| decode::text(id).map(label::normalise));
     let ids = ids.collect::<Option<Vec<_>>>().ok_or(Error::BadArg)?;
     let ids = ids.iter().map(|id| &**id);
-    let change = instance.instance.router().put_workers(ids, clock::exact_ns());
+    let change = instance.instance.put_workers(ids, clock::exact_ns());
     Ok((change.added, change.removed, change.refused))
 }
 

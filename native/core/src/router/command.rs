@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use foldhash::fast::RandomState;
-use once_cell::race::OnceBox;
 
 use super::estimate::Latency;
+use super::shared_cell::SharedCell;
 use super::worker::Worker;
 
 /// Commands by name; the first ones that come, up to a limit.
@@ -22,18 +22,33 @@ pub(crate) struct Slot(pub(crate) u32);
 /// Slots are allocated by neighbours.
 const CHUNK: usize = 64;
 
+impl Slot {
+    /// Which neighbours it is allocated with.
+    pub(crate) fn chunk(self) -> usize {
+        self.0 as usize / CHUNK
+    }
+
+    fn place(self) -> usize {
+        self.0 as usize % CHUNK
+    }
+}
+
 /// The latencies of a worker for the first commands, beside its other numbers. Whoever compares workers
 /// knows which ones before it knows the command, so all this can be on its way from memory by then.
 pub(crate) type Row = [Latency; 32];
 
 /// A command, with a column that has a place for each worker.
+///
+/// When workers have left, the list gets another one in its place that shares all but the chunks that
+/// nobody is in any more. Whoever still has the old one learns into the new one too, but where a chunk had
+/// not been allocated yet: what is learned of its first workers just then is lost.
 #[derive(Debug)]
 pub(crate) struct Command {
     /// Its latency on whichever worker.
-    pub(crate) usual: Latency,
+    pub(crate) usual: Arc<Latency>,
     /// How many commands there were before.
     number: usize,
-    column: Box<[OnceBox<Chunk>]>,
+    column: Box<[SharedCell<Chunk>]>,
 }
 
 /// Where a thread counts decisions. The first threads have lanes of their own, in which a count goes up
@@ -128,15 +143,28 @@ impl Command {
     /// One that comes after so many.
     pub(crate) fn new(number: usize, worker_limit: usize) -> Self {
         let chunks = worker_limit.div_ceil(CHUNK);
-        let column = (0..chunks).map(|_| OnceBox::new()).collect();
-        Self { usual: Latency::default(), number, column }
+        let column = (0..chunks).map(|_| SharedCell::default()).collect();
+        Self { usual: Arc::default(), number, column }
+    }
+
+    /// The same command without the chunks that are not in use, if it has any of those.
+    pub(crate) fn without_idle(&self, is_used: impl Fn(usize) -> bool) -> Option<Self> {
+        let mut chunks = self.column.iter().enumerate();
+        if !chunks.any(|(at, chunk)| chunk.get().is_some() && !is_used(at)) {
+            return None;
+        }
+        let keep = |(at, chunk): (usize, &SharedCell<Chunk>)| {
+            if is_used(at) { chunk.share() } else { SharedCell::default() }
+        };
+        let column = self.column.iter().enumerate().map(keep).collect();
+        Some(Self { usual: Arc::clone(&self.usual), number: self.number, column })
     }
 
     /// Where a worker's numbers are, if any of its neighbours was ever asked.
     #[inline]
     fn find(&self, slot: Slot) -> Option<(&Chunk, usize)> {
-        let chunk = self.column.get(slot.0 as usize / CHUNK)?.get()?;
-        Some((chunk, slot.0 as usize % CHUNK))
+        let chunk = self.column.get(slot.chunk())?.get()?;
+        Some((chunk, slot.place()))
     }
 
     #[inline]
@@ -146,8 +174,8 @@ impl Command {
 
     #[cold]
     fn add(&self, slot: Slot) -> Option<(&Chunk, usize)> {
-        let chunk = self.column.get(slot.0 as usize / CHUNK)?.get_or_init(Box::default);
-        Some((chunk, slot.0 as usize % CHUNK))
+        let chunk = self.column.get(slot.chunk())?.get_or_add();
+        Some((chunk, slot.place()))
     }
 
     /// How long a worker takes.
@@ -192,7 +220,7 @@ impl Command {
     /// Forgets all workers, but for their rows.
     pub(crate) fn clear(&self) {
         self.usual.clear();
-        for chunk in self.column.iter().filter_map(OnceBox::get) {
+        for chunk in self.column.iter().filter_map(SharedCell::get) {
             (0..CHUNK).for_each(|at| chunk.clear(at));
         }
     }
@@ -201,10 +229,14 @@ impl Command {
     pub(crate) fn memory_bytes(&self, name: &str) -> usize {
         let counts = 2 * size_of::<usize>();
         let chunks = self.column.iter().filter(|chunk| chunk.get().is_some()).count();
+        let usual = counts + size_of::<Latency>();
+        // Before what is aligned, counts take as much as that.
+        let chunk = align_of::<Chunk>() + size_of::<Chunk>();
         counts
             + size_of::<Self>()
+            + usual
             + size_of_val(&*self.column)
-            + chunks * size_of::<Chunk>()
+            + chunks * chunk
             + counts
             + name.len()
             + size_of::<(Arc<str>, Arc<Self>)>()

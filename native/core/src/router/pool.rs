@@ -52,14 +52,34 @@ struct Slots {
     /// Those that had one, the longest free first.
     free: VecDeque<Slot>,
     next: u32,
+    /// How many of each chunk have one.
+    taken: Vec<u32>,
+    /// Whether a chunk has become empty since that was last asked.
+    any_emptied: bool,
 }
 
 impl Slots {
     fn take(&mut self) -> Slot {
-        self.free.pop_front().unwrap_or_else(|| {
+        let slot = self.free.pop_front().unwrap_or_else(|| {
             self.next += 1;
             Slot(self.next - 1)
-        })
+        });
+        if slot.chunk() >= self.taken.len() {
+            self.taken.resize(slot.chunk() + 1, 0);
+        }
+        self.taken[slot.chunk()] += 1;
+        slot
+    }
+
+    fn give_back(&mut self, slot: Slot) {
+        self.free.push_back(slot);
+        let taken = &mut self.taken[slot.chunk()];
+        *taken -= 1;
+        self.any_emptied |= *taken == 0;
+    }
+
+    fn is_used(&self, chunk: usize) -> bool {
+        self.taken.get(chunk).is_some_and(|taken| *taken > 0)
     }
 }
 
@@ -190,7 +210,7 @@ impl Pool {
             return false;
         };
         worker.leave();
-        changing.slots.free.push_back(worker.slot);
+        changing.slots.give_back(worker.slot);
         changing.records.leave(worker.id(), worker.record(), worker.take_counts());
         true
     }
@@ -207,7 +227,15 @@ impl Pool {
         let mut workers: Vec<_> =
             self.by_id.iter().map(|worker| Arc::clone(worker.value())).collect();
         workers.sort_unstable_by(|one, other| one.id().cmp(other.id()));
-        let commands = self.members().commands.clone();
+        let mut commands = self.members().commands.clone();
+        if std::mem::take(&mut changing.slots.any_emptied) {
+            for command in commands.values_mut() {
+                if let Some(smaller) = command.without_idle(|chunk| changing.slots.is_used(chunk)) {
+                    *command = Arc::new(smaller);
+                }
+            }
+            self.by_id.shrink_to_fit();
+        }
         self.replace(Members { workers: workers.into(), commands }, changing);
     }
 

@@ -157,6 +157,14 @@ impl Sticky {
         order.retain(|key| self.assignments.contains_key(key));
     }
 
+    /// Forgets keys whose worker has left, which would keep its memory, for as long as nobody asks for
+    /// them.
+    pub(crate) fn forget_gone(&self) {
+        let mut order = self.order();
+        self.assignments.retain(|_, assignment| assignment.worker().is_some());
+        order.retain(|key| self.assignments.contains_key(key));
+    }
+
     pub(crate) fn clear(&self) {
         let mut order = self.order();
         order.clear();

@@ -245,7 +245,7 @@ defmodule DSPexTelemetry.Reference do
         [code(name), metrics_of(own), metrics_of(claimed)]
       end
 
-    heads = ["event `[:snakepit, …]`", "feeds", "and, if it has the claim"]
+    heads = ["event `[:snakepit, …]`", "feeds", "and, unless another emitter counts it"]
     [heads, Enum.map(heads, fn _head -> "---" end) | rows] |> Enum.map_join(&line/1)
   end
 

@@ -58,6 +58,7 @@ defmodule DSPexTelemetry.MixProject do
         "docs/tour.livemd",
         "docs/handlers.md",
         "docs/phoenix.md",
+        "docs/dspex.md",
         "docs/snakepit.md",
         "docs/telemetry_metrics.md",
         "docs/production.md",
@@ -74,7 +75,7 @@ defmodule DSPexTelemetry.MixProject do
       ],
       groups_for_extras: [
         Guides:
-          ~r{docs/(getting_started|tour|handlers|phoenix|snakepit|telemetry_metrics|production)},
+          ~r{docs/(getting_started|tour|handlers|phoenix|dspex|snakepit|telemetry_metrics|production)},
         Operating: ~r{docs/(dashboard|runbooks|otlp|cluster)},
         "How it works": ~r{docs/(routing|caching|reference|architecture)}
       ],

@@ -1,19 +1,21 @@
 defmodule DSPexTelemetry do
   @moduledoc """
-  Telemetry for DSPex/Snakepit bridges: Elixir calling Python workers.
+  Telemetry for Elixir that calls Python workers: by DSPex, SnakeBridge, Snakepit or a bridge of your own.
 
-  The library attaches to the `:telemetry` events of the bridge and keeps their counts and latency
-  distributions. The work on every event happens in Rust, in the process that emitted the event; no
-  process mailbox stands on the path, and no memory grows with the number of events.
+  The library attaches to their `:telemetry` events and keeps counts, errors with their reasons, and latency
+  distributions. The process that emits an event does the work on it, in Rust. There is no process whose mailbox
+  could grow, and no memory grows with the number of events.
 
-  The application starts a default instance, also named `DSPexTelemetry`, whose handlers are
-  attached, so there is nothing to set up:
+  The application starts a default instance, also named `DSPexTelemetry`, whose handlers are attached. Calls of DSPex,
+  SnakeBridge and Snakepit are recorded without further code:
+
+      DSPexTelemetry.report()
+
+  A bridge of your own emits the same by `DSPexTelemetry.Emit`:
 
       DSPexTelemetry.Emit.call_method(%{ref: ref, method: "search", args: args}, fn ->
         MyBridge.call(ref, "search", args)
       end)
-
-      DSPexTelemetry.report()
 
   More instances, each with its own options and its own numbers, go into a supervision tree:
 

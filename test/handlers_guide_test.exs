@@ -24,7 +24,7 @@ defmodule DSPexTelemetry.HandlersGuideTest do
 
   describe "the specification's example" do
     setup do
-      assert [needed, example] = blocks("The specification's example")
+      assert [needed, example] = blocks("An example")
       %{needed: needed, example: example}
     end
 
@@ -94,6 +94,33 @@ defmodule DSPexTelemetry.HandlersGuideTest do
     [] = MyApp.SlowCalls.list()
     GenServer.stop(pid)
     [] = Enum.filter(:telemetry.list_handlers([]), &(&1.id == MyApp.SlowCalls))
+    """)
+  end
+
+  test "the handler of DSPex's calls hears of each failure once, whoever emits it" do
+    assert [handler] = blocks("Calls of DSPex")
+
+    run("""
+    defmodule MyApp.Chat do
+      def post(text), do: send(:test, {:posted, text})
+    end
+
+    Process.register(self(), :test)
+    #{handler}
+    :ok = MyApp.FailedCalls.attach()
+    exception = [:snakepit, :python, :call, :exception]
+    call = %{function: "loads", python_module: "json"}
+    returned = {:error, %{__struct__: Snakepit.Error.PythonException, python_type: "JSONDecodeError"}}
+    inside = Map.merge(call, %{python_pid: 1, worker_id: "w", timestamp_ns: 1})
+
+    for metadata <- [Map.put(call, :error, returned), inside, Map.put(call, :reason, %ArgumentError{}), %{}],
+        do: :telemetry.execute(exception, %{duration: 1}, metadata)
+
+    posted = fn -> receive do: ({:posted, text} -> text), after: (0 -> nil) end
+    "json.loads failed: JSONDecodeError" = posted.()
+    "json.loads failed: ArgumentError" = posted.()
+    nil = posted.()
+    true = Enum.any?(:telemetry.list_handlers([]), &(&1.id == MyApp.FailedCalls))
     """)
   end
 

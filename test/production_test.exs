@@ -163,6 +163,43 @@ defmodule DSPexTelemetry.ProductionTest do
     assert bytes >= least and bytes <= most
   end
 
+  test "single calls take at most as much as the formula says, and not much less with the longest texts" do
+    text = String.duplicate("x", 300)
+    exception = [:snakepit, :python, :call, :exception]
+
+    error = %{
+      __struct__: Snakepit.Error.PythonException,
+      python_type: String.duplicate("E", 128),
+      message: text
+    }
+
+    metadata = %{
+      function: text,
+      python_module: text,
+      error: error,
+      session_id: text,
+      trace_id: text,
+      correlation_id: text
+    }
+
+    # The worker is in the error, since an event with `worker_id` is Python's.
+    metadata = put_in(metadata.error, %{details: %{reason: error, worker_id: text}})
+    {:ok, event} = Catalogue.fetch(exception)
+
+    memory = fn options ->
+      instance = start!([attach: false, slice: 3_600_000] ++ options)
+      plans = plans(instance)
+      for ms <- 1..200, do: handle(plans, event, %{duration: ms * 1_000_000}, metadata)
+      DSPexTelemetry.info(instance: instance).memory_bytes
+    end
+
+    without = memory.(last_failures: 0, slowest_calls: 0)
+    kept = memory.(last_failures: 100, slowest_calls: 20) - without
+    bytes = formula("Single calls", last_failures: 100, slowest_calls: 20)
+    assert kept <= bytes and kept > bytes * 0.8
+    assert @guide =~ "#{round(bytes / 1_000)} kB by default"
+  end
+
   describe "the formula of the router" do
     # What the router of an instance takes once these are there. Each worker was asked for each command.
     defp router_bytes(

@@ -10,8 +10,8 @@ defmodule DSPexTelemetry.AdaptiveCache do
       end)
 
   `fetch/4` returns what its function returns. It runs it if there is no result, once for all processes
-  that ask for the same at the same time. Whether the result is then kept, and how long, is decided by
-  the specification's rule from what was measured of the method:
+  that ask for the same at the same time. This rule decides whether the result is then kept, and how long, from what was
+  measured of the method:
 
     * it was called more than 100 times,
     * a cache has answered more than 0.3 of its recent calls, or would have: the keys of recent calls are

@@ -17,8 +17,11 @@ defmodule DSPexTelemetry.Emit do
       end)
 
   What the function returns decides `success`: `:error` and `{:error, _}` are failures, everything
-  else is a success. `result/2` says it explicitly and adds metadata to the stop event. A key
-  `:args` in the metadata is measured (`args_size`, in the external term format) and left out.
+  else is a success. `result/2` says it explicitly and adds metadata to the stop event, such as `error: :timeout` for the
+  reason of a failure. A key `:args` in the metadata is measured (`args_size`, in the external term format) and left out.
+
+  `:start` and `:stop` or `:exception` come from the calling process. So an execution of Snakepit in between is known to carry
+  this call, and [is not counted again](snakepit.md#how-each-call-is-counted-once).
 
   The other functions emit one event each from measurements and metadata. `system_time` is filled
   in where an event has it.

@@ -85,7 +85,7 @@ defmodule DSPexTelemetry.Options do
       doc:
         "Snakepit commands by which a bridge of your own carries calls that it reports itself, such as `[\"my_bridge.*\"]`; " <>
           "`*` at the end stands for any rest. Needed only where the bridge calls Snakepit from another process than " <>
-          "the one that reports the call."
+          "the one that reports the call, or reports only its end."
     ],
     duration_unit: [
       type: {:in, [:native, :nanosecond, :microsecond, :millisecond, :second]},
@@ -219,13 +219,15 @@ defmodule DSPexTelemetry.Options do
       type: {:integer, 0, 10_000},
       default: 100,
       doc:
-        "How many of the last failed calls are kept one by one, for `DSPexTelemetry.ErrorAnalyzer.report/1`."
+        "How many of the last failed calls are kept one by one, for `DSPexTelemetry.ErrorAnalyzer.report/1`; at most " <>
+          "2.4 kB each. 0 keeps none."
     ],
     slowest_calls: [
       type: {:integer, 0, 1_000},
       default: 20,
       doc:
-        "How many of the slowest calls within `:history` are kept one by one, for `DSPexTelemetry.report/1`."
+        "How many of the slowest calls within `:history` are kept one by one, for `DSPexTelemetry.report/1`; at most " <>
+          "2.4 kB each. 0 keeps none."
     ],
     failure_messages: [
       type: :boolean,

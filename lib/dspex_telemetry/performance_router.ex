@@ -14,8 +14,8 @@ defmodule DSPexTelemetry.PerformanceRouter do
 
   ## Workers
 
-  They are known from the events `[:snakepit, :worker, :spawned]` and `[:snakepit, :worker, :died]`, and
-  from `put_workers/2`. Ids are text: atoms and integers may be given, and come back as strings.
+  An instance asks Snakepit for its workers when it starts, and learns others from the events of Snakepit and of a bridge that
+  name them. `put_workers/2` gives them by hand. Ids are text: atoms and integers may be given, and come back as strings.
 
   ## What is learned, and what is in flight
 
@@ -28,8 +28,8 @@ defmodule DSPexTelemetry.PerformanceRouter do
     * `route_request/3` only tells the worker. Nobody may ever report the end of such a request, so it is
       not counted as in flight but *presumed*: it fades with the usual latency as its mean life, which
       for steady traffic adds up to what is in flight on average (Little's law). Nothing is monitored,
-      and nothing can leak. What becomes of it is learned if `[:dspex, :bridge, :call_method, :stop]` or
-      `:exception` tells the `worker_id` in its metadata.
+      and nothing can leak. How it ends is learned from an execution of Snakepit, or from
+      `[:dspex, :bridge, :call_method, :stop]` or `:exception` with the `worker_id` in its metadata.
 
   An event of a worker that has requests by ticket in flight and none presumed belongs to one of those,
   and is left to its ticket. Waits in the pool's queue are learned from `[:snakepit, :pool, :queue_time]`

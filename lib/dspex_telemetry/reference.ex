@@ -46,8 +46,8 @@ defmodule DSPexTelemetry.Reference do
   | reason | any term but `nil`, reduced to a word; see [label values](#label-values) |
   | any | any term; nothing is made of it, it is listed because emitters send it |
 
-  Events of Snakepit come with preset `:snakepit` of option `presets`, all others with `:dspex`; [Snakepit](snakepit.md)
-  says what comes from which, and what counts where both tell of the same.
+  Option `presets` chooses the emitters: `:snakepit`, `:snakebridge` for DSPex and SnakeBridge, and `:dspex` for a bridge of your
+  own. If several of them report the same call, [it is counted once](snakepit.md#how-each-call-is-counted-once).
 
   The unit `duration` is that of the instance's option `duration_unit`, native time units by
   default. The other units are fixed. Under an event stand the metrics that it feeds, each with what
@@ -245,7 +245,7 @@ defmodule DSPexTelemetry.Reference do
         [code(name), metrics_of(own), metrics_of(claimed)]
       end
 
-    heads = ["event `[:snakepit, …]`", "feeds", "and, if it has the claim"]
+    heads = ["event `[:snakepit, …]`", "feeds", "and, unless another emitter counts it"]
     [heads, Enum.map(heads, fn _head -> "---" end) | rows] |> Enum.map_join(&line/1)
   end
 

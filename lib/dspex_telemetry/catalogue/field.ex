@@ -8,8 +8,8 @@ defmodule DSPexTelemetry.Catalogue.Field do
     * `:in` - `:measurements` or `:metadata`
     * `:type` - `:integer` (not negative), `:number` (the same or a float), `:text` (binary, atom or integer), `:name`
       (any term, reduced by `DSPexTelemetry.Name`), `:flag` (boolean), `{:choice, words}` (anything else counts as
-      the last word), `:reason` (any term, reduced by `DSPexTelemetry.Reason`), `:requester` (no key: the process that `DSPexTelemetry.Requester` finds),
-      `:term` (anything, not used or only as a detail)
+      the last word), `:reason` (any term, reduced by `DSPexTelemetry.Reason`), `:requester` (no key: the process that the
+      emitting one monitors), `:term` (anything, not used or only as a detail)
     * `:unit` of a number - `:duration` (the instance's `duration_unit`), `:native` (native time units whatever that
       says), `:native_as_milliseconds` (the same, stored in milliseconds), `:nanosecond`, `:microsecond`, `:millisecond`, `:fine_millisecond` (stored in nanoseconds),
       `:byte`, `:mebibyte`, `:percent`, `:celsius`, `:watt`, `:one`

@@ -285,7 +285,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
     ),
     event.(
       [:pool, :init_complete],
-      "All pools have started their workers.",
+      "All pools have started their workers, which may not be ready yet.",
       [
         measurement.(:duration_ms, :integer, :millisecond, "How long it took."),
         unused.(:measurements, :total_workers, "How many workers there are."),

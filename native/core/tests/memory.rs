@@ -466,8 +466,6 @@ fn references_take_what_they_say_and_free_room_in_tables_however_often_they_are_
     }
 }
 
-/// One after the other, without the usual test runner: it allocates, and tens of kilobytes of that when
-/// the first of its tests has ended and others are under way.
 /// Room for signals is not taken before they come, and given back when they have been taken out.
 fn signals_take_memory_only_while_they_wait() {
     let overflow = |limit| Signal::Overflow(Overflow { event: String::new(), limit });
@@ -487,6 +485,8 @@ fn signals_take_memory_only_while_they_wait() {
     assert!(emptied < 20_000, "{emptied}");
 }
 
+/// One after the other, without the usual test runner: it allocates, and tens of kilobytes of that when
+/// the first of its tests has ended and others are under way.
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let tests: [(&str, fn()); 8] = [

@@ -36,7 +36,8 @@ defmodule DSPexTelemetry.DashboardTaskTest do
     file = Path.join(folder, "bridge.json")
 
     arguments =
-      ~w(--output #{file} --prefix acme_ --datasource main --title Bridge --uid bridge --native-histograms)
+      ~w(--output #{file} --prefix acme_ --datasource main --title Bridge --uid bridge --native-histograms
+         --runbooks https://example.org/runbooks.html)
 
     assert capture_io(fn -> Task.run(arguments) end) == "wrote #{file}\n"
 
@@ -46,6 +47,7 @@ defmodule DSPexTelemetry.DashboardTaskTest do
                datasource: "main",
                title: "Bridge",
                uid: "bridge",
+               runbooks: "https://example.org/runbooks.html",
                histograms: :native
              )
   end
@@ -58,7 +60,8 @@ defmodule DSPexTelemetry.DashboardTaskTest do
     File.cd!(folder, fn ->
       help = capture_io(fn -> Task.run(["--help"]) end)
 
-      for option <- ~w(--output --prefix --datasource --title --uid --native-histograms --help) do
+      for option <-
+            ~w(--output --prefix --datasource --title --uid --runbooks --native-histograms --help) do
         assert help =~ "\n  #{option} "
       end
 

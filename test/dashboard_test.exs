@@ -47,11 +47,13 @@ defmodule DSPexTelemetry.DashboardTest do
     "ALERTS" => ~w(alertname alertstate severity)
   }
 
-  # Starts are drawn where they say more than completions; exceptions are within the failures.
+  # Starts are drawn where they say more than completions; exceptions are within the failures. Failures are drawn by method
+  # and reason, which contain those by reason alone.
   @not_drawn ~w(
     dspex_bridge_create_instance_exception_total
     dspex_bridge_create_instance_start_total
     dspex_bridge_call_method_start_total
+    dspex_bridge_error_total
     dspex_tools_call_exception_total
     snakepit_grpc_execute_exception_total
     snakepit_grpc_execute_start_total
@@ -205,8 +207,46 @@ defmodule DSPexTelemetry.DashboardTest do
       for {title, _ref, expression} <- Dashboard.expressions(),
           expression =~ "histogram_quantile" do
         assert expression =~
-                 ~r/histogram_quantile\(0\.\d+, sum by \(le[^)]*\) \(rate\(\w+_bucket\{[^}]*\}\[\$__rate_interval\]\)\)\)/,
+                 ~r/histogram_quantile\(0\.\d+, sum by \(le[^)]*\) \(rate\(\w+_bucket\{[^}]*\}\[\$__rate_interval\]\)( and on \([^)]+\) rate\([^()]+\) > 0)?\)\)/,
                title
+      end
+    end
+
+    test "have nothing to show, rather than NaN or infinity, where there were no calls" do
+      for options <- [[], [histograms: :native]],
+          {title, _ref, expression} <- Dashboard.expressions(options) do
+        # What has no samples has the quantile NaN, which is not >= 0.
+        assert length(String.split(expression, "histogram_quantile(")) ==
+                 length(String.split(expression, ") >= 0")),
+               title
+
+        # A limit is at least 1.
+        for divisor <- tl(String.split(expression, " / ")) do
+          assert divisor =~
+                   ~r/^(1e6|dspex_telemetry_series_limit\b|\((?<within>[^()]|\((?&within)*\))* > 0\))/,
+                 "#{title}: / #{divisor}"
+        end
+      end
+    end
+
+    test "compare whole calls with Python's time of those methods only that have both" do
+      of = fn title, options ->
+        for {^title, _ref, expression} <- Dashboard.expressions(options), do: expression
+      end
+
+      timed =
+        ~r/and on \(job, instance, python_class, method\) rate\(dspex_bridge_call_method_python_total\{[^}]*\}\[\$__rate_interval\]\) > 0/
+
+      for options <- [[], [histograms: :native]] do
+        assert [calls50, calls95, python50, python95] =
+                 of.("Round trip and time in Python", options)
+
+        for calls <- [calls50, calls95], do: assert(calls =~ timed)
+        for python <- [python50, python95], do: assert(hd(metrics(python)) =~ "_python_duration")
+
+        assert [cost] = of.("Cost of the bridge by method", options)
+        assert Enum.count(metrics(cost), &(&1 =~ "_python_duration")) == 2
+        assert Enum.count(metrics(cost), &(&1 =~ "call_method_duration")) == 2
       end
     end
 
@@ -248,6 +288,10 @@ defmodule DSPexTelemetry.DashboardTest do
       only_then = for {title, _ref, _expression} <- Dashboard.expressions() -- always, do: title
 
       assert Enum.uniq(only_then) == [
+               "Round trip and time in Python",
+               "Cost of the bridge by method",
+               "Sessions released by SnakeBridge",
+               "Sessions that Python did not release",
                "Routed requests by worker",
                "Routed requests by reason",
                "In flight by worker",
@@ -425,7 +469,7 @@ defmodule DSPexTelemetry.DashboardTest do
               do: if(Map.has_key?(@foreign, metric), do: metric, else: "acme_" <> metric)
 
         assert metrics(now) == expected, title
-        refute now =~ ~r/(?<!acme_)\b(dspex|snakepit)_/, title
+        refute now =~ ~r/(?<!acme_)\b(dspex|snakepit|snakebridge)_/, title
       end
 
       assert [_ | _] = variables = series_of_variables(prefix: "acme_")
@@ -446,6 +490,24 @@ defmodule DSPexTelemetry.DashboardTest do
     test "a title and a uid are the dashboard's" do
       title = ~S(Bridge "A" \ µ)
       assert %{"title" => ^title, "uid" => "bridge-a"} = decoded(title: title, uid: "bridge-a")
+    end
+
+    test "an address of the runbooks is where failing methods link to" do
+      url = "https://example.org/docs/runbooks.html"
+
+      links = fn options ->
+        for panel <- drawn(decoded(options)),
+            override <- panel["fieldConfig"]["overrides"],
+            %{"id" => "links", "value" => links} <- override["properties"],
+            do: {panel["title"], override["matcher"]["options"], links}
+      end
+
+      assert [{"Why methods fail", "Method", [link]}] = links.(runbooks: url)
+      assert link["url"] == url <> "#higherrorrate"
+      assert File.read!("docs/runbooks.md") =~ "\n## HighErrorRate\n"
+
+      # It would lead into Grafana.
+      assert links.([]) == []
     end
 
     test "native histograms are asked without the series that classic ones have" do
@@ -470,6 +532,10 @@ defmodule DSPexTelemetry.DashboardTest do
             {[uid: "a b"], ~r/^uid must be 1 to 40 letters/},
             {[uid: String.duplicate("a", 41)], ~r/^uid must be/},
             {[title: " "], ~r/^title must be some text/},
+            {[runbooks: "docs/runbooks.md"],
+             ~r/^runbooks must be an address that begins with http/},
+            {[runbooks: "https://example.org/#a"], ~r/^runbooks must be/},
+            {[runbooks: "javascript:alert(1)"], ~r/^runbooks must be/},
             {[datasource: ""], ~r/^datasource must be a uid or a name/},
             {[datasource: <<255>>], ~r/^datasource must be/},
             {[histograms: :both], ~r/^histograms must be :classic or :native, not :both$/},

@@ -11,9 +11,9 @@ defmodule Bridge.MixProject do
     ]
   end
 
-  # The library's tests know what Snakepit emits, and what definitions of Telemetry.Metrics are.
+  # The library's tests know what Snakepit emits, what Grafana asks, and what definitions of Telemetry.Metrics are.
   defp elixirc_paths(:test) do
-    of_library = ~w(snakepit_samples telemetry_metrics)
+    of_library = ~w(dashboard_queries snakepit_samples telemetry_metrics)
 
     ["lib", "test/support"] ++
       for(name <- of_library, do: Path.expand("../../test/support/lib/#{name}.ex", __DIR__))

@@ -19,6 +19,8 @@ defmodule DSPexTelemetry.Dashboard do
       are scraped; `""` by default
     * `:datasource` - the uid or the name of a data source, instead of a variable that chooses one
     * `:title`, `:uid` - of the dashboard
+    * `:runbooks` - the address of `docs/runbooks.md` or of its page, to which failing methods link; without it there
+      are no links
     * `:histograms` - `:classic` (the default) for series such as `…_bucket`, or `:native` for a Prometheus that keeps
       native histograms only
   """
@@ -30,6 +32,7 @@ defmodule DSPexTelemetry.Dashboard do
           | {:datasource, String.t()}
           | {:title, String.t()}
           | {:uid, String.t()}
+          | {:runbooks, String.t()}
           | {:histograms, :classic | :native}
 
   @doc """
@@ -140,7 +143,14 @@ defmodule DSPexTelemetry.Dashboard do
   end
 
   defp defaults,
-    do: %{prefix: "", datasource: nil, title: @title, uid: @uid, histograms: :classic}
+    do: %{
+      prefix: "",
+      datasource: nil,
+      title: @title,
+      uid: @uid,
+      runbooks: nil,
+      histograms: :classic
+    }
 
   defp check(:prefix, value) do
     allowed(
@@ -153,6 +163,13 @@ defmodule DSPexTelemetry.Dashboard do
     allowed(
       is_binary(value) and value =~ ~r/\A[a-zA-Z0-9_-]{1,40}\z/,
       "1 to 40 letters, digits, - and _"
+    )
+  end
+
+  defp check(:runbooks, value) do
+    allowed(
+      value == nil or (is_binary(value) and value =~ ~r{\Ahttps?://[^\s#]+\z}),
+      "an address that begins with http:// or https:// and has no #"
     )
   end
 
@@ -171,6 +188,7 @@ defmodule DSPexTelemetry.Dashboard do
     %{
       prefix: options.prefix,
       histograms: options.histograms,
+      runbooks: options.runbooks,
       datasource: %{type: "prometheus", uid: options.datasource || "${datasource}"},
       fixed_datasource: options.datasource != nil
     }

@@ -2,9 +2,9 @@ defmodule DSPexTelemetry.Dashboard.FieldConfig do
   @moduledoc false
   # How a panel shows its values: unit, colours, thresholds, and what differs for some series.
 
-  @doc "The `fieldConfig` of a panel."
-  @spec render(DSPexTelemetry.Dashboard.Panel.t()) :: map()
-  def render(panel) do
+  @doc "The `fieldConfig` of a panel, with links to the runbooks if they have an address."
+  @spec render(DSPexTelemetry.Dashboard.Panel.t(), String.t() | nil) :: map()
+  def render(panel, runbooks) do
     defaults =
       Map.merge(
         %{
@@ -32,13 +32,25 @@ defmodule DSPexTelemetry.Dashboard.FieldConfig do
           for(
             {_field, heading, [_ | _] = properties} <- panel.columns,
             do: override(heading, properties)
-          )
+          ) ++ links(panel.runbook, runbooks)
     }
   end
+
+  defp links({heading, section}, runbooks) when is_binary(runbooks) do
+    link = %{title: "Runbook", url: "#{runbooks}##{section}", targetBlank: true}
+    [override(heading, links: [link])]
+  end
+
+  defp links(_runbook, _unknown), do: []
 
   @doc "The name of the series whose labels are not known, because there were too many label sets."
   @spec overflow_name() :: String.t()
   def overflow_name, do: "(overflow)"
+
+  @doc "The mappings of a table's column of classes or methods, which are empty in the overflow series."
+  @spec overflow_mappings() :: [map()]
+  def overflow_mappings,
+    do: [%{type: "special", options: %{match: "empty", result: %{text: overflow_name()}}}]
 
   # The overflow series has neither class nor method, which leaves the point between them.
   defp overflow(panel) do

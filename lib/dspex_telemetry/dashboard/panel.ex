@@ -22,7 +22,8 @@ defmodule DSPexTelemetry.Dashboard.Panel do
                 mappings: [],
                 overrides: [],
                 columns: [],
-                sort_by: nil
+                sort_by: nil,
+                runbook: nil
               ]
 
   @typedoc """
@@ -38,6 +39,8 @@ defmodule DSPexTelemetry.Dashboard.Panel do
     * `:graph` - whether a stat has a line behind its number
     * `:show` - what a stat shows: `:value`, or `:value_and_name` of each series
     * `:columns` - of a table: field, heading and properties
+    * `:runbook` - the heading of a table's column whose cells link to a section of the runbooks, and that section;
+      there is no link where the address of the runbooks is not known
   """
   @type t :: %__MODULE__{
           type: :stat | :timeseries | :heatmap | :bargauge | :table | :"state-timeline",
@@ -60,7 +63,8 @@ defmodule DSPexTelemetry.Dashboard.Panel do
           mappings: [{integer(), String.t(), String.t()}],
           overrides: [{String.t() | Regex.t(), keyword()}],
           columns: [{String.t(), String.t(), keyword()}],
-          sort_by: String.t() | nil
+          sort_by: String.t() | nil,
+          runbook: {String.t(), String.t()} | nil
         }
 
   @typedoc """
@@ -105,7 +109,7 @@ defmodule DSPexTelemetry.Dashboard.Panel do
         datasource: context.datasource,
         gridPos: grid_position,
         targets: for({ref, target} <- referenced(panel), do: query(ref, target, context)),
-        fieldConfig: FieldConfig.render(panel),
+        fieldConfig: FieldConfig.render(panel, context.runbooks),
         options: Visualization.options(panel)
       },
       transformations(panel)

@@ -15,7 +15,7 @@ defmodule DSPexTelemetry.Dashboard.Query do
   @typep reference_to_metric ::
            {:series, String.t(), scope(), String.t()}
            | {:foreign, String.t(), scope()}
-           | {:buckets, String.t(), [atom()], scope()}
+           | {:buckets, String.t(), [atom()], scope(), t()}
            | {:histogram_rate, :count | :sum, String.t(), [atom()], scope()}
 
   @typedoc "What references are resolved with."
@@ -47,7 +47,10 @@ defmodule DSPexTelemetry.Dashboard.Query do
   @doc "Events per second of a counter."
   @spec rate(String.t(), [atom()], scope(), String.t()) :: t()
   def rate(metric, by, scope, matchers \\ ""),
-    do: sum(["rate(", series(metric, scope, matchers), "[$__rate_interval])"], by)
+    do: sum(each_rate(metric, scope, matchers), by)
+
+  defp each_rate(metric, scope, matchers \\ ""),
+    do: ["rate(", series(metric, scope, matchers), "[$__rate_interval])"]
 
   @doc """
   How many events a counter has counted within a duration.
@@ -72,9 +75,30 @@ defmodule DSPexTelemetry.Dashboard.Query do
   def quantile(q, metric, by, scope),
     do: ["histogram_quantile(#{q}, ", buckets(metric, by, scope), ") >= 0"]
 
+  @doc """
+  Like `quantile/4`, over those methods of a target only that another counter has counted in the same time.
+  """
+  @spec quantile_where(float(), String.t(), [atom()], scope(), String.t()) :: t()
+  def quantile_where(q, metric, by, scope, counter) do
+    counted = [
+      " and on (job, instance, python_class, method) ",
+      each_rate(counter, scope),
+      " > 0"
+    ]
+
+    ["histogram_quantile(#{q}, ", {:buckets, metric, by, scope, counted}, ") >= 0"]
+  end
+
+  @doc "The mean of a histogram; nothing where it has no samples, rather than NaN."
+  @spec mean(String.t(), [atom()], scope()) :: t()
+  def mean(metric, by, scope) do
+    [sum, count] = for what <- [:sum, :count], do: histogram_rate(what, metric, by, scope)
+    [sum, " / (", count, " > 0)"]
+  end
+
   @doc "The rate of each bucket of a histogram, or the histogram of rates."
   @spec buckets(String.t(), [atom()], scope()) :: t()
-  def buckets(metric, by, scope), do: {:buckets, metric, by, scope}
+  def buckets(metric, by, scope), do: {:buckets, metric, by, scope, ""}
 
   @doc "Samples per second of a histogram, or their sum per second."
   @spec histogram_rate(:count | :sum, String.t(), [atom()], scope()) :: t()
@@ -96,11 +120,11 @@ defmodule DSPexTelemetry.Dashboard.Query do
 
   defp text({:foreign, metric, scope}, _context), do: selector(metric, scope, "")
 
-  defp text({:buckets, metric, by, scope}, %{histograms: :classic} = context),
-    do: text(rate(metric <> "_bucket", [:le | by], scope), context)
+  defp text({:buckets, metric, by, scope, where}, %{histograms: :classic} = context),
+    do: text(sum([each_rate(metric <> "_bucket", scope), where], [:le | by]), context)
 
-  defp text({:buckets, metric, by, scope}, %{histograms: :native} = context),
-    do: text(rate(metric, by, scope), context)
+  defp text({:buckets, metric, by, scope, where}, %{histograms: :native} = context),
+    do: text(sum([each_rate(metric, scope), where], by), context)
 
   defp text({:histogram_rate, what, metric, by, scope}, %{histograms: :classic} = context),
     do: text(rate("#{metric}_#{what}", by, scope), context)

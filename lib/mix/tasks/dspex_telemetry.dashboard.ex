@@ -9,6 +9,7 @@ defmodule Mix.Tasks.DspexTelemetry.Dashboard do
     --datasource UID     uid or name of the data source, instead of a variable that chooses one
     --title TITLE        title of the dashboard
     --uid UID            uid of the dashboard
+    --runbooks URL       address of docs/runbooks.md or of its page, to which failing methods link
     --native-histograms  for a Prometheus that keeps native histograms and no series such as …_bucket
     --help               this text
   """
@@ -36,6 +37,7 @@ defmodule Mix.Tasks.DspexTelemetry.Dashboard do
     datasource: :string,
     title: :string,
     uid: :string,
+    runbooks: :string,
     native_histograms: :boolean,
     help: :boolean
   ]

@@ -17,8 +17,8 @@ with open(sys.argv[2], encoding="utf-8", newline="") as scrape:
 
 json.dump(
     [
-        [name, labels, value, exemplar and [exemplar.labels, exemplar.value]]
-        for name, labels, value, _, exemplar in samples
+        [s.name, s.labels, s.value, s.exemplar and [s.exemplar.labels, s.exemplar.value]]
+        for s in samples
     ],
     sys.stdout,
 )

@@ -1,12 +1,14 @@
 defmodule DSPexTelemetry.Dashboard.Rows.Calls do
   @moduledoc false
-  # The four panels of the specification, and where time goes.
+  # Calls by latency, failures, workers and tools, and where time goes.
 
   import DSPexTelemetry.Dashboard.{Panel, Query}
   alias DSPexTelemetry.Dashboard.Panel
 
   @calls "dspex_bridge_call_method_total"
   @duration "dspex_bridge_call_method_duration"
+  @python_duration "dspex_bridge_call_method_python_duration"
+  @python_calls "dspex_bridge_call_method_python_total"
   @by_method [:python_class, :method]
 
   @spec rows() :: [DSPexTelemetry.Dashboard.Layout.row()]
@@ -16,7 +18,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Calls do
       %{
         title: "Latency",
         collapsed: false,
-        panels: [heatmap() | Enum.map(latency(), &graph/1)]
+        panels: [heatmap() | Enum.map(latency() ++ python(), &graph/1)]
       }
     ]
   end
@@ -174,6 +176,56 @@ defmodule DSPexTelemetry.Dashboard.Rows.Calls do
           target(
             topk(10, quantile(0.95, "dspex_tools_call_duration", [:tool_name], :instance)),
             "{{tool_name}}"
+          )
+        ]
+      ]
+    ]
+  end
+
+  defp python do
+    timed = [conditional: "Python has timed a call"]
+
+    [
+      [
+        title: "Round trip and time in Python",
+        description:
+          "Quantiles of whole calls and of the time inside Python, of those methods only that Python times. " <>
+            "Between the two lies the cost of the bridge: queue, transport and serialisation.",
+        unit: "µs",
+        min: 0,
+        no_value: "no times from Python",
+        targets: [
+          target(
+            quantile_where(0.5, @duration, [], :method, @python_calls),
+            "round trip p50",
+            timed
+          ),
+          target(
+            quantile_where(0.95, @duration, [], :method, @python_calls),
+            "round trip p95",
+            timed
+          ),
+          target(quantile(0.5, @python_duration, [], :method), "Python p50", timed),
+          target(quantile(0.95, @python_duration, [], :method), "Python p95", timed)
+        ]
+      ],
+      [
+        title: "Cost of the bridge by method",
+        description:
+          "Mean round trip less mean time in Python, of the ten methods where it is the highest. A method that Python " <>
+            "does not time has none. Below 0, Python timed other calls than those that ended in the same time.",
+        unit: "µs",
+        no_value: "no times from Python",
+        legend: :table,
+        targets: [
+          target(
+            topk(10, [
+              mean(@duration, @by_method, :method),
+              " - ",
+              mean(@python_duration, @by_method, :method)
+            ]),
+            "{{python_class}}.{{method}}",
+            timed
           )
         ]
       ]

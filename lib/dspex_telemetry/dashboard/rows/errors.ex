@@ -3,14 +3,19 @@ defmodule DSPexTelemetry.Dashboard.Rows.Errors do
   # What fails, and which alerts it set off.
 
   import DSPexTelemetry.Dashboard.{Panel, Query}
-  alias DSPexTelemetry.Dashboard.{Alerts, Panel}
+  alias DSPexTelemetry.Dashboard.{Alerts, FieldConfig, Panel}
+
+  @failures "dspex_bridge_call_method_error_total"
+  @rows_of_the_table 50
 
   @spec row() :: DSPexTelemetry.Dashboard.Layout.row()
   def row do
     %{
       title: "Errors and alerts",
       collapsed: true,
-      panels: [timeline() | Enum.map(panels(), &graph/1)]
+      panels:
+        [timeline() | Enum.map(methods(), &graph/1)] ++
+          [reasons_of_methods() | Enum.map(others(), &graph/1)]
     }
   end
 
@@ -41,8 +46,20 @@ defmodule DSPexTelemetry.Dashboard.Rows.Errors do
     }
   end
 
-  defp panels do
+  defp methods do
     [
+      [
+        title: "Why calls fail",
+        description:
+          "Failed calls of the chosen methods per second, by the ten most frequent reasons. `unsuccessful` are calls that " <>
+            "reported no success and no reason.",
+        unit: "ops",
+        no_value: "no errors",
+        legend: :table,
+        targets: [
+          target(topk(10, rate(@failures, [:reason], :method)), "{{reason}}")
+        ]
+      ],
       [
         title: "Error spikes by method",
         description:
@@ -62,22 +79,42 @@ defmodule DSPexTelemetry.Dashboard.Rows.Errors do
             "{{python_class}}.{{method}}"
           )
         ]
+      ]
+    ]
+  end
+
+  defp reasons_of_methods do
+    failures = events(@failures, [:python_class, :method, :reason, :kind], :method, "$__range")
+
+    # The overflow series has none of these three labels.
+    overflow = FieldConfig.overflow_mappings()
+
+    %Panel{
+      type: :table,
+      title: "Why methods fail",
+      description:
+        "The #{@rows_of_the_table} most frequent failures within the time range, by method and reason. `docs/runbooks.md` " <>
+          "says under HighErrorRate what to do.",
+      size: {24, 10},
+      no_value: "",
+      # A reason has a counter for each kind, most of them 0.
+      targets: [
+        target([topk(@rows_of_the_table, failures), " > 0"], "", kind: :table)
       ],
-      [
-        title: "Failed calls by reason",
-        description:
-          "Failed calls of all methods per second, by kind and reason. `unsuccessful` are calls that returned and " <>
-            "reported no success.",
-        unit: "ops",
-        no_value: "no errors",
-        legend: :table,
-        targets: [
-          target(
-            topk(10, rate("dspex_bridge_error_total", [:kind, :reason], :instance)),
-            "{{kind}}: {{reason}}"
-          )
-        ]
-      ],
+      sort_by: "Failures",
+      runbook: {"Method", "higherrorrate"},
+      columns: [
+        {"python_class", "Class", mappings: overflow},
+        {"method", "Method", mappings: overflow},
+        {"reason", "Reason", mappings: overflow},
+        {"kind", "Kind", []},
+        {"Value", "Failures", unit: "short", decimals: 0}
+      ]
+    }
+  end
+
+  defp others do
+    [
       [
         title: "Exceptions by method",
         description:

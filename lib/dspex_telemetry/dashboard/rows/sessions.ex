@@ -8,6 +8,8 @@ defmodule DSPexTelemetry.Dashboard.Rows.Sessions do
   @lifetime "dspex_session_lifetime_seconds"
   @operations "dspex_session_operations"
   @reads "dspex_session_variable_get_total"
+  @released "snakebridge_session_cleanup_total"
+  @not_released "snakebridge_session_cleanup_error_total"
 
   @spec row() :: DSPexTelemetry.Dashboard.Layout.row()
   def row, do: %{title: "Sessions", collapsed: true, panels: Enum.map(panels(), &graph/1)}
@@ -21,6 +23,15 @@ defmodule DSPexTelemetry.Dashboard.Rows.Sessions do
           panel
         )
       )
+
+  # Only SnakeBridge tells of these.
+  defp released(metric) do
+    target(
+      events(metric, [:source, :reason], :instance, "$__rate_interval"),
+      "{{source}}: {{reason}}",
+      conditional: "SnakeBridge has released a session"
+    )
+  end
 
   defp panels do
     [
@@ -118,6 +129,28 @@ defmodule DSPexTelemetry.Dashboard.Rows.Sessions do
             kind: :instant
           )
         ]
+      ],
+      [
+        title: "Sessions released by SnakeBridge",
+        description:
+          "Counted over each step of the graph, by what released them and why. `owner_down` is the end of the process " <>
+            "that owned the session, with its reason.",
+        size: {12, 8},
+        unit: "none",
+        no_value: "none released",
+        style: :steps,
+        targets: [released(@released)]
+      ],
+      [
+        title: "Sessions that Python did not release",
+        description:
+          "SnakeBridge failed to release them, by reason, counted over each step of the graph. Python may keep what they " <>
+            "hold.",
+        size: {12, 8},
+        unit: "none",
+        no_value: "none failed",
+        style: :steps,
+        targets: [released(@not_released)]
       ]
     ]
   end

@@ -35,12 +35,7 @@ defmodule DSPexTelemetry.Dashboard.Rows.Usage do
 
     duration = "dspex_bridge_call_method_duration"
 
-    overflow = [
-      %{
-        type: "special",
-        options: %{match: "empty", result: %{text: FieldConfig.overflow_name()}}
-      }
-    ]
+    overflow = FieldConfig.overflow_mappings()
 
     %Panel{
       type: :table,

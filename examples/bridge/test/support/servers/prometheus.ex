@@ -145,6 +145,21 @@ defmodule Bridge.Servers.Prometheus do
     :ok
   end
 
+  @doc "Returns when all rules have been evaluated since this call."
+  @spec await_evaluation(Program.t()) :: :ok
+  def await_evaluation(prometheus) do
+    since = DateTime.utc_now()
+
+    Servers.await!("an evaluation of the rules", fn ->
+      Enum.all?(rules(prometheus), fn %{"lastEvaluation" => at} ->
+        {:ok, at, _offset} = DateTime.from_iso8601(at)
+        DateTime.compare(at, since) == :gt
+      end)
+    end)
+
+    :ok
+  end
+
   @doc """
   The lines of its log that are warnings or worse, or say that a scrape failed; but for one that took
   too long, which is the machine's fault.

@@ -94,12 +94,12 @@ defmodule Bridge.Servers.Samples do
         keep(:dspex_bridge_call_method_args_size_bytes, labels, metadata[:args_size])
 
       :stop ->
-        unless metadata.success, do: failed("unsuccessful", :unsuccessful)
+        unless metadata.success, do: failed(labels, "unsuccessful", :unsuccessful)
         called(labels, metadata.success, metadata[:cached] || false, measurements.duration)
         keep(:dspex_bridge_call_method_result_size_bytes, labels, measurements[:result_size])
 
       :exception ->
-        failed(Reason.class(metadata.reason), metadata.kind)
+        failed(labels, Reason.class(metadata.reason), metadata.kind)
         called(labels, false, false, measurements.duration)
         labels = Map.put(labels, :kind, metadata.kind)
         keep(:dspex_bridge_call_method_exception_total, labels, 1)
@@ -169,8 +169,11 @@ defmodule Bridge.Servers.Samples do
     keep(:dspex_bridge_call_method_total, labels, 1)
   end
 
-  defp failed(reason, kind),
-    do: keep(:dspex_bridge_error_total, %{reason: reason, kind: kind}, 1)
+  defp failed(labels, reason, kind) do
+    why = %{reason: reason, kind: kind}
+    keep(:dspex_bridge_error_total, why, 1)
+    keep(:dspex_bridge_call_method_error_total, Map.merge(labels, why), 1)
+  end
 
   defp keep(_metric, _labels, nil), do: :ok
   defp keep(metric, labels, value), do: :ets.insert(__MODULE__, {metric, labels, value})

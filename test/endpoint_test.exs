@@ -4,7 +4,7 @@ defmodule DSPexTelemetry.EndpointTest do
   import DSPexTelemetry.TestInstance
   import ExUnit.CaptureLog
 
-  alias DSPexTelemetry.{Endpoint, StrictJSON, TestCalls}
+  alias DSPexTelemetry.{Catalogue, Endpoint, StrictJSON, TestCalls}
   alias DSPexTelemetry.Endpoint.Rendering
 
   @page ["/" | ~w(/page/page.css /page/page.js /page/icon.svg)]
@@ -290,6 +290,62 @@ defmodule DSPexTelemetry.EndpointTest do
       assert page["pool"]["queue_wait_us"] == report["pool"]["queue_wait_us"]
       assert page["instance"] == inspect(name)
       assert {page["attached"], page["cache"]} == {false, nil}
+    end
+
+    test "has why methods fail and single calls as the reports have them, however many are kept" do
+      name = start!(attach: false, last_failures: 1_000, slowest_calls: 1_000)
+      plans = plans(name)
+      exception = [:dspex, :bridge, :call_method, :exception]
+
+      python =
+        Enum.find(
+          Catalogue.events(),
+          &(&1.name == [:snakepit, :python, :call, :stop] and &1.variant == :python)
+        )
+
+      for {type, times} <- [{"A", 4}, {"B", 30}, {"C", 3}, {"D", 2}], n <- 1..times do
+        error = %{__exception__: true, __struct__: RuntimeError, type: type, message: "<#{n}>"}
+        metadata = %{method: "loads", python_class: "json", kind: :error, reason: error}
+        metadata = Map.merge(metadata, %{trace_id: "t#{n}", session_id: nil, worker_id: "w"})
+        handle(plans, exception, %{duration: n * 1_000_000}, metadata)
+      end
+
+      handle(plans, python, %{duration: 250_000}, %{
+        "python_module" => "json",
+        function: "loads",
+        python_pid: 7
+      })
+
+      {200, _headers, json} = respond(config(name), "/report.json?view=page")
+      page = StrictJSON.decode!(json)
+      {200, _headers, json} = respond(config(name), "/report.json")
+      report = StrictJSON.decode!(json)
+      failures = DSPexTelemetry.ErrorAnalyzer.report(instance: name).last_failures
+
+      failures =
+        for failure <- failures, do: Map.new(failure, fn {key, value} -> {"#{key}", value} end)
+
+      assert [row] = page["methods"]["rows"]
+      assert [operation] = report["operations"]
+      assert Enum.map(operation["reasons"], & &1["reason"]) == ~w(B A C D)
+      assert row["reasons"] == Enum.take(operation["reasons"], 3)
+      assert hd(row["reasons"]) == %{"kind" => "error", "reason" => "B", "count" => 30}
+      for key <- ["python_us", "overhead_us"], do: assert(row[key] == operation[key])
+      assert row["python_us"]["mean"] == 250.0
+      assert_in_delta row["overhead_us"], row["mean_us"] - 250.0, 1.0e-6
+
+      for {page, all} <- [
+            {page["errors"]["last_failures"], failures},
+            {page["slowest"], report["slowest"]}
+          ] do
+        assert page == %{"rows" => Enum.take(all, 20), "total" => 39}
+        assert length(all) == 39
+      end
+
+      assert %{"message" => "<2>", "reason" => "D", "trace_id" => "t2", "worker_id" => "w"} =
+               hd(page["errors"]["last_failures"]["rows"])
+
+      assert %{"message" => "<30>", "reason" => "B"} = hd(page["slowest"]["rows"])
     end
   end
 

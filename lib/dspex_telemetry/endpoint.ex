@@ -12,11 +12,14 @@ defmodule DSPexTelemetry.Endpoint do
       URL are ignored.
     * `/report.json` - `DSPexTelemetry.report/1` as JSON, since the start or, with `?window=`, over
       `last_minute`, `last_hour`, `previous_minute`, `previous_hour` or a time such as `30s`, `5m` or
-      `1h`. Another parameter or value is answered with 400. `?view=page`, with or without a window after
-      it as in `?view=page&window=5m`, is what the live page reads: the same numbers with their course
-      over the last hour in at most 60 points each, and usage, router and cache. It is bounded in size:
-      the methods that were called most (option `:page_methods`) have a row of their own, the others are
-      summed in `methods.rest`; other lists have at most 50 rows and say in `total` how many there are.
+      `1h`. Another parameter or value is answered with 400. Each method has its `reasons` of failures, its
+      time inside Python as `python_us`, and `overhead_us`; `slowest` has the slowest calls one by one.
+    * `/report.json?view=page`, with or without a window after it as in `?view=page&window=5m`, is what the live
+      page reads: the same numbers with their trend over the last hour in at most 60 points each, errors with
+      `errors.last_failures`, and usage, router and cache. It is bounded in size. The methods that were called most
+      (option `:page_methods`) have a row of their own, with their three most frequent reasons; the others are summed in
+      `methods.rest`. `errors.last_failures` and `slowest` have at most 20 calls, other lists at most 50 rows; `total`
+      says how many there are. Both reports have the messages of errors, unless option `:failure_messages` is false.
     * `/health` - 200 and `{"status":"ok"}` while the handlers are attached, else 503 and
       `{"status":"detached"}`, or `{"status":"not_running"}` while the instance starts again
 

@@ -68,8 +68,24 @@ export function bytes(value) {
   return at === 0 ? `${value} B` : `${three(value / 1024 ** at)} ${units[at]}`;
 }
 
+const dates = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" });
+const days = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+
 export const minute = (unixMs) => clock.format(unixMs);
 export const second = (unixMs) => seconds.format(unixMs);
+export const date = (unixMs) => dates.format(unixMs);
+
+/// A time, with its day if that may not be today's.
+export function moment(unixMs, now) {
+  const isRecent = now - unixMs < 43_200_000;
+  return isRecent ? second(unixMs) : `${days.format(unixMs)}, ${minute(unixMs)}`;
+}
+
+/// An id, cut in the middle if it is long.
+export function short(id) {
+  const characters = [...id];
+  return characters.length <= 16 ? id : `${characters.slice(0, 8).join("")}…${characters.slice(-6).join("")}`;
+}
 
 export function plural(number, one, many = `${one}s`) {
   return `${count(number)} ${number === 1 ? one : many}`;

@@ -1,7 +1,7 @@
 // The methods, with their course over time.
 
 import { setHidden, setText, element } from "./dom.js";
-import { count, duration, method, methodKey, percent, plural, rate } from "./format.js";
+import { causes, count, duration, method, methodKey, percent, plural, rate } from "./format.js";
 import { makeCalls, makeLatency, showCalls, showLatency } from "./spark.js";
 import { Table } from "./table.js";
 
@@ -48,9 +48,26 @@ export class Methods {
           hint: (row) => `${count(row.errors)} of ${plural(row.count, "call")}`,
           mark: (row) => row.error_rate >= 0.01,
         },
+        {
+          id: "why",
+          label: "why",
+          left: true,
+          name: true,
+          text: ({ reasons = [] }) => (reasons.length > 0 ? `${reasons[0].reason} ×${count(reasons[0].count)}` : ""),
+          hint: ({ reasons = [] }) => causes(reasons),
+        },
         quantile("p50"),
         quantile("p95"),
         quantile("p99"),
+        {
+          id: "python",
+          label: "in Python",
+          title: "The mean time inside Python, of the mean of the whole calls",
+          present: (rows) => rows.some((row) => row.python_us !== null),
+          value: (row) => row.python_us?.mean ?? null,
+          text: (row) => (row.python_us ? `${duration(row.python_us.mean)} of ${duration(row.mean_us)}` : ""),
+          hint: (row) => (row.python_us ? `Bridge, queue and serialisation take ${duration(row.overhead_us)} of a call` : ""),
+        },
         spark("calls-course", "calls over time", makeCalls, showCalls),
         spark("latency-course", "p50 to p99, and p95", makeLatency, showLatency),
       ],

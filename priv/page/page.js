@@ -1,5 +1,6 @@
 // The live page: asks for the report and shows it.
 
+import { Failures, Slowest } from "./calls.js";
 import { Cache, Router } from "./decisions.js";
 import { byId, setAttribute, setHidden, setName, setText } from "./dom.js";
 import { bytes, count, duration, plural, second } from "./format.js";
@@ -16,6 +17,8 @@ const parts = [
   new Methods(byId("methods"), byId("methods-note")),
   new Heatmap(byId("heatmap"), byId("heatmap-legend")),
   new Timeline(byId("timeline"), byId("spikes"), byId("errors-note")),
+  new Failures(byId("failures"), byId("failures-note")),
+  new Slowest(byId("slowest"), byId("slowest-note")),
   new Pool(byId("pool")),
   new Router(byId("router")),
   new Cache(byId("cache")),

@@ -4,6 +4,8 @@ import { element, setAttribute, setChildren, setHidden, setName, setText } from 
 
 /// A table without rows is hidden. A column has an `id`, a `label`, and either `text` of a row or `make` a node and `show` a row in it.
 /// With `value` it can be sorted by; `first` is the direction at first. Rows that are equal keep their order.
+/// Where a text is a `name`, as that of the first column, lines end between its parts.
+/// With `present` it is there only if that is true of the rows.
 export class Table {
   #columns;
   #key;
@@ -13,15 +15,16 @@ export class Table {
   #body = element("tbody", { role: "rowgroup" });
   #foot = element("tfoot", { role: "rowgroup" });
   #heads = new Map();
+  #headRow = element("tr", { role: "row" });
+  #absent = [];
   #whole;
 
   constructor(container, { label, columns, key, sort = null, className = "" }) {
     this.#columns = columns;
     this.#key = key;
     this.#sort = sort;
-    const row = element("tr", { role: "row" });
-    for (const column of columns) row.append(this.#head(column));
-    const head = element("thead", { role: "rowgroup" }, row);
+    for (const column of columns) this.#headRow.append(this.#head(column));
+    const head = element("thead", { role: "rowgroup" }, this.#headRow);
     // The roles say what is a table to who reads it aloud, where a phone's layout makes it none.
     const attributes = { "aria-label": label, class: className, role: "table" };
     const table = element("table", attributes, head, this.#body, this.#foot);
@@ -33,6 +36,7 @@ export class Table {
   show(rows, rest = null) {
     this.#rows = rows;
     this.#rest = rest;
+    this.#absent = this.#columns.map(({ present }) => present !== undefined && !present(rows));
     this.#render();
   }
 
@@ -79,6 +83,7 @@ export class Table {
 
   #render() {
     setHidden(this.#whole, this.#rows.length === 0);
+    this.#hideAbsent(this.#headRow);
     const make = () => this.#makeRow();
     const show = (node, row) => this.#showRow(node, row);
     setChildren(this.#body, this.#sorted(), this.#key, make, show);
@@ -97,13 +102,18 @@ export class Table {
     return row;
   }
 
+  #hideAbsent(row) {
+    this.#absent.forEach((absent, index) => setHidden(row.children[index], absent));
+  }
+
   #showRow(node, row) {
+    this.#hideAbsent(node);
     this.#columns.forEach((column, index) => {
       const cell = node.children[index];
       if (column.make) column.show(cell.firstElementChild, row);
-      else (index === 0 ? setName : setText)(cell, column.text(row));
+      else (index === 0 || column.name ? setName : setText)(cell, column.text(row));
       if (column.mark) cell.classList.toggle("bad", column.mark(row));
-      if (column.hint) cell.title = column.hint(row);
+      if (column.hint) setAttribute(cell, "title", column.hint(row));
     });
   }
 }

@@ -11,6 +11,7 @@ mod slots;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::report::{CacheReport, MethodReport};
+use crate::call_log::LoggedCall;
 use crate::errors::Errors;
 use crate::instance::Instance;
 use crate::quantiles::Distribution;
@@ -30,6 +31,10 @@ pub use slots::MOST_SLOTS;
 
 /// How much there is of every list but the one of methods.
 pub const MOST_ROWS: usize = 50;
+/// How many single calls there are of those that failed and of the slowest, whatever the instance keeps.
+pub const MOST_CALLS: usize = 20;
+/// How many reasons a method has.
+pub const MOST_REASONS: usize = 3;
 const MOST_USED: usize = 10;
 
 /// What is wanted.
@@ -60,6 +65,8 @@ pub struct Page {
     pub history: History,
     /// Errors.
     pub errors: PageErrors,
+    /// The slowest calls, the slowest first.
+    pub slowest: First<LoggedCall>,
     /// The worker pool.
     pub pool: PagePool,
     /// Tool calls, those that took most time in total first.
@@ -109,7 +116,7 @@ pub struct Methods {
 /// Calls of one method.
 #[derive(Clone, Debug, Serialize)]
 pub struct MethodRow {
-    /// As in the report.
+    /// As in the report, with the most frequent reasons only.
     #[serde(flatten)]
     pub operation: Operation,
     /// Over the last hour.
@@ -140,6 +147,8 @@ pub struct PageErrors {
     pub by_kind: CountBy,
     /// The same by reason, the most frequent first.
     pub by_reason: First<(String, u64)>,
+    /// The last calls that failed, the newest first.
+    pub last_failures: First<LoggedCall>,
     /// Spikes that go on, the earliest first.
     pub spikes: First<DescribedSpike>,
     /// Spikes that were over within the history, the latest first.
@@ -268,17 +277,23 @@ impl Page {
         let mut ranked: Vec<_> = calls.iter().collect();
         ranked.sort_by_key(|(_, calls)| std::cmp::Reverse(calls.count));
         let rest = ranked.split_off(ranked.len().min(spec.methods));
+        let operation = |(labels, calls): &(&Vec<String>, &Calls)| {
+            Operation::from_calls((*labels).clone(), calls)
+        };
+        let mut operations: Vec<_> = ranked.iter().filter_map(operation).collect();
+        view.explain(&mut operations);
         let names: Vec<_> = ranked.iter().map(|(labels, _)| labels.as_slice()).collect();
         let total = |rows: &[(&Vec<String>, &Calls)]| Total::new(&view, rows);
         let (rest_total, all) = (total(&rest), total(&calls.iter().collect::<Vec<_>>()));
         let (history, series) =
             instance.page_memo().with(|memo| history::read(reader, now, &names, memo));
-        let row = |((labels, calls), series): ((&Vec<String>, &Calls), _)| {
-            let operation = Operation::from_calls(labels.clone(), calls)?;
-            Some(MethodRow { operation, series })
+        let row = |(mut operation, series): (Operation, _)| {
+            operation.reasons.truncate(MOST_REASONS);
+            MethodRow { operation, series }
         };
-        let rows = ranked.into_iter().zip(series).filter_map(row).collect();
+        let rows = operations.into_iter().zip(series).map(row).collect();
         let methods = Methods { rows, total: calls.len(), rest: rest_total, all };
+        let slowest = instance.call_log().slowest(&interval);
         Self {
             instance: spec.instance.clone(),
             attached: spec.attached,
@@ -287,6 +302,7 @@ impl Page {
             methods,
             errors: PageErrors::new(errors, history.begins_unix_ms()),
             history,
+            slowest: First::new(slowest, MOST_CALLS),
             pool: PagePool::new(pool),
             tools: First::new(tools, MOST_ROWS),
             sessions,
@@ -337,6 +353,7 @@ impl PageErrors {
             errors: errors.errors,
             by_kind: errors.by_kind,
             by_reason: ranked(errors.by_reason),
+            last_failures: First::new(errors.last_failures, MOST_CALLS),
             spikes: First::new(errors.spikes, MOST_ROWS),
             recent_spikes: First::new(recent, MOST_ROWS),
             anomalies: First::new(errors.anomalies, MOST_ROWS),

@@ -251,9 +251,15 @@ impl View<'_> {
     /// Method calls, with why they failed and what Python measured of them.
     fn operations(&self) -> Vec<Operation> {
         let mut operations = self.calls(CALLS, 2, Operation::from_calls);
+        self.explain(&mut operations);
+        operations
+    }
+
+    /// Adds to method calls why they failed and what Python measured of them.
+    pub(crate) fn explain(&self, operations: &mut [Operation]) {
         let mut reasons = self.reasons();
         let mut python = self.python_times();
-        for row in &mut operations {
+        for row in operations {
             let key = vec![row.method.clone(), row.python_class.clone()];
             row.reasons = reasons.remove(&key).unwrap_or_default();
             row.python_us = python.remove(&key);
@@ -261,7 +267,6 @@ impl View<'_> {
             row.overhead_us =
                 row.mean_us.zip(inside).map(|(mean, inside)| (mean - inside).max(0.0));
         }
-        operations
     }
 
     /// The time that calls spent inside Python, in microseconds, by the labels of the method.

@@ -5,18 +5,25 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
 
-use common::{Given, Running, cases, measurement, moment, send, text};
+use common::{Given, Running, cases, measurement, moment, send, send_with, text};
 use hdrhistogram::Histogram;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use telemetry_core::page::{MOST_ROWS, MOST_SLOTS, Page, PageSpec, Series};
-use telemetry_core::report::Report;
+use telemetry_core::call_log::{Details, LoggedCall};
+use telemetry_core::page::{
+    MOST_CALLS, MOST_REASONS, MOST_ROWS, MOST_SLOTS, MethodRow, Page, PageSpec, Series,
+};
+use telemetry_core::report::{Operation, Report};
 use telemetry_core::window::Window;
 
 const SLICE_MS: u64 = 100;
 const HISTORY_MS: u64 = 6_000;
+
+/// How many single calls the instance keeps of each sort: more than the page shows.
+const KEPT_CALLS: usize = MOST_CALLS + 5;
 
 fn start(memory_limit: usize) -> Running {
     let success = json!([{"name": "success", "values": ["true", "false"]}]);
@@ -26,6 +33,15 @@ fn start(memory_limit: usize) -> Running {
             "observes": [{"histogram": histogram, "field": 0}]}})
     };
     let count = json!([{"counter": "total", "dimensions": [{"field": 3}]}]);
+    let method = json!([{"field": 1}, {"field": 2}]);
+    let counter = |name: &str, labels: Value, dimensions: Value| {
+        json!({"name": name, "labels": labels, "counters": [{"name": name, "dimensions": dimensions}],
+            "histograms": [], "digits": 2, "series_limit": 1_000})
+    };
+    let kinds = json!([{"name": "kind", "values": ["exit", "error"]}]);
+    let failure = json!({"failure": {"unless": 3, "labels": method, "kind": {"constant": "error"},
+        "otherwise": "unsuccessful", "spikes": "spikes",
+        "errors": ["dspex.bridge.error", "dspex.bridge.call_method.error"]}});
     Running::start(json!({
         "families": [
             {"name": "dspex.bridge.call_method", "labels": ["method", "python_class"],
@@ -34,16 +50,27 @@ fn start(memory_limit: usize) -> Running {
             {"name": "snakepit.pool.queue_time", "labels": ["command"], "counters": [],
                 "histograms": histogram("snakepit_pool_queue_time"), "digits": 2,
                 "series_limit": 1_000},
+            {"name": "dspex.bridge.call_method.python", "labels": ["method", "python_class"],
+                "counters": [], "histograms": histogram("python"), "digits": 2,
+                "series_limit": 1_000},
+            counter("spikes", json!(["method", "python_class"]), json!([])),
+            counter("dspex.bridge.error", json!(["reason"]), kinds.clone()),
+            counter("dspex.bridge.call_method.error", json!(["method", "python_class", "reason"]), kinds),
         ],
         "plans": [
             {"event": "stop",
                 "fields": [measurement(true), text(true), text(true), {"flag": {"default": null}}],
-                "steps": [feed("dspex.bridge.call_method", json!([{"field": 1}, {"field": 2}]),
-                    count, "duration")]},
+                "call": {"labels": method, "duration": 0},
+                "steps": [feed("dspex.bridge.call_method", method.clone(), count, "duration"),
+                    failure]},
             {"event": "wait", "fields": [measurement(true), text(true)],
                 "steps": [feed("snakepit.pool.queue_time", json!([{"field": 1}]), json!([]),
                     "snakepit_pool_queue_time")]},
+            {"event": "inside", "fields": [measurement(true), text(true), text(true)],
+                "steps": [feed("dspex.bridge.call_method.python", method, json!([]), "python")]},
         ],
+        "call_log": {"failures": KEPT_CALLS, "slowest": KEPT_CALLS, "slowest_for_ms": 3_600_000,
+            "messages": true},
         "ref_limit": 0,
         "worker_limit": 10,
         "windows": {"slice_ms": SLICE_MS, "history_ms": HISTORY_MS, "memory_limit": memory_limit},
@@ -61,28 +88,46 @@ struct Call {
     ns: u64,
     method: usize,
     success: bool,
+    /// Why it failed, if it did.
+    reason: usize,
+    /// What Python measured of it, if it did.
+    python_ns: Option<u64>,
 }
 
 const METHODS: [&str; 4] = ["add", "search", "<script>", "rank"];
+
+const REASONS: [&str; 5] =
+    ["ValueError", "<b>", "timeout", "JSONDecodeError", "\" \\ \u{202E}\u{0}"];
 
 fn call(running: &Running, call: &Call) {
     let method = METHODS[call.method];
     let given =
         [Given::Number(call.ns), Given::Text(method), Given::Text("C"), Given::Flag(call.success)];
-    send(running.plans[0], &given);
+    let reason = REASONS[call.reason].as_bytes();
+    let details =
+        Details { reason, message: reason, worker_id: b"w", trace_id: b"t", ..Details::default() };
+    send_with(running.plans[0], 0, &given, &details);
     send(running.plans[1], &[Given::Number(call.ns), Given::Text(method)]);
+    if let Some(ns) = call.python_ns {
+        send(running.plans[2], &[Given::Number(ns), Given::Text(method), Given::Text("C")]);
+    }
 }
 
 /// Calls with the time since the one before.
 fn calls() -> impl Strategy<Value = Vec<(u64, Call)>> {
     let pause = prop_oneof![5 => 0..30_u64, 2 => 0..400_u64, 1 => 0..3_000_u64];
     let ns = prop_oneof![0..2_000_u64, 0..5_000_000_000_u64, Just(2_000_000_000_000)];
-    let call = (ns, 0..METHODS.len(), any::<bool>()).prop_map(|(ns, method, success)| Call {
-        at_ms: 0,
-        ns,
-        method,
-        success,
-    });
+    let python_ns = prop_oneof![Just(None), (0..5_000_000_u64).prop_map(Some)];
+    let call = (ns, 0..METHODS.len(), any::<bool>(), 0..REASONS.len(), python_ns).prop_map(
+        |(ns, method, success, reason, python_ns)| Call {
+            at_ms: 0,
+            ns,
+            method,
+            success,
+            reason,
+            python_ns,
+        },
+    );
     vec((pause, call), 0..300)
 }
 
@@ -98,6 +143,7 @@ fn play(running: &Running, calls: Vec<(u64, Call)>) -> (Vec<Call>, u64) {
             }
         }
         next.at_ms = now;
+        running.time.store(now, Relaxed);
         call(running, &next);
         played.push(next);
         // What is kept of the past must not be wrong later. Ask for other methods now and then.
@@ -215,14 +261,14 @@ proptest! {
             prop_assert_eq!(page.methods.total, report.operations.len());
             prop_assert_eq!(page.methods.rows.len(), methods.min(report.operations.len()));
             for row in &page.methods.rows {
-                prop_assert!(report.operations.contains(&row.operation));
+                prop_assert!(report_row(&report, row).is_some());
             }
             let counts: Vec<_> = page.methods.rows.iter().map(|row| row.operation.count).collect();
             prop_assert!(counts.is_sorted_by(|left, right| left >= right));
             let rest = page.methods.rest.as_ref();
             let least = counts.last().copied().unwrap_or(u64::MAX);
             let others: BTreeMap<_, _> = report.operations.iter()
-                .filter(|operation| page.methods.rows.iter().all(|row| row.operation != **operation))
+                .filter(|operation| page.methods.rows.iter().all(|row| report_row(&report, row) != Some(*operation)))
                 .map(|operation| (&operation.method, (operation.count, operation.errors)))
                 .collect();
             prop_assert!(others.values().all(|(count, _)| *count <= least));
@@ -237,18 +283,118 @@ proptest! {
     }
 }
 
+/// The row of the report that a row of the page is made of.
+fn report_row<'a>(report: &'a Report, row: &MethodRow) -> Option<&'a Operation> {
+    let is_shown = |operation: &&Operation| {
+        let reasons = operation.reasons.iter().take(MOST_REASONS).cloned().collect();
+        row.operation == Operation { reasons, ..(*operation).clone() }
+    };
+    report.operations.iter().find(is_shown)
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn a_row_says_why_its_calls_failed_and_what_python_measured(calls in calls()) {
+        let running = start(1 << 20);
+        let (calls, now) = play(&running, calls);
+        let page = page(&running, METHODS.len(), Window::SinceStart, now);
+        for MethodRow { operation, .. } in &page.methods.rows {
+            let own: Vec<_> =
+                calls.iter().filter(|call| METHODS[call.method] == operation.method).collect();
+            let mut counts = [0; REASONS.len()];
+            own.iter().filter(|call| !call.success).for_each(|call| counts[call.reason] += 1);
+            let mut expected: Vec<_> = counts.into_iter().zip(REASONS).collect();
+            expected.retain(|(count, _)| *count > 0);
+            expected.sort_by(|one, other| other.0.cmp(&one.0).then(one.1.cmp(other.1)));
+            expected.truncate(MOST_REASONS);
+            let reasons: Vec<_> =
+                operation.reasons.iter().map(|cause| (cause.count, cause.reason.as_str())).collect();
+            prop_assert_eq!(reasons, expected);
+            prop_assert!(operation.reasons.iter().all(|cause| cause.kind == "error"));
+            let inside: Vec<_> = own.iter().filter_map(|call| call.python_ns).collect();
+            let mean = |ns: &[u64]| ns.iter().sum::<u64>() as f64 / ns.len() as f64 / 1e3;
+            let expected = (!inside.is_empty()).then(|| mean(&inside));
+            let near = |one: f64, other: f64| (one - other).abs() <= 1e-6 * one.abs().max(1.0);
+            let python = operation.python_us.as_ref().and_then(|python| python.mean);
+            prop_assert_eq!(python.is_some(), expected.is_some());
+            let whole = mean(&own.iter().map(|call| call.ns).collect::<Vec<_>>());
+            prop_assert_eq!(operation.overhead_us.is_some(), expected.is_some());
+            if let (Some(python), Some(expected)) = (python, expected) {
+                prop_assert!(near(python, expected));
+                prop_assert!(near(operation.overhead_us.unwrap(), (whole - expected).max(0.0)));
+            }
+        }
+    }
+
+    #[test]
+    fn single_calls_are_the_last_that_failed_and_the_slowest(calls in calls()) {
+        let running = start(1 << 20);
+        let (calls, now) = play(&running, calls);
+        let failed: Vec<_> = calls.iter().rev().filter(|call| !call.success).collect();
+        let mut slow: Vec<_> = calls.iter().filter(|call| call.ns > 0).collect();
+        slow.sort_by_key(|call| std::cmp::Reverse(call.ns));
+        for window in [Window::SinceStart, Window::Last(1_000)] {
+            let page = page(&running, 1, window, now);
+            let is_within = |call: &&&Call| {
+                let at = moment(call.at_ms).unix_ms;
+                (page.interval.from_unix_ms..=page.interval.to_unix_ms).contains(&at)
+            };
+            for (shown, kept) in [(&page.errors.last_failures, &failed), (&page.slowest, &slow)] {
+                let kept: Vec<_> = kept.iter().take(KEPT_CALLS).filter(is_within).collect();
+                prop_assert_eq!(shown.total, kept.len());
+                prop_assert_eq!(shown.rows.len(), kept.len().min(MOST_CALLS));
+                for (row, call) in shown.rows.iter().zip(kept) {
+                    check_call(row, call)?;
+                }
+            }
+        }
+    }
+}
+
+/// What is kept of a call.
+fn check_call(row: &LoggedCall, call: &Call) -> Result<(), TestCaseError> {
+    let failed = !call.success;
+    prop_assert_eq!(row.at_unix_ms, moment(call.at_ms).unix_ms);
+    prop_assert_eq!((&*row.method, &*row.python_class), (METHODS[call.method], "C"));
+    prop_assert_eq!(row.duration_us, Some(call.ns as f64 / 1e3));
+    prop_assert_eq!(row.failed, failed);
+    prop_assert_eq!(row.reason.as_deref(), failed.then_some(REASONS[call.reason]));
+    prop_assert_eq!(row.kind.as_deref(), failed.then_some("error"));
+    prop_assert_eq!(row.message.as_deref(), Some(REASONS[call.reason]));
+    prop_assert_eq!((row.worker_id.as_deref(), row.trace_id.as_deref()), (Some("w"), Some("t")));
+    prop_assert_eq!((&row.session_id, &row.correlation_id), (&None, &None));
+    Ok(())
+}
+
 /// What is in the page however many names there are.
 #[test]
 fn lists_are_cut_and_say_how_long_they_are() {
     let running = start(64 << 20);
-    let mut now = 0;
+    let (mut now, mut reasons) = (0, 0);
     while now < HISTORY_MS {
         for name in 0..400 {
             let method = format!("method with a name of usual length {name}");
             let method = Given::Text(&method);
             let duration = Given::Number(1_000 + now * 1_000 * (1 + name % 7));
-            send(running.plans[0], &[duration, method, Given::Text("C"), Given::Flag(true)]);
+            // Each call fails for another reason, and all its texts are as long as they may be.
+            reasons += 1;
+            let reason = format!("{reasons:0>256}");
+            let long = [b'i'; 1_000];
+            let details = Details {
+                reason: reason.as_bytes(),
+                message: &long,
+                worker_id: &long,
+                session_id: &long,
+                trace_id: &long,
+                correlation_id: &long,
+                ..Details::default()
+            };
+            let failed = [duration, method, Given::Text("C"), Given::Flag(false)];
+            send_with(running.plans[0], 0, &failed, &details);
             send(running.plans[1], &[duration, method]);
+            send(running.plans[2], &[duration, method, Given::Text("C")]);
         }
         now += SLICE_MS;
         running.instance.tick(moment(now));
@@ -257,8 +403,13 @@ fn lists_are_cut_and_say_how_long_they_are() {
     assert_eq!((page.methods.rows.len(), page.methods.total), (25, 400));
     assert_eq!(page.methods.rest.as_ref().unwrap().methods, 375);
     assert_eq!((page.pool.commands.rows.len(), page.pool.commands.total), (MOST_ROWS, 400));
+    let failures = &page.errors.last_failures;
+    assert_eq!((failures.rows.len(), failures.total), (MOST_CALLS, KEPT_CALLS));
+    assert_eq!((page.slowest.rows.len(), page.slowest.total), (MOST_CALLS, KEPT_CALLS));
+    assert!(page.methods.rows.iter().all(|row| row.operation.reasons.len() <= MOST_REASONS));
+    assert!(page.methods.rows.iter().all(|row| row.operation.python_us.is_some()));
     let json = page.to_json().unwrap();
-    assert!(json.len() < 200_000, "{}", json.len());
+    assert!(json.len() < 350_000, "{}", json.len());
     let value: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(value["methods"]["rows"][0]["series"]["count"].as_array().unwrap().len(), 60);
     assert_eq!(value["cache"], Value::Null);
@@ -267,8 +418,9 @@ fn lists_are_cut_and_say_how_long_they_are() {
 #[test]
 fn what_was_before_a_reset_is_forgotten() {
     let running = start(1 << 20);
-    let slow = Call { at_ms: 0, ns: 5_000, method: 0, success: true };
+    let slow = Call { at_ms: 0, ns: 5_000, method: 0, success: false, reason: 0, python_ns: None };
     for now in (0..1_000).step_by(50) {
+        running.time.store(now, Relaxed);
         call(&running, &slow);
         running.instance.tick(moment(now));
     }
@@ -277,8 +429,10 @@ fn what_was_before_a_reset_is_forgotten() {
         20
     );
     running.instance.reset(moment(1_000));
+    running.time.store(1_050, Relaxed);
     call(&running, &slow);
     running.instance.tick(moment(1_100));
     let page = page(&running, 1, Window::SinceStart, 1_150);
     assert_eq!(page.history.all.count.iter().sum::<u64>(), 1);
+    assert_eq!((page.errors.last_failures.total, page.slowest.total), (1, 1));
 }

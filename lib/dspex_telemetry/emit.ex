@@ -16,9 +16,10 @@ defmodule DSPexTelemetry.Emit do
         Bridge.call(ref, "search", args)
       end)
 
-  What the function returns decides `success`: `:error` and `{:error, _}` are failures, everything
-  else is a success. `result/2` says it explicitly and adds metadata to the stop event, such as `error: :timeout` for the
-  reason of a failure. A key `:args` in the metadata is measured (`args_size`, in the external term format) and left out.
+  What the function returns decides `success`: `:error` and `{:error, _}` are failures, everything else is a success. A failure's
+  reason is that of `{:error, reason}` (see `DSPexTelemetry.Reason`), or `unsuccessful` for `:error`. `result/2` says success and
+  reason explicitly (`success: false, error: :timeout`) and adds metadata to the stop event. A key `:args` in the metadata is
+  measured (`args_size`, in the external term format) and left out.
 
   `:start` and `:stop` or `:exception` come from the calling process. So an execution of Snakepit in between is known to carry
   this call, and [is not counted again](snakepit.md#how-each-call-is-counted-once).

@@ -21,7 +21,7 @@ defmodule Bridge.DemoTest do
     assert output =~ "the reports agree with the demo's own counts"
 
     for line <- [
-          ~r/^  [\d:]{8}  error spike      Ledger.post failed 5 times within .*PythonError$/m,
+          ~r/^  [\d:]{8}  error spike      Ledger.post failed 5 times within .*sqlite3.OperationalError$/m,
           ~r/^  [\d:]{8}  spike over       Ledger.post failed \d+ times in/m,
           ~r/^  [\d:]{8}  latency anomaly  Ledger.scan p95 .*, usually /m,
           ~r/^  [\d:]{8}  anomaly over     Ledger.scan /m,

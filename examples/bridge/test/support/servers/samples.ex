@@ -94,7 +94,7 @@ defmodule Bridge.Servers.Samples do
         keep(:dspex_bridge_call_method_args_size_bytes, labels, metadata[:args_size])
 
       :stop ->
-        unless metadata.success, do: failed(labels, "unsuccessful", :unsuccessful)
+        unless metadata.success, do: failed(labels, why(metadata), :unsuccessful)
         called(labels, metadata.success, metadata[:cached] || false, measurements.duration)
         keep(:dspex_bridge_call_method_result_size_bytes, labels, measurements[:result_size])
 
@@ -168,6 +168,9 @@ defmodule Bridge.Servers.Samples do
     labels = Map.merge(labels, %{success: success, cached: cached})
     keep(:dspex_bridge_call_method_total, labels, 1)
   end
+
+  defp why(%{error: error}), do: Reason.class(error)
+  defp why(_metadata), do: "unsuccessful"
 
   defp failed(labels, reason, kind) do
     why = %{reason: reason, kind: kind}

@@ -219,13 +219,15 @@ defmodule DSPexTelemetry.Options do
       type: {:integer, 0, 10_000},
       default: 100,
       doc:
-        "How many of the last failed calls are kept one by one, for `DSPexTelemetry.ErrorAnalyzer.report/1`."
+        "How many of the last failed calls are kept one by one, for `DSPexTelemetry.ErrorAnalyzer.report/1`. The live " <>
+          "page shows at most 20."
     ],
     slowest_calls: [
       type: {:integer, 0, 1_000},
       default: 20,
       doc:
-        "How many of the slowest calls within `:history` are kept one by one, for `DSPexTelemetry.report/1`."
+        "How many of the slowest calls within `:history` are kept one by one, for `DSPexTelemetry.report/1`. The live " <>
+          "page shows at most 20."
     ],
     failure_messages: [
       type: :boolean,

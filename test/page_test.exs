@@ -201,6 +201,9 @@ defmodule DSPexTelemetry.PageTest do
     assert Browser.value!(browser, why <> ".title") ==
              "error: JSONDecodeError ×6, error: KeyError ×2"
 
+    # Calls that are alike in everything are still several.
+    assert length(cells(browser, "#failures")) == 8
+
     # The sum of other methods has none.
     assert [["1 other method", "1", _rate, "0 %", "" | _more]] =
              cells(browser, "#methods", "tfoot")
@@ -274,6 +277,25 @@ defmodule DSPexTelemetry.PageTest do
     assert Browser.complaints(browser) == []
   end
 
+  test "a call of another day has its day, and a long id its beginning and its end" do
+    {_name, _port, url} = serve!()
+    browser = open!(url)
+
+    assert [time, other_day, id, long_id] =
+             Browser.value!(browser, """
+             import("/page/format.js").then(({ moment, short }) => [
+               moment(1795000000000, 1795000000000 + 11 * 3600000),
+               moment(1795000000000, 1795000000000 + 13 * 3600000),
+               short("0123456789abcdef"),
+               short("0123456789abcdefg"),
+             ])
+             """)
+
+    assert time =~ ~r/^\d\d:\d\d:\d\d$/
+    assert other_day =~ ~r/Nov.*, \d\d:\d\d$/
+    assert {id, long_id} == {"0123456789abcdef", "01234567…bcdefg"}
+  end
+
   test "it says so where no single calls are kept" do
     {name, _port, url} = serve!([port: 0], last_failures: 0, slowest_calls: 0)
     failed_call(plans(name), "loads", "KeyError", "no", 100)
@@ -332,6 +354,10 @@ defmodule DSPexTelemetry.PageTest do
       assert Browser.value!(browser, titles) ==
                for(text <- Enum.reverse(@hostile), do: "session_id " <> seen.(text))
 
+      titles =
+        "[...document.querySelectorAll('#{panel} tbody .message')].map((cell) => cell.title)"
+
+      assert Browser.value!(browser, titles) == Enum.map(Enum.reverse(@hostile), seen)
       assert Browser.value!(browser, "document.querySelectorAll('#{panel} img').length") == 0
     end
 
@@ -433,7 +459,8 @@ defmodule DSPexTelemetry.PageTest do
     {768, false},
     {901, false},
     {1000, false},
-    {1001, false},
+    {1041, false},
+    {1161, false},
     {1241, false},
     {1920, false}
   ]

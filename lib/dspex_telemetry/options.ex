@@ -220,14 +220,14 @@ defmodule DSPexTelemetry.Options do
       default: 100,
       doc:
         "How many of the last failed calls are kept one by one, for `DSPexTelemetry.ErrorAnalyzer.report/1`; at most " <>
-          "2.4 kB each. 0 keeps none."
+          "2.4 kB each. 0 keeps none. The live page shows at most 20."
     ],
     slowest_calls: [
       type: {:integer, 0, 1_000},
       default: 20,
       doc:
         "How many of the slowest calls within `:history` are kept one by one, for `DSPexTelemetry.report/1`; at most " <>
-          "2.4 kB each. 0 keeps none."
+          "2.4 kB each. 0 keeps none. The live page shows at most 20."
     ],
     failure_messages: [
       type: :boolean,

@@ -85,6 +85,21 @@ defmodule DSPexTelemetry.EmitTest do
         end
       end
 
+      test "says why it failed, where the function returns why" do
+        for {value, error} <- [
+              {{:error, :timeout}, %{error: :timeout}},
+              {{:error, nil}, %{error: nil}},
+              {:error, %{}},
+              {{:ok, 1}, %{}},
+              {Emit.result({:error, :inner}, %{error: :said}), %{error: :said}}
+            ] do
+          span(@function, @metadata, fn -> value end)
+          assert [{_start, _, start}, {_stop, _, stop}] = events()
+          assert {value, Map.take(stop, [:error])} == {value, error}
+          refute Map.has_key?(start, :error)
+        end
+      end
+
       test "lets result/2 say what success is and add metadata to the stop event only" do
         for {value, success} <- [{{:ok, 1}, false}, {{:error, 1}, true}] do
           run = fn -> Emit.result(value, %{success: success, extra: 5}) end

@@ -6,7 +6,6 @@ defmodule DSPexTelemetry.OptionsTest do
   alias DSPexTelemetry.Options
 
   doctest DSPexTelemetry.Options
-  doctest DSPexTelemetry.Reason
   doctest DSPexTelemetry.Window
 
   @defaults %{

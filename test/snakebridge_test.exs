@@ -5,7 +5,7 @@ defmodule DSPexTelemetry.SnakeBridgeTest do
   import DSPexTelemetry.TestInstance
 
   alias Bridge.Recording
-  alias DSPexTelemetry.{ErrorAnalyzer, Report, UsageAnalytics}
+  alias DSPexTelemetry.{Emit, ErrorAnalyzer, Report, UsageAnalytics}
 
   @moduletag :capture_log
 
@@ -220,6 +220,73 @@ defmodule DSPexTelemetry.SnakeBridgeTest do
     end
   end
 
+  test "two systems in one VM are each exact, both recordings at once from several processes" do
+    bridge = recording("dspex.exs.txt")
+    direct = recording("snakepit.exs.txt")
+
+    [{bridge_only, []}, {direct_only, rejected}] =
+      for events <- [bridge, direct] do
+        instance = start!()
+        Enum.each(events, &emit/1)
+        operations = DSPexTelemetry.report(instance: instance).operations
+        rejected = DSPexTelemetry.info(instance: instance).rejected
+        stop_supervised!({DSPexTelemetry, instance})
+        {operations, rejected}
+      end
+
+    instance = start!()
+
+    [bridge, direct, bridge, direct]
+    |> Enum.map(&Task.async(fn -> Enum.each(&1, fn event -> emit(event) end) end))
+    |> Task.await_many(:infinity)
+
+    report = DSPexTelemetry.report(instance: instance)
+    {ours, theirs} = Enum.split_with(report.operations, &(&1.python_class != "snakepit"))
+    assert_calls(%{report | operations: ours}, bridge, 2)
+
+    # All else that a row says does not change if each of its calls comes twice.
+    for {rows, alone} <- [{ours, bridge_only}, {theirs, direct_only}] do
+      assert Enum.sort_by(rows, &{&1.method, &1.python_class}) ==
+               alone |> Enum.map(&twice/1) |> Enum.sort_by(&{&1.method, &1.python_class})
+    end
+
+    # One of the recorded workers sent malformed events on purpose.
+    assert rejected != []
+
+    assert Enum.sort(DSPexTelemetry.info(instance: instance).rejected) ==
+             Enum.sort(for row <- rejected, do: %{row | count: 2 * row.count})
+  end
+
+  defp twice(row) do
+    reasons = for reason <- row.reasons, do: %{reason | count: 2 * reason.count}
+    python = row.python_us && %{row.python_us | count: 2 * row.python_us.count}
+    %{row | count: 2 * row.count, errors: 2 * row.errors, reasons: reasons, python_us: python}
+  end
+
+  test "rejected events of one name count together, whichever plan rejected them" do
+    instance = start!()
+    from_elixir = %{function: "f", python_module: "m"}
+    emit(@call ++ [:stop], %{duration: "1"}, from_elixir)
+
+    emit(
+      @call ++ [:stop],
+      %{duration: "1"},
+      Map.merge(from_elixir, %{worker_id: "w", python_pid: 1})
+    )
+
+    assert DSPexTelemetry.info(instance: instance).rejected == [
+             %{event: "snakepit.python.call.stop", reason: "invalid_measurement", count: 2}
+           ]
+
+    samples =
+      for line <- String.split(DSPexTelemetry.scrape(instance: instance), "\n"),
+          line =~ ~r/rejected\w*\{event="snakepit.python.call.stop"/,
+          do: line
+
+    assert [sample] = samples
+    assert String.ends_with?(sample, " 2")
+  end
+
   describe "processes that call by different ways at the same time" do
     test "are each counted once and wholly" do
       instance = start!()
@@ -371,6 +438,29 @@ defmodule DSPexTelemetry.SnakeBridgeTest do
                "snakebridge.stream"
              ]
     end
+  end
+
+  test "a failed stop has its reason, whatever key it is under" do
+    instance = start!()
+
+    for {metadata, reason} <- [
+          {%{error: :timeout}, "timeout"},
+          {%{reason: {:grpc_server_exited, 137}}, "grpc_server_exited"},
+          {%{error_type: "KeyError", error_message: "'k'"}, "KeyError"},
+          {%{error: "text"}, "other"},
+          {%{}, "unsuccessful"}
+        ] do
+      metadata = Map.merge(%{method: "m-#{reason}", python_class: "C", success: false}, metadata)
+      emit(@bridge_call ++ [:stop], %{duration: 1}, metadata)
+      row = row(DSPexTelemetry.report(instance: instance).operations, %{method: "m-#{reason}"})
+      assert row.reasons == [%{kind: "unsuccessful", reason: reason, count: 1}]
+    end
+
+    {:error, :timeout} =
+      Emit.call_method(%{ref: "r", method: "emitted"}, fn -> {:error, :timeout} end)
+
+    assert [%{kind: "unsuccessful", reason: "timeout", count: 1}] =
+             row(DSPexTelemetry.report(instance: instance).operations, %{method: "emitted"}).reasons
   end
 
   test "sessions that SnakeBridge releases are counted by what made it do so" do

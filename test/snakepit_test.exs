@@ -340,6 +340,54 @@ defmodule DSPexTelemetry.SnakepitTest do
     assert is_integer(ejected_for(instance, "predict"))
   end
 
+  describe "a worker" do
+    # As Snakepit's errors are, whose structs are not here.
+    defp python(type) do
+      exception = %{__struct__: Snakepit.Error.PythonException, python_type: type, message: "no"}
+      details = %{reason: exception}
+      %{__struct__: Snakepit.Error, category: :python_error, message: "no", details: details}
+    end
+
+    defp fail_at_worker(:bridge, error) do
+      metadata = %{method: "predict", python_class: "C", ref: "r", worker_id: "w"}
+
+      emit(
+        @bridge_call ++ [:stop],
+        %{duration: 1},
+        Map.merge(metadata, %{success: false, error: error})
+      )
+    end
+
+    defp fail_at_worker(:exception, error) do
+      metadata = %{method: "predict", python_class: "C", ref: "r", worker_id: "w", kind: :error}
+      emit(@bridge_call ++ [:exception], %{duration: 1}, Map.put(metadata, :reason, error))
+    end
+
+    defp fail_at_worker(:execution, error),
+      do: execute("predict", :error, %{worker_id: "w", error: error})
+
+    for way <- [:bridge, :exception, :execution] do
+      @way way
+      test "is not ejected for what Python raised, told by #{way}, but for its own faults" do
+        instance = start!()
+        for id <- ["w", "x", "y"], do: spawn_worker(id)
+
+        for type <- ["ValueError", "KeyError", "JSONDecodeError", "ValueError", "ValueError"],
+            do: fail_at_worker(@way, python(type))
+
+        fail_at_worker(@way, {:invalid_parameter, :json_encode_failed, "no protocol"})
+        assert ejected_for(instance, "predict") == nil
+        # A failure is a failure in every report.
+        assert [%{errors: 6}] = DSPexTelemetry.report(instance: instance).operations
+
+        for error <- [:timeout, :internal, :unavailable, {:grpc_server_exited, 137}, :timeout],
+            do: fail_at_worker(@way, error)
+
+        assert is_integer(ejected_for(instance, "predict"))
+      end
+    end
+  end
+
   defp ejected_for(instance, command) do
     %{candidates: workers} = PerformanceRouter.explain(command, instance: instance)
     Enum.find(workers, &(&1.worker_id == "w")).ejected_for_ms

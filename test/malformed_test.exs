@@ -301,7 +301,7 @@ defmodule DSPexTelemetry.MalformedTest do
   # An optional name or reason, and what is not used, may be anything.
   defp can_be_rejected?(event) do
     Enum.any?(Catalogue.used_fields(event), fn field ->
-      field.type not in [:name, :requester] and (field.type != :reason or field.required)
+      field.type not in [:name, :requester, :why] and (field.type != :reason or field.required)
     end)
   end
 

@@ -32,7 +32,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
 
   @with_terms ~w(bind_to_worker/3 cache_enter/8 cache_fail/4 cache_get/5 cache_invalidate_key/5 cache_land/5
                  checkout/3 keep/5 observe/3 observe/4 observe/5 record/1 record/2 record/3 record/4
-                 record/5 record/6 record/7 record/8 record/9 route/3)
+                 record/5 record/6 record/7 record/8 record/9 record/10 route/3)
 
   setup_all do
     # As literals, which no garbage collection looks at.

@@ -64,7 +64,7 @@ defmodule DSPexTelemetry.ReasonTest do
   test "a reason that is wrapped without end is other" do
     endless = Enum.reduce(1..1_000, :core, fn _depth, inner -> {:error, inner} end)
     assert Reason.class(endless) == :error
-    assert Reason.describe(%{error: endless}) == {:error, "", false}
+    assert Reason.word(%{error: endless}) == :error
     deep = Enum.reduce(1..1_000, :core, fn _depth, inner -> {{inner, 1}, 1} end)
     assert Reason.class(deep) == :other
   end
@@ -82,8 +82,8 @@ defmodule DSPexTelemetry.ReasonTest do
           {%{error_message: "why"}, nil, "why"},
           {%{}, nil, ""}
         ] do
-      {said, text, _fault} = Reason.describe(metadata)
-      assert {metadata, said, text} == {metadata, word, message}
+      assert {metadata, Reason.word(metadata)} == {metadata, word}
+      assert {metadata, Reason.message(metadata)} == {metadata, message}
     end
   end
 
@@ -103,7 +103,7 @@ defmodule DSPexTelemetry.ReasonTest do
           {snakepit(:python_error, %{reason: python("E", "inner")}), "inner"},
           {snakepit(:worker, %{args: secret}), "outer"}
         ],
-        do: assert({error, elem(Reason.describe(%{error: error}), 1)} == {error, message})
+        do: assert({error, Reason.message(%{error: error})} == {error, message})
   end
 
   test "a message is cut between characters, at 256 bytes" do
@@ -114,7 +114,7 @@ defmodule DSPexTelemetry.ReasonTest do
           {"a" <> String.duplicate("ä", 200), 255},
           {"ab" <> String.duplicate("😀", 200), 254}
         ] do
-      {_word, message, _fault} = Reason.describe(%{error: text})
+      message = Reason.message(%{error: text})
       assert byte_size(message) == size
       assert String.valid?(message) and String.starts_with?(text, message)
     end
@@ -131,7 +131,7 @@ defmodule DSPexTelemetry.ReasonTest do
           {:invalid_parameter, :json_encode_failed, "x"},
           {:invalid_parameter, "x"}
         ],
-        do: assert({error, elem(Reason.describe(%{error: error}), 2)} == {error, true})
+        do: assert({error, Reason.callers_fault?(%{error: error})} == {error, true})
 
     for error <- [
           :timeout,
@@ -142,8 +142,9 @@ defmodule DSPexTelemetry.ReasonTest do
           {:shutdown, :ping_failed},
           "text"
         ],
-        do: assert({error, elem(Reason.describe(%{error: error}), 2)} == {error, false})
+        do: assert({error, Reason.callers_fault?(%{error: error})} == {error, false})
 
-    assert {"ValueError", _, true} = Reason.describe(%{error_type: "ValueError"})
+    assert Reason.callers_fault?(%{error_type: "ValueError"})
+    for none <- [nil, [], "text", 5], do: assert(Reason.word(none) == nil)
   end
 end

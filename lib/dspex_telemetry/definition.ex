@@ -295,7 +295,7 @@ defmodule DSPexTelemetry.Definition do
   defp field(%Field{type: :flag} = field, _options), do: {:flag, %{default: field.default}}
   defp field(%Field{type: {:choice, words}}, _options), do: {:choice, %{values: words}}
 
-  defp field(%Field{type: type} = field, _options) when type in [:text, :name, :reason],
+  defp field(%Field{type: type} = field, _options) when type in [:text, :name, :reason, :why],
     do: {:text, %{required: field.required}}
 
   defp scale(:duration, unit) do
@@ -374,6 +374,7 @@ defmodule DSPexTelemetry.Definition do
        calls: Catalogue.calls_family(),
        labels: Enum.map(labels, &label(&1, index)),
        kind: label(kind, index),
+       reason: Map.fetch!(index, :why),
        otherwise: no_reason(kind)
      }}
   end

@@ -14,12 +14,8 @@ defmodule DSPexTelemetry.Details do
   @doc "Passes an event to Rust once more. It was recorded by the plan; metadata may be anything."
   @spec keep(pos_integer(), Native.plan(), [term()], term()) :: :ok
   def keep(notes, plan, fields, metadata) when is_map(metadata) do
-    {reason, message, callers_fault?} = describe(notes, metadata)
-
-    details =
-      Exemplar.values(metadata) ++
-        [id(worker(metadata)), text(reason), message]
-
+    {message, callers_fault?} = describe(notes, metadata)
+    details = Exemplar.values(metadata) ++ [id(worker(metadata)), message]
     Native.keep(plan, notes, fields, details, callers_fault?)
   end
 
@@ -27,9 +23,9 @@ defmodule DSPexTelemetry.Details do
     do: Native.keep(plan, notes, fields, [], false)
 
   defp describe(notes, metadata) when (notes &&& (@failed ||| @completed)) != 0,
-    do: Reason.describe(metadata)
+    do: {Reason.message(metadata), Reason.callers_fault?(metadata)}
 
-  defp describe(_notes, _metadata), do: {nil, "", false}
+  defp describe(_notes, _metadata), do: {"", false}
 
   # Snakepit's errors name the worker where the event does not.
   defp worker(%{worker_id: worker}), do: worker
@@ -39,10 +35,4 @@ defmodule DSPexTelemetry.Details do
   defp id(text) when is_binary(text), do: text
   defp id(atom) when is_atom(atom) and atom != nil, do: Atom.to_string(atom)
   defp id(_other), do: ""
-
-  defp text(nil), do: ""
-  defp text(reason) when is_binary(reason), do: reason
-
-  defp text(reason) when is_atom(reason),
-    do: reason |> Atom.to_string() |> String.replace_prefix("Elixir.", "")
 end

@@ -38,7 +38,7 @@ defmodule DSPexTelemetry.Handler do
   fetched_by_pattern? = fn field, fields ->
     sources = Field.sources(field)
 
-    field.type != :requester and match?([_key], sources) and
+    field.type not in [:requester, :why] and match?([_key], sources) and
       Enum.find(fields, &(&1.in == field.in and Field.sources(&1) == sources)) == field
   end
 
@@ -78,6 +78,21 @@ defmodule DSPexTelemetry.Handler do
       pass.(field, quote(do: fetch(unquote(place), unquote(keys))))
     end
 
+    # The arguments by how each field is fetched. Why a call failed is asked only if it did.
+    arguments = fn value ->
+      Enum.map(fields, fn
+        %{type: :why, unless: nil} ->
+          quote(do: Reason.word(unquote(metadata)))
+
+        %{type: :why, unless: flag} ->
+          succeeded = fields |> Enum.find(&(&1.key == flag)) |> value.()
+          quote(do: if(unquote(succeeded) == true, do: nil, else: Reason.word(unquote(metadata))))
+
+        field ->
+          value.(field)
+      end)
+    end
+
     # What belongs to another emitter. A term that is no map is nobody's, and is rejected once.
     has_key = fn keys ->
       keys
@@ -105,14 +120,14 @@ defmodule DSPexTelemetry.Handler do
     for absent <- subsets.(rare) do
       matched = in_pattern -- absent
 
-      arguments =
-        for field <- fields do
+      matched_arguments =
+        arguments.(fn field ->
           cond do
             field in matched -> pass.(field, variable.(field))
             field in others -> fetched.(field, Field.sources(field))
             true -> nil
           end
-        end
+        end)
 
       guard =
         for field <- absent, reduce: true do
@@ -135,15 +150,15 @@ defmodule DSPexTelemetry.Handler do
           )
           when unquote(guard) do
         _ = {unquote(measurements), unquote(metadata)}
-        unquote(record.(event, arguments))
+        unquote(record.(event, matched_arguments))
       end
     end
 
-    arguments = Enum.map(fields, &fetched.(&1, Field.sources(&1) ++ &1.formerly))
+    fetched_arguments = arguments.(&fetched.(&1, Field.sources(&1) ++ &1.formerly))
 
     def unquote(name)(_event, unquote(measurements), unquote(metadata), plan) do
       _ = {unquote(measurements), unquote(metadata)}
-      unquote(record.(event, arguments))
+      unquote(record.(event, fetched_arguments))
     end
   end
 

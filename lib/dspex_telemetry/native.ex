@@ -275,7 +275,7 @@ defnative DSPexTelemetry.Native do
   @spec observe(plan(), term(), term(), tuple(), :final) :: observed()
   def observe(_plan, _measurements, _metadata, _computed, _final), do: not_loaded()
 
-  for arity <- 1..9 do
+  for arity <- 1..10 do
     arguments = Macro.generate_arguments(arity, __MODULE__)
     def record(unquote_splicing(arguments)), do: not_loaded({unquote_splicing(arguments)})
   end

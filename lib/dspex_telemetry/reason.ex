@@ -11,8 +11,7 @@ defmodule DSPexTelemetry.Reason do
   @most_type_bytes 128
   @most_message_bytes 256
 
-  @typedoc "Why a call failed: the word, a message of at most 256 bytes or `\"\"`, and whether the caller's code is to blame."
-  @type description :: {class(), String.t(), callers_fault? :: boolean()}
+  @typedoc "A word: an atom, or a name of an exception."
   @type class :: atom() | String.t()
 
   @doc """
@@ -92,43 +91,79 @@ defmodule DSPexTelemetry.Reason do
   defp name(module), do: module |> Atom.to_string() |> String.replace_prefix("Elixir.", "")
 
   @doc """
-  Why the call of an event failed, from all that its metadata say: `:error_kind`, `:reason`, `:error`, `:error_type`
-  and `:error_message`, in this order. The word is `nil` if there is none.
+  The word for why the call of an event failed, from all that its metadata say: `:error_kind`, `:reason`, `:error` and
+  `:error_type`, in this order; `nil` if they say nothing.
 
-  The caller's code is to blame where Python raised an exception, or where the arguments could not be sent. Then the
-  failure says nothing of the worker's health.
+      iex> DSPexTelemetry.Reason.word(%{error_type: "ValueError", error_message: "math domain error"})
+      "ValueError"
 
-      iex> DSPexTelemetry.Reason.describe(%{error_type: "ValueError", error_message: "math domain error"})
-      {"ValueError", "math domain error", true}
+      iex> DSPexTelemetry.Reason.word(%{error: {:grpc_server_exited, 137}})
+      :grpc_server_exited
 
-      iex> DSPexTelemetry.Reason.describe(%{error: {:grpc_server_exited, 137}})
-      {:grpc_server_exited, "grpc_server_exited 137", false}
-
-      iex> DSPexTelemetry.Reason.describe(%{success: false})
-      {nil, "", false}
+      iex> DSPexTelemetry.Reason.word(%{success: false})
+      nil
   """
-  @spec describe(map()) :: description() | {nil, String.t(), false}
-  def describe(metadata) do
-    said =
-      for key <- [:error_kind, :reason, :error],
-          reason = Map.get(metadata, key),
-          do: {class(reason), reason}
-
-    type = type(Map.get(metadata, :error_type))
-
-    class =
-      case Enum.find(said, fn {class, _reason} -> class != :other end) do
-        {class, _reason} -> class
-        nil -> type || if(said != [], do: :other)
-      end
-
-    message =
-      Enum.find_value(said, "", fn {_class, reason} -> message(reason, @depth) end)
-      |> or_text(Map.get(metadata, :error_message))
-
-    {class, cut(message),
-     type != nil or Enum.any?(said, fn {_, reason} -> callers?(reason, @depth) end)}
+  @spec word(term()) :: class() | nil
+  def word(metadata) when is_map(metadata) do
+    case first_word(metadata, [:error_kind, :reason, :error], nil) do
+      word when word in [nil, :other] -> type(Map.get(metadata, :error_type)) || word
+      word -> word
+    end
   end
+
+  def word(_no_metadata), do: nil
+
+  defp first_word(_metadata, [], found), do: found
+
+  defp first_word(metadata, [key | keys], found) do
+    case metadata do
+      %{^key => reason} when reason not in [nil, false] ->
+        case class(reason, @depth) do
+          :other -> first_word(metadata, keys, :other)
+          word -> word
+        end
+
+      _says_nothing ->
+        first_word(metadata, keys, found)
+    end
+  end
+
+  @doc """
+  The message of a failure, from the same metadata and `:error_message`: at most 256 bytes, `""` if there is none.
+
+      iex> DSPexTelemetry.Reason.message(%{error_type: "ValueError", error_message: "math domain error"})
+      "math domain error"
+
+      iex> DSPexTelemetry.Reason.message(%{error: {:grpc_server_exited, 137}})
+      "grpc_server_exited 137"
+  """
+  @spec message(map()) :: String.t()
+  def message(metadata) do
+    metadata
+    |> said()
+    |> Enum.find_value("", &message(&1, @depth))
+    |> or_text(Map.get(metadata, :error_message))
+    |> cut()
+  end
+
+  @doc """
+  Whether the caller's code is to blame: where Python raised an exception, or where the arguments could not be sent. Then
+  the failure says nothing of the worker's health.
+
+      iex> DSPexTelemetry.Reason.callers_fault?(%{error_type: "ValueError"})
+      true
+
+      iex> DSPexTelemetry.Reason.callers_fault?(%{error: :timeout})
+      false
+  """
+  @spec callers_fault?(map()) :: boolean()
+  def callers_fault?(metadata) do
+    type(Map.get(metadata, :error_type)) != nil or
+      Enum.any?(said(metadata), &callers?(&1, @depth))
+  end
+
+  defp said(metadata),
+    do: for(key <- [:error_kind, :reason, :error], reason = Map.get(metadata, key), do: reason)
 
   defp or_text("", text) when is_binary(text), do: text
   defp or_text(message, _text), do: message
@@ -161,15 +196,17 @@ defmodule DSPexTelemetry.Reason do
           (is_atom(word) and word != nil) or is_integer(word),
           do: word
 
-    if match?([_, _ | _], words), do: Enum.map_join(words, " ", &word/1)
+    if match?([_, _ | _], words), do: Enum.map_join(words, " ", &in_message/1)
   end
 
   defp message(text, _depth) when is_binary(text) and text != "", do: text
   defp message(_reason, _depth), do: nil
 
-  defp word(integer) when is_integer(integer) and abs(integer) > 0xFFFF_FFFF_FFFF_FFFF, do: "…"
-  defp word(integer) when is_integer(integer), do: Integer.to_string(integer)
-  defp word(atom), do: name(atom)
+  defp in_message(integer) when is_integer(integer) and abs(integer) > 0xFFFF_FFFF_FFFF_FFFF,
+    do: "…"
+
+  defp in_message(integer) when is_integer(integer), do: Integer.to_string(integer)
+  defp in_message(atom), do: name(atom)
 
   defp callers?(_reason, 0), do: false
 

@@ -348,6 +348,9 @@ defmodule DSPexTelemetry.Reference do
   defp field(%Field{type: :requester} = field, _column),
     do: ["none", "process", required(field), field.doc]
 
+  defp field(%Field{type: :why} = field, _column),
+    do: ["none", "text", required(field), field.doc]
+
   defp field(field, column) do
     sources = Enum.map_join(Field.sources(field) ++ field.formerly, ", else ", &key/1)
     [sources, column, required(field), field.doc]

@@ -60,7 +60,16 @@ defmodule DSPexTelemetry.Catalogue.Events do
 
   raised = why.(:reason, "What was raised, exited with or thrown.")
 
+  word = %Field{
+    key: :why,
+    in: :metadata,
+    type: :why,
+    required: false,
+    doc: "No key: the word for why it failed, of the keys that say so."
+  }
+
   failed_because = [
+    %Field{word | unless: :success},
     why.(:reason, "Why it failed."),
     why.(:error, "The same, if there is no `reason`."),
     why.(:error_type, "The type of a Python exception, if there is neither."),
@@ -243,6 +252,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
           method,
           kind,
           raised,
+          word,
           stacktrace,
           class_of_call,
           worker_of_call

@@ -9,11 +9,12 @@ defmodule DSPexTelemetry.Catalogue.Field do
     * `:type` - `:integer` (not negative), `:number` (the same or a float), `:text` (binary, atom or integer), `:name`
       (any term, reduced by `DSPexTelemetry.Name`), `:flag` (boolean), `{:choice, words}` (anything else counts as
       the last word), `:reason` (any term, reduced by `DSPexTelemetry.Reason`), `:requester` (no key: the process that the
-      emitting one monitors), `:term` (anything, not used or only as a detail)
+      emitting one monitors), `:why` (no key: the word for why the call failed, of `DSPexTelemetry.Reason.word/1`), `:term` (anything, not used or only as a detail)
     * `:unit` of a number - `:duration` (the instance's `duration_unit`), `:native` (native time units whatever that
       says), `:native_as_milliseconds` (the same, stored in milliseconds), `:nanosecond`, `:microsecond`, `:millisecond`, `:fine_millisecond` (stored in nanoseconds),
       `:byte`, `:mebibyte`, `:percent`, `:celsius`, `:watt`, `:one`
     * `:flags` of a flag - other terms that say `true` or `false`, such as `[ok: true, error: false]`
+    * `:unless` of a `:why` - the flag that says, where it is `true`, that nothing failed
     * `:required` - whether an event without it is rejected
     * `:default` of a flag, or of a name
     * `:usual` - whether emitters normally give it; the handler is fastest when they do
@@ -27,6 +28,7 @@ defmodule DSPexTelemetry.Catalogue.Field do
     :doc,
     :unit,
     :default,
+    :unless,
     flags: [],
     formerly: [],
     required: true,
@@ -50,8 +52,10 @@ defmodule DSPexTelemetry.Catalogue.Field do
             | {:choice, [String.t()]}
             | :reason
             | :requester
+            | :why
             | :term,
           unit: atom(),
+          unless: atom() | nil,
           flags: [{atom(), boolean()}],
           required: boolean(),
           default: boolean() | String.t() | nil,

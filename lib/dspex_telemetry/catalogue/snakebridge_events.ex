@@ -46,6 +46,14 @@ defmodule DSPexTelemetry.Catalogue.SnakeBridgeEvents do
     }
   end
 
+  word = %Field{
+    key: :why,
+    in: :metadata,
+    type: :why,
+    required: false,
+    doc: "No key: the word for why it failed, of the keys that say so."
+  }
+
   found_by =
     for {key, doc} <- [
           session_id: "The session.",
@@ -125,7 +133,8 @@ defmodule DSPexTelemetry.Catalogue.SnakeBridgeEvents do
         [
           duration,
           why.(:error, "The error that was returned."),
-          why.(:reason, "The exception that was raised.") | called
+          why.(:reason, "The exception that was raised."),
+          word | called
         ] ++ found_by,
         [
           {:claimed,

@@ -69,6 +69,14 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
     }
   end
 
+  word = %Field{
+    key: :why,
+    in: :metadata,
+    type: :why,
+    required: false,
+    doc: "No key: the word for why it failed, of the keys that say so."
+  }
+
   # The name of the pool's process, whichever pool it is, and what a process without a name becomes.
   no_pool = ["Snakepit.Pool", "other"]
 
@@ -122,6 +130,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
               },
               why.(:error_kind, "What went wrong, if something did."),
               why.(:error, "The same in detail, or alone."),
+              %Field{word | unless: :success},
               unused.(:measurements, :duration_ms, "The duration once more, in milliseconds."),
               unused.(:measurements, :executions, "Always 1."),
               unused.(:measurements, :errors, "How many errors: 1 or none.")
@@ -153,6 +162,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
               some_worker,
               kind,
               why.(:reason, "What was raised, exited with or thrown."),
+              word,
               unused.(:metadata, :stacktrace, "Where.")
               | found_by
             ],
@@ -195,6 +205,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
             type: :flag,
             doc: "Whether there was a result."
           },
+          %Field{word | unless: :success},
           %Field{yes_or_no.(:streaming, "Whether it was a stream.") | usual: false},
           %Field{
             yes_or_no.(:unary, "Whether it was no stream.")

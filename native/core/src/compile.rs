@@ -147,6 +147,7 @@ impl<'a> Compiler<'a> {
             claimed: spec.claimed,
             key: self.labels_of(spikes, &spec.labels)?,
             kind: self.word(&spec.kind)?,
+            reason: spec.reason.map(|reason| self.field(reason)).transpose()?,
             otherwise: spec.otherwise.as_str().into(),
             spikes: (Arc::clone(spikes), counter.cell(0)),
             calls,

@@ -8,7 +8,7 @@ use crate::histogram::MAX_VALUE;
 use crate::label::{self, UNKNOWN};
 
 /// Most positional fields that an event may have.
-pub const MAX_FIELDS: usize = 8;
+pub const MAX_FIELDS: usize = 9;
 
 /// How a measurement gets into the unit in which it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -9,7 +9,7 @@ impl Notes {
     pub const NONE: Self = Self(0);
     /// Its sample should be an exemplar.
     pub const EXEMPLARY: Self = Self(1);
-    /// A call failed, whose reason is to be counted.
+    /// A call failed, and is to be logged.
     pub const FAILED: Self = Self(2);
     /// It is one of the slowest calls.
     pub const SLOW: Self = Self(4);

@@ -129,6 +129,7 @@ pub(crate) struct Failure {
     pub(crate) claimed: bool,
     pub(crate) key: LabelSlots,
     pub(crate) kind: Word,
+    pub(crate) reason: Option<usize>,
     /// The reason where the event gives none.
     pub(crate) otherwise: Box<str>,
     /// Where spikes are counted.
@@ -427,7 +428,10 @@ impl Plan {
                     }
                 }
                 Step::Failure(failure) => {
-                    if (admitted.counts || !failure.claimed) && !failure.unless.is_set(fields) {
+                    if (admitted.counts || !failure.claimed)
+                        && !failure.unless.is_set(fields)
+                        && self.failed(failure, fields)
+                    {
                         notes = notes.with(Notes::FAILED);
                     }
                 }
@@ -611,10 +615,10 @@ impl Plan {
                 Step::Feed(feed) if notes.has(Notes::EXEMPLARY) => {
                     self.keep_exemplar(feed, fields, details);
                 }
-                Step::Failure(failure) if notes.has(Notes::FAILED) => {
-                    if !failure.unless.is_set(fields) {
-                        failed = Some(self.failed(failure, fields, details));
-                    }
+                Step::Failure(failure)
+                    if notes.has(Notes::FAILED) && !failure.unless.is_set(fields) =>
+                {
+                    failed = Some(failure.why(fields));
                 }
                 Step::Completion(completion) if notes.has(Notes::COMPLETED) => {
                     let outcome =
@@ -754,20 +758,12 @@ impl Plan {
         }
     }
 
-    /// Counts an error and looks for a spike. Returns its kind and its reason.
-    fn failed<'f>(
-        &self,
-        failure: &'f Failure,
-        fields: &Fields<'f>,
-        details: &Details<'f>,
-    ) -> (Cow<'f, str>, Cow<'f, str>) {
-        let Surroundings { signals, spikes, clock, refs, pools, .. } = &*self.surroundings;
+    /// Counts an error and looks for a spike. Says whether the call is to be logged.
+    fn failed(&self, failure: &Failure, fields: &Fields<'_>) -> bool {
+        let Surroundings { signals, spikes, clock, refs, pools, call_log, .. } =
+            &*self.surroundings;
         let key = failure.key.resolve(fields, refs, pools);
-        let kind = failure.kind.resolve(fields);
-        let reason = match details.reason {
-            [] => Cow::Borrowed(&*failure.otherwise),
-            reason => label::normalise(reason),
-        };
+        let (kind, reason) = failure.why(fields);
         for errors in &failure.errors {
             errors.count(&key, &kind, &reason);
         }
@@ -784,7 +780,7 @@ impl Plan {
         if let Some(spike) = change.spike {
             signals.send(now, Signal::ErrorSpike(spike));
         }
-        (kind, reason)
+        self.call.is_some() && call_log.takes_failure(now.ms)
     }
 
     #[inline]
@@ -834,6 +830,17 @@ impl Unless {
         flag.is_some_and(|flag| {
             fields.choice(flag) == 0 || other.is_some_and(|other| fields.choice(other) == 0)
         })
+    }
+}
+
+impl Failure {
+    /// Its kind and its reason.
+    fn why<'f>(&'f self, fields: &Fields<'f>) -> (Cow<'f, str>, Cow<'f, str>) {
+        let reason = match self.reason.filter(|reason| fields.is_given(*reason)) {
+            Some(reason) => label::normalise(fields.text(reason)),
+            None => Cow::Borrowed(&*self.otherwise),
+        };
+        (self.kind.resolve(fields), reason)
     }
 }
 

@@ -106,6 +106,9 @@ pub struct FailureSpec {
     pub labels: Vec<LabelSource>,
     /// The kind of the error.
     pub kind: WordSource,
+    /// A text field that is its reason.
+    #[serde(default)]
+    pub reason: Option<usize>,
     /// Its reason where the event gives none.
     pub otherwise: String,
     /// Name of the family with these labels whose first counter counts spikes.

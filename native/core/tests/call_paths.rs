@@ -283,7 +283,6 @@ fn a_failure_counts_where_its_call_does() {
     from(&running, 1, Event::ExecutionStop, &failed);
     running.time.store(7, std::sync::atomic::Ordering::Relaxed);
     let details = Details {
-        reason: b"ValueError",
         message: b"no such thing",
         worker_id: b"w",
         correlation_id: b"c-1",
@@ -293,7 +292,7 @@ fn a_failure_counts_where_its_call_does() {
     let errors = Errors::new(&running.instance, Window::SinceStart, moment(8));
     assert_eq!((errors.errors, errors.by_method.len()), (1, 1));
     let method = &errors.by_method[0];
-    assert_eq!((&*method.method, &*method.reasons[0].reason), ("search", "ValueError"));
+    assert_eq!((&*method.method, &*method.reasons[0].reason), ("search", "unsuccessful"));
     let [failure] = &errors.last_failures[..] else { panic!("one failure") };
     assert_eq!(
         (&*failure.method, failure.at_unix_ms, failure.duration_us),

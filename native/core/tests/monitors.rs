@@ -7,11 +7,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use common::{Given, Running, cases, measurement, moment, send, send_with, text};
+use common::{Given, Running, cases, measurement, moment, send, text};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use telemetry_core::call_log::Details;
 use telemetry_core::errors::Errors;
 use telemetry_core::performance::Performance;
 use telemetry_core::signal::{Described, QueueWait, SuppressedWaits};
@@ -37,8 +36,9 @@ fn start(series_limit: usize, anomalies: &Value) -> Running {
     };
     let counter = |name: &str, dimensions: Value| json!([{"name": name, "dimensions": dimensions}]);
     let labels = json!([{"field": 2}, class]);
-    let failure = |unless: Value, kind: Value, otherwise: &str| {
-        json!({"failure": {"unless": unless, "labels": labels, "kind": kind, "otherwise": otherwise,
+    let failure = |unless: Value, kind: Value, reason: Value, otherwise: &str| {
+        json!({"failure": {"unless": unless, "labels": labels, "kind": kind, "reason": reason,
+            "otherwise": otherwise,
             "spikes": "spikes", "errors": ["dspex.bridge.error", "dspex.bridge.call_method.error"]}})
     };
     let kinds = ["error", "exit", "other"];
@@ -74,16 +74,16 @@ fn start(series_limit: usize, anomalies: &Value) -> Running {
                     {"flag": {"default": null}}, text(false)],
                 "steps": [
                     calls(json!({"field": 3})),
-                    failure(json!(3), json!({"constant": "unsuccessful"}), "unsuccessful"),
+                    failure(json!(3), json!({"constant": "unsuccessful"}), json!(null), "unsuccessful"),
                 ],
             },
             {
                 "event": "exception",
                 "fields": [measurement(true), text(false), text(true),
-                    {"choice": {"values": kinds}}, text(false)],
+                    {"choice": {"values": kinds}}, text(false), text(false)],
                 "steps": [
                     calls(json!({"constant": 1})),
-                    failure(json!(null), json!({"field": 3}), "unknown"),
+                    failure(json!(null), json!({"field": 3}), json!(5), "unknown"),
                 ],
             },
             {
@@ -130,15 +130,14 @@ impl Call {
         let (duration, method) = (Given::Number(self.duration), Given::Text(&self.method));
         match &self.outcome {
             Outcome::Raised { kind, reason } => {
-                let reason = reason.as_deref().unwrap_or_default().as_bytes();
-                let given = [duration, Given::Absent, method, Given::Text(kind), class];
-                let details = Details { reason, ..Details::default() };
-                send_with(running.plans[1], 0, &given, &details);
+                let reason = reason.as_deref().map_or(Given::Absent, Given::Text);
+                let given = [duration, Given::Absent, method, Given::Text(kind), class, reason];
+                send(running.plans[1], &given);
             }
             outcome => {
                 let success = Given::Flag(*outcome == Outcome::Success);
                 let given = [duration, Given::Absent, method, success, class];
-                send_with(running.plans[0], 0, &given, &Details::default());
+                send(running.plans[0], &given);
             }
         }
     }
@@ -453,7 +452,7 @@ fn the_class_of_a_failed_call_may_come_from_its_reference() {
         let success = Given::Flag(false);
         let given =
             [Given::Number(1), Given::Text("ref-1"), Given::Text("m"), success, Given::Absent];
-        send_with(running.plans[0], 0, &given, &Details::default());
+        send(running.plans[0], &given);
     }
     assert_eq!(told(&running), [(true, ("m".into(), "Index".into()), THRESHOLD as u64, 0)]);
 }

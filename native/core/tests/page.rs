@@ -40,7 +40,7 @@ fn start(memory_limit: usize) -> Running {
     };
     let kinds = json!([{"name": "kind", "values": ["exit", "error"]}]);
     let failure = json!({"failure": {"unless": 3, "labels": method, "kind": {"constant": "error"},
-        "otherwise": "unsuccessful", "spikes": "spikes",
+        "reason": 4, "otherwise": "unsuccessful", "spikes": "spikes",
         "errors": ["dspex.bridge.error", "dspex.bridge.call_method.error"]}});
     Running::start(json!({
         "families": [
@@ -59,7 +59,8 @@ fn start(memory_limit: usize) -> Running {
         ],
         "plans": [
             {"event": "stop",
-                "fields": [measurement(true), text(true), text(true), {"flag": {"default": null}}],
+                "fields": [measurement(true), text(true), text(true), {"flag": {"default": null}},
+                    text(false)],
                 "call": {"labels": method, "duration": 0},
                 "steps": [feed("dspex.bridge.call_method", method.clone(), count, "duration"),
                     failure]},
@@ -101,11 +102,11 @@ const REASONS: [&str; 5] =
 
 fn call(running: &Running, call: &Call) {
     let method = METHODS[call.method];
-    let given =
-        [Given::Number(call.ns), Given::Text(method), Given::Text("C"), Given::Flag(call.success)];
-    let reason = REASONS[call.reason].as_bytes();
-    let details =
-        Details { reason, message: reason, worker_id: b"w", trace_id: b"t", ..Details::default() };
+    let (duration, reason) = (Given::Number(call.ns), Given::Text(REASONS[call.reason]));
+    let success = Given::Flag(call.success);
+    let given = [duration, Given::Text(method), Given::Text("C"), success, reason];
+    let message = REASONS[call.reason].as_bytes();
+    let details = Details { message, worker_id: b"w", trace_id: b"t", ..Details::default() };
     send_with(running.plans[0], 0, &given, &details);
     send(running.plans[1], &[Given::Number(call.ns), Given::Text(method)]);
     if let Some(ns) = call.python_ns {
@@ -383,7 +384,6 @@ fn lists_are_cut_and_say_how_long_they_are() {
             let reason = format!("{reasons:0>256}");
             let long = [b'i'; 1_000];
             let details = Details {
-                reason: reason.as_bytes(),
                 message: &long,
                 worker_id: &long,
                 session_id: &long,
@@ -391,7 +391,8 @@ fn lists_are_cut_and_say_how_long_they_are() {
                 correlation_id: &long,
                 ..Details::default()
             };
-            let failed = [duration, method, Given::Text("C"), Given::Flag(false)];
+            let (class, reason) = (Given::Text("C"), Given::Text(&reason));
+            let failed = [duration, method, class, Given::Flag(false), reason];
             send_with(running.plans[0], 0, &failed, &details);
             send(running.plans[1], &[duration, method]);
             send(running.plans[2], &[duration, method, Given::Text("C")]);

@@ -55,8 +55,7 @@ fn keep<'a>(
         correlation_id: detail(2),
         session_id: detail(3),
         worker_id: detail(4),
-        reason: detail(5),
-        message: detail(6),
+        message: detail(5),
         is_callers_fault,
     };
     local::keep(
@@ -88,4 +87,4 @@ macro_rules! register_record {
     };
 }
 
-register_record!(1, 2, 3, 4, 5, 6, 7, 8, 9);
+register_record!(1, 2, 3, 4, 5, 6, 7, 8, 9, 10);

@@ -58,7 +58,7 @@ defmodule DSPexTelemetry.EventModel do
   defp fault_of(%Field{type: :term}, _any), do: nil
 
   # Any name is some text, and a requester comes with no key.
-  defp fault_of(%Field{type: type}, _any) when type in [:name, :requester], do: nil
+  defp fault_of(%Field{type: type}, _any) when type in [:name, :requester, :why], do: nil
 
   defp fault_of(%Field{flags: [_ | _] = flags} = field, value),
     do:

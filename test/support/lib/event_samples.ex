@@ -59,7 +59,7 @@ defmodule DSPexTelemetry.EventSamples do
   defp good_value(%{type: :flag}), do: true
   defp good_value(%{type: {:choice, [word | _]}}), do: word
   defp good_value(%{type: :reason}), do: :timeout
-  defp good_value(%{type: :requester}), do: "not looked at"
+  defp good_value(%{type: type}) when type in [:requester, :why], do: "not looked at"
   defp good_value(%{type: :term}), do: "not used"
 
   defp break({measurements, metadata}, %{in: :measurements} = field),

@@ -161,7 +161,11 @@ defmodule DSPexTelemetry.Alert do
       iex> DSPexTelemetry.Alert.cause(%{kind: "exit", reason: "timeout"})
       "exit timeout"
   """
-  @spec cause(%{kind: String.t(), reason: String.t()}) :: String.t()
+  @spec cause(%{
+          :kind => String.t(),
+          :reason => String.t(),
+          optional(atom()) => term()
+        }) :: String.t()
   def cause(%{kind: same, reason: same}), do: same
   def cause(%{kind: kind, reason: reason}), do: "#{kind} #{reason}"
 
@@ -185,7 +189,11 @@ defmodule DSPexTelemetry.Alert do
       iex> DSPexTelemetry.Alert.method(%{python_class: "Index", method: "search"})
       "Index.search"
   """
-  @spec method(%{method: String.t(), python_class: String.t()}) :: String.t()
+  @spec method(%{
+          :method => String.t(),
+          :python_class => String.t(),
+          optional(atom()) => term()
+        }) :: String.t()
   def method(row), do: printable("#{row.python_class}.#{row.method}")
 
   defp range(anomaly),

@@ -50,7 +50,7 @@ defmodule DSPexTelemetry.Cluster do
     * `:not_asked` - there are more nodes than `:node_limit`
   """
 
-  alias DSPexTelemetry.{ErrorAnalyzer, Instance, Native, UsageAnalytics, Window}
+  alias DSPexTelemetry.{Instance, Native, UsageAnalytics, Window}
   alias DSPexTelemetry.Cluster.Report
 
   @most_bytes 256 * 1024 * 1024
@@ -75,6 +75,31 @@ defmodule DSPexTelemetry.Cluster do
           calls: non_neg_integer(),
           errors: non_neg_integer(),
           bytes: non_neg_integer()
+        }
+
+  @typedoc "As `t:DSPexTelemetry.ErrorAnalyzer.report/0`, and of spikes and anomalies the node."
+  @type errors :: %{
+          interval: Window.interval(),
+          errors: non_neg_integer(),
+          by_kind: %{String.t() => pos_integer()},
+          by_reason: %{String.t() => pos_integer()},
+          by_method: [map()],
+          last_failures: [DSPexTelemetry.Report.call()],
+          spikes: [%{:node => node(), optional(atom()) => term()}],
+          recent_spikes: [%{:node => node(), optional(atom()) => term()}],
+          anomalies: [%{:node => node(), optional(atom()) => term()}],
+          nodes: [member()]
+        }
+
+  @typedoc "As `t:DSPexTelemetry.UsageAnalytics.window_report/0`."
+  @type usage :: %{
+          interval: Window.interval(),
+          total: non_neg_integer(),
+          classes: UsageAnalytics.window_kind(),
+          methods: UsageAnalytics.window_kind(),
+          tools: UsageAnalytics.window_kind(),
+          variables: UsageAnalytics.window_kind(),
+          nodes: [member()]
         }
 
   @doc """
@@ -130,7 +155,7 @@ defmodule DSPexTelemetry.Cluster do
       iex> {errors.errors, Enum.map(errors.nodes, & &1.state)}
       {0, [:merged]}
   """
-  @spec errors(keyword()) :: ErrorAnalyzer.report()
+  @spec errors(keyword()) :: errors()
   def errors(options \\ []) do
     request = request!(options)
     answers = ask(request)
@@ -163,7 +188,7 @@ defmodule DSPexTelemetry.Cluster do
 
     * `:top` - how many of the most used there are of each kind, from 0 to 1000000, 10 by default
   """
-  @spec usage(keyword()) :: UsageAnalytics.window_report()
+  @spec usage(keyword()) :: usage()
   def usage(options \\ []) do
     {top, options} = Keyword.pop(options, :top, 10)
     top = integer!(:top, top, 0, 1_000_000)

@@ -19,7 +19,11 @@ defmodule DSPexTelemetry.Dashboard.Query do
            | {:histogram_rate, :count | :sum, String.t(), [atom()], scope()}
 
   @typedoc "What references are resolved with."
-  @type context :: %{prefix: String.t(), histograms: :classic | :native}
+  @type context :: %{
+          :prefix => String.t(),
+          :histograms => :classic | :native,
+          optional(atom()) => term()
+        }
 
   @instance ~S(job=~"$job", instance=~"$instance")
   @matchers %{

@@ -48,5 +48,5 @@ defmodule DSPexTelemetry.Endpoint.Host do
   end
 
   defp address?(name),
-    do: match?({:ok, _address}, name |> String.to_charlist() |> :inet.parse_strict_address())
+    do: match?({:ok, _address}, name |> :binary.bin_to_list() |> :inet.parse_strict_address())
 end

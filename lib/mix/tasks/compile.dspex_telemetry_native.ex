@@ -51,12 +51,11 @@ defmodule Mix.Tasks.Compile.DspexTelemetryNative do
     cargo = System.get_env("DSPEX_TELEMETRY_CARGO", "cargo")
 
     with {:ok, path} <- find(cargo),
-         {_output, 0} <- run_cargo(path, root),
+         :ok <- run_cargo(path, root),
          :ok <- install(built_library(root), target) do
       {:ok, []}
     else
       {:error, message} -> failed(message)
-      {_output, status} -> failed("#{cargo} build ended with status #{status}, see above")
     end
   end
 
@@ -77,12 +76,17 @@ defmodule Mix.Tasks.Compile.DspexTelemetryNative do
     # The parent's target folder would otherwise leak in and hide where the library is.
     environment = [{"CARGO_TARGET_DIR", target_dir(root)}]
 
-    System.cmd(path, arguments,
-      cd: root,
-      env: environment,
-      into: IO.stream(),
-      stderr_to_stdout: true
-    )
+    {_output, status} =
+      System.cmd(path, arguments,
+        cd: root,
+        env: environment,
+        into: IO.stream(),
+        stderr_to_stdout: true
+      )
+
+    if status == 0,
+      do: :ok,
+      else: {:error, "#{path} build ended with status #{status}, see above"}
   end
 
   defp target_dir(root), do: Path.join(root, "target")

@@ -450,9 +450,7 @@ fn a_counter_without_labels_is_created_once() {
 const EXEMPLARY: Outcome = Outcome::Noted(Notes::EXEMPLARY);
 
 fn keep(running: &Running, notes: Notes, call: &Call, labels: &[&[u8]]) {
-    let mut given = fields(call);
-    // A size, of which no exemplars are kept.
-    given[4] = Given::Number(7);
+    let given = fields(call);
     let [trace_id, session_id] = labels else { panic!("two labels") };
     let details = Details { trace_id, session_id, ..Details::default() };
     local::keep(

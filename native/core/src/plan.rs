@@ -611,10 +611,10 @@ impl Plan {
                 Step::Feed(feed) if notes.has(Notes::EXEMPLARY) => {
                     self.keep_exemplar(feed, fields, details);
                 }
-                Step::Failure(failure) if notes.has(Notes::FAILED) => {
-                    if !failure.unless.is_set(fields) {
-                        failed = Some(self.failed(failure, fields, details));
-                    }
+                Step::Failure(failure)
+                    if notes.has(Notes::FAILED) && !failure.unless.is_set(fields) =>
+                {
+                    failed = Some(self.failed(failure, fields, details));
                 }
                 Step::Completion(completion) if notes.has(Notes::COMPLETED) => {
                     let outcome =

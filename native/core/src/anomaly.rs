@@ -268,10 +268,8 @@ impl Anomalies {
     /// Bytes allocated for keys and their histories.
     pub fn memory_bytes(&self) -> usize {
         let table = self.table();
-        let of_keys = table
-            .keys
-            .iter()
-            .map(|(key, history)| key.memory_bytes() + history.p95s.capacity() * size_of::<f32>());
+        let of_keys =
+            table.keys.iter().map(|(key, history)| key.memory_bytes() + history.memory_bytes());
         of_keys.sum::<usize>()
             + table.keys.table_bytes()
             + table.scratch.capacity() * size_of::<f64>()
@@ -339,6 +337,11 @@ impl KeyHistory {
         let started = AnomalyChange::Started(ongoing.describe(key));
         self.anomaly = Some(Box::new(ongoing));
         Some(started)
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let anomaly = self.anomaly.as_ref().map_or(0, |_| size_of::<Ongoing>());
+        self.p95s.capacity() * size_of::<f32>() + anomaly
     }
 
     fn end_by_silence(&mut self, key: &LabelSet, silence_ms: u64) -> Option<AnomalyOver> {

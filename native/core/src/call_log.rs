@@ -313,6 +313,9 @@ mod tests {
         }
         assert_eq!(methods(log.failures(&since(0))), ["c", "b"]);
         assert_eq!(methods(log.failures(&since(2))), ["c"]);
+        let until = |to_unix_ms| Interval { from_unix_ms: 1, to_unix_ms, duration_ms: 0 };
+        assert_eq!(methods(log.failures(&until(1))), ["b"]);
+        assert_eq!(methods(log.failures(&until(2))), ["c", "b"]);
         log.clear();
         assert!(log.failures(&since(0)).is_empty());
     }
@@ -346,6 +349,86 @@ mod tests {
         assert_eq!(methods(log.slowest(&since(0))), ["c"]);
         assert!(keep("now slow", 6_000, 150));
         assert_eq!(methods(log.slowest(&since(0))), ["c", "now slow"]);
+    }
+
+    #[test]
+    fn of_calls_that_took_equally_long_the_earlier_is_first() {
+        let log = log(0, 3);
+        for method in ["a", "b"] {
+            log.keep_slow(&call(method, 5_000, 0), &Details::default());
+        }
+        assert_eq!(methods(log.slowest(&since(0))), ["a", "b"]);
+    }
+
+    #[test]
+    fn after_a_reset_any_call_is_one_of_the_slowest() {
+        let log = log(0, 1);
+        log.keep_slow(&call("a", 5_000, 0), &Details::default());
+        assert!(!log.is_slow(1));
+        log.clear();
+        assert!(log.slowest(&since(0)).is_empty());
+        assert!(log.is_slow(1));
+    }
+
+    #[test]
+    fn a_call_is_kept_with_all_that_is_known_of_it() {
+        let log = log(1, 0);
+        let details = Details {
+            message: b"message",
+            worker_id: b"worker",
+            session_id: b"session",
+            trace_id: b"trace",
+            span_id: b"not kept",
+            correlation_id: b"correlation",
+            is_callers_fault: false,
+        };
+        log.keep_failure(&call("method", 1_500, 7), &details);
+        let text = |text: &str| Some(text.to_owned());
+        let kept = LoggedCall {
+            at_unix_ms: 7,
+            method: "method".to_owned(),
+            python_class: "C".to_owned(),
+            duration_us: Some(1.5),
+            failed: true,
+            kind: text("error"),
+            reason: text("ValueError"),
+            message: text("message"),
+            worker_id: text("worker"),
+            session_id: text("session"),
+            trace_id: text("trace"),
+            correlation_id: text("correlation"),
+            at_ms: 7,
+        };
+        assert_eq!(log.failures(&since(0)), [kept]);
+    }
+
+    #[test]
+    fn an_exemplar_can_have_each_label_that_finds_its_call() {
+        let details = Details {
+            session_id: b"session",
+            trace_id: b"trace",
+            span_id: b"span",
+            correlation_id: b"correlation",
+            ..Details::default()
+        };
+        for label in ["session", "trace", "span", "correlation"] {
+            assert_eq!(details.exemplar_label(&format!("{label}_id")), label.as_bytes());
+        }
+        assert_eq!(details.exemplar_label("worker_id"), b"");
+    }
+
+    #[test]
+    fn memory_of_calls_and_their_texts_is_counted() {
+        let log = log(10, 10);
+        let long = [b'm'; label::MAX_LABEL_BYTES];
+        let details = Details { message: &long, trace_id: &long, ..Details::default() };
+        for at_ms in 0..10 {
+            log.keep_failure(&call("a", 1, at_ms), &details);
+            log.keep_slow(&call("a", at_ms + 1, at_ms), &details);
+        }
+        let least = 20 * (size_of::<LoggedCall>() + 2 * label::MAX_LABEL_BYTES);
+        let told = log.memory_bytes();
+        assert!((least..2 * least).contains(&told), "{told}");
     }
 
     #[test]

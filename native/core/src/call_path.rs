@@ -386,6 +386,11 @@ mod tests {
         paths.enter(1, Operation::Call);
         assert_eq!(execution(&paths, 1, "w", "predict"), [Path::Carried(1); 2]);
         assert_eq!(execution(&paths, 2, "w", "predict"), [Path::Direct; 2]);
+        // Its own call wins over the one that the worker's request was dispatched for.
+        paths.enter(2, Operation::Call);
+        paths.dispatched(1, "w", b"predict");
+        assert_eq!(execution(&paths, 2, "w", "predict"), [Path::Carried(2); 2]);
+        paths.forget_worker("w");
         paths.leave(1, Operation::Call);
         assert_eq!(execution(&paths, 1, "w", "predict"), [Path::Direct; 2]);
     }
@@ -435,6 +440,14 @@ mod tests {
         paths.leave(1, Operation::Tool);
         paths.leave(1, Operation::Call);
         assert!(paths.is_inside(1));
+        // A call within a call.
+        paths.leave(1, Operation::Create);
+        (0..2).for_each(|_| paths.enter(1, Operation::Call));
+        paths.leave(1, Operation::Call);
+        assert!(paths.is_inside(1));
+        paths.leave(1, Operation::Call);
+        assert!(!paths.is_inside(1));
+        paths.enter(1, Operation::Create);
         paths.enter(1, Operation::Call);
         paths.enter(1, Operation::Tool);
         paths.leave(1, Operation::Create);
@@ -453,6 +466,7 @@ mod tests {
         assert!(paths.completes(Path::Carried(1)));
         // The execution has told it already.
         assert!(!paths.call_completes(1));
+        assert!(paths.call_completes(1), "another call of the process");
         paths.leave(1, Operation::Call);
         // From now on the bridge tells it.
         paths.enter(1, Operation::Call);
@@ -470,6 +484,11 @@ mod tests {
         paths.tick(SWEEP_INTERVAL_MS, SWEEP_INTERVAL_MS, |process| process % 2 == 0);
         assert_eq!(paths.callers.len(), 50);
         assert_eq!(paths.caller_count.load(Relaxed), 50);
+        // They are not looked for at every tick.
+        paths.tick(2 * SWEEP_INTERVAL_MS, 2 * SWEEP_INTERVAL_MS - 1, |_| false);
+        assert_eq!(paths.callers.len(), 50);
+        paths.tick(2 * SWEEP_INTERVAL_MS, 2 * SWEEP_INTERVAL_MS, |_| false);
+        assert!(paths.callers.is_empty());
     }
 
     #[test]
@@ -487,6 +506,15 @@ mod tests {
     }
 
     #[test]
+    fn an_execution_says_that_there_is_a_pool() {
+        let paths = paths(&[]);
+        paths.tick(EXPECTED_WITHIN_MS, 1, |_| true);
+        assert!(!paths.follows());
+        paths.of_execution(1, None, b"predict", None);
+        assert!(paths.follows());
+    }
+
+    #[test]
     fn memory_is_bounded() {
         let paths = paths(&[]);
         for request in 0..10_000 {
@@ -495,5 +523,39 @@ mod tests {
         let requests = paths.requests();
         assert_eq!(requests.len(), 2);
         assert!(requests.values().all(|requests| requests.len() <= REQUESTS_OF_A_WORKER));
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_requests_is_forgotten() {
+        let paths = paths(&[]);
+        paths.enter(1, Operation::Call);
+        paths.dispatched(1, "w", b"first");
+        (1..REQUESTS_OF_A_WORKER).for_each(|_| paths.dispatched(2, "w", b"predict"));
+        paths.dispatched(1, "w", b"last");
+        assert_eq!(execution(&paths, 7, "w", "first"), [Path::Direct; 2]);
+        assert_eq!(execution(&paths, 7, "w", "last"), [Path::Carried(1); 2]);
+    }
+
+    #[test]
+    fn no_more_processes_are_followed_than_there_may_be() {
+        let paths = paths(&[]);
+        paths.caller_count.store(CALLERS - 1, Relaxed);
+        paths.enter(1, Operation::Call);
+        paths.enter(2, Operation::Call);
+        assert!(paths.is_inside(1) && !paths.is_inside(2));
+    }
+
+    #[test]
+    fn memory_of_processes_and_of_requests_is_counted() {
+        let paths = paths(&[]);
+        let empty = paths.memory_bytes();
+        (0..1_000).for_each(|process| paths.enter(process, Operation::Call));
+        let callers = paths.memory_bytes() - empty;
+        assert!(callers >= 1_000 * size_of::<(u64, Caller)>(), "{callers}");
+        let worker = "w".repeat(10_000);
+        (0..REQUESTS_OF_A_WORKER).for_each(|_| paths.dispatched(1, &worker, b"predict"));
+        let requests = paths.memory_bytes() - empty - callers;
+        let least = worker.len() + REQUESTS_OF_A_WORKER * size_of::<Request>();
+        assert!(requests >= least, "{requests}");
     }
 }

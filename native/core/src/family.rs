@@ -224,6 +224,18 @@ impl Layout {
         self.raising[cell]
     }
 
+    /// Bytes allocated, but for names, help and dimensions.
+    fn memory_bytes(&self) -> usize {
+        let bounds = self.histograms.iter().map(|metric| metric.bounds.memory_bytes());
+        let limits = self.measures.iter().map(Measure::memory_bytes);
+        self.counters.capacity() * size_of::<Counter>()
+            + self.histograms.capacity() * size_of::<HistogramMetric>()
+            + self.measures.capacity() * size_of::<Measure>()
+            + size_of_val(&*self.raising)
+            + bounds.sum::<usize>()
+            + limits.sum::<usize>()
+    }
+
     /// Pairs of cells whose total is the largest over lanes: the one of all time, and the one of
     /// the slice that is under way.
     pub(crate) fn raising_cells(&self) -> impl Iterator<Item = (usize, usize)> {
@@ -556,12 +568,7 @@ impl Family {
     }
 
     pub(crate) fn memory_bytes_beside_series(&self) -> usize {
-        let bounds = self.layout.histograms().iter().map(|metric| metric.bounds.memory_bytes());
-        let measures = self.layout.measures().iter().map(Measure::memory_bytes);
-        size_of::<Self>()
-            + bounds.sum::<usize>()
-            + measures.sum::<usize>()
-            + self.departed().memory_bytes()
+        size_of::<Self>() + self.layout.memory_bytes() + self.departed().memory_bytes()
     }
 }
 

@@ -7,6 +7,7 @@
 //! state entered for the whole of a recording, after `drop_caches` nobody writes to a series that
 //! had been taken out of its table before, and no cache keeps it alive.
 
+use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
@@ -166,6 +167,13 @@ pub(crate) fn drop_caches() {
     }
 }
 
+/// Bytes of the tables in which threads that record keep plans and series. All instances share them, so
+/// they are part of no instance's memory. That of a thread doubles while series push each other out of it.
+pub fn table_bytes() -> usize {
+    let states = threads().clone();
+    states.iter().map(|state| state.with(|caches| caches.table_bytes())).sum()
+}
+
 fn threads() -> MutexGuard<'static, Vec<Arc<Exclusive<Caches>>>> {
     THREADS.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -194,6 +202,13 @@ struct Caches {
     plans: PlanCache,
     series: SeriesCache,
     routers: RouterCache,
+}
+
+impl Caches {
+    fn table_bytes(&self) -> usize {
+        let plans = self.plans.entries.capacity() * size_of::<Option<(PlanId, Arc<Plan>)>>();
+        plans + self.series.table_bytes()
+    }
 }
 
 /// Routers by their number, with what was remembered of their workers. A VM has few.

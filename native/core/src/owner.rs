@@ -106,6 +106,19 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_names_is_counted() {
+        const NAMES: usize = 100;
+        let owners = Owners::new(NAMES);
+        for name in 0..NAMES {
+            assert!(owners.admit(&format!("{name:0>1000}"), POOL));
+        }
+        // Each stands in the map and in the list.
+        let least = NAMES * (2 * (1_000 + size_of::<Box<str>>()) + size_of::<u8>());
+        let told = owners.memory_bytes();
+        assert!((least..2 * least).contains(&told), "{told}");
+    }
+
+    #[test]
     fn the_oldest_names_are_forgotten() {
         let owners = Owners::new(2);
         for name in ["a", "b", "c"] {

@@ -325,6 +325,8 @@ impl Series {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::cell::Cell;
+
     use super::*;
     use crate::family::{Family, FamilySpec};
     use crate::lane::{COUNTING_LANES, FULL};
@@ -405,6 +407,31 @@ pub(crate) mod tests {
         assert_eq!(sum.cell(layout.events_cell()), samples);
         assert_eq!(sum.cell(metric.sum_cell()), 5 * samples + samples / 2);
         assert_eq!(sum.cell(metric.covered_cell(0)), samples / 2 + 1);
+    }
+
+    /// The counter of value 5 is carried between the count of its bucket and that of the one above.
+    #[test]
+    fn buckets_are_read_anew_if_a_counter_is_carried_meanwhile() {
+        let family = family();
+        let layout = family.layout();
+        let series = Series::new(LabelSet::new([]), layout, 0);
+        let number = counting_number();
+        let lane = series.lanes().exclusive(&number).expect("a lane of its own");
+        let own = series.lanes().own(lane);
+        (0..FULL).for_each(|_| record(&own, layout, 5));
+        [3, 3, 7].into_iter().for_each(|value| record(&own, layout, value));
+        let is_carried = Cell::new(false);
+        let cell = |cell| {
+            if !is_carried.replace(true) {
+                record(&own, layout, 5);
+            }
+            series.lanes().sum(cell)
+        };
+        // What was read of another histogram before.
+        let mut buckets = vec![9];
+        let samples = series.read_buckets(&layout.histograms()[0], cell, &mut buckets);
+        let full = u64::from(FULL);
+        assert_eq!((samples, buckets), (full + 4, vec![9, full + 3, 1]));
     }
 
     /// A slice ends after a sample has become the largest one and before it is counted, or before

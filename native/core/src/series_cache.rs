@@ -6,6 +6,7 @@
 //! the labels of the series once the digest agrees.
 
 use std::hash::{BuildHasher, Hasher};
+use std::mem::size_of;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -289,6 +290,11 @@ impl SeriesCache {
         [first, first ^ 1].into_iter().find(
             |&at| matches!(&self.entries[at], Some(entry) if entry.key == *key && is_it(entry)),
         )
+    }
+
+    /// Bytes of the table.
+    pub(crate) fn table_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Option<Entry>>()
     }
 
     #[inline]

@@ -306,6 +306,75 @@ fn a_failure_counts_where_its_call_does() {
     assert_eq!((failure.session_id.as_deref(), failure.trace_id.as_deref()), (None, None));
 }
 
+/// A bridge and a pool whose executions tell the router how workers do.
+fn start_with_router() -> Running {
+    let family = |name: &str, labels: Value, dimensions: Value| {
+        json!({"name": name, "labels": labels, "histograms": [], "digits": 2, "series_limit": 100,
+            "counters": [{"name": name, "dimensions": dimensions}]})
+    };
+    let kinds = json!([{"name": "kind", "values": ["unsuccessful"]}]);
+    let success = json!({"flag": {"default": true}});
+    let is_internal = json!({"flag": {"default": false}});
+    Running::start(json!({
+        "families": [
+            family("spikes", json!(["method", "python_class"]), json!([])),
+            family("dspex.bridge.error", json!(["reason"]), kinds),
+        ],
+        "plans": [
+            {"event": "call.start", "fields": [text(true)],
+                "steps": [{"enter": {"operation": "call"}}]},
+            {"event": "execution.stop",
+                "fields": [text(true), text(true), success, measurement(true), is_internal],
+                "claim": {"execution": {"command": 0, "worker": 1, "phase": "end"}},
+                "steps": [
+                    {"failure": {"unless": 2, "labels": [{"field": 0}, {"constant": "C"}],
+                        "kind": {"constant": "unsuccessful"}, "otherwise": "unsuccessful",
+                        "claimed": true, "spikes": "spikes", "errors": ["dspex.bridge.error"]}},
+                    {"completion": {"unless": 4, "command": 0, "worker": 1, "duration": 3,
+                        "success": 2}},
+                ]},
+        ],
+        "ref_limit": 0,
+        "worker_limit": 10,
+        "router": {
+            "choices": 2, "half_life_ms": 5_000, "error_penalty": 10.0, "exploration": 0,
+            "slow_start_ms": 0,
+            "ejection": {"failures": null, "error_rate": 1.0, "base_ms": 0, "longest_ms": 0,
+                "share": 0.0},
+            "command_limit": 8, "sticky_limit": 8, "worker_limit": 10, "metrics_limit": 8,
+        },
+    }))
+}
+
+#[test]
+fn the_router_learns_of_executions_and_of_no_failure_that_is_the_callers() {
+    let running = start_with_router();
+    running.instance.put_workers(["w"].into_iter(), 1);
+    let executed = |process: u64, is_internal: bool, success: bool, is_callers_fault: bool| {
+        let given = [
+            Given::Text("predict"),
+            Given::Text("w"),
+            Given::Flag(success),
+            Given::Number(5_000),
+            Given::Flag(is_internal),
+        ];
+        let details = Details { is_callers_fault, ..Details::default() };
+        send_with(running.plans[1], process, &given, &details);
+        let [worker] = &running.instance.router().explain("predict", 1).candidates[..] else {
+            panic!("one worker")
+        };
+        let errors = Errors::new(&running.instance, Window::SinceStart, moment(1)).errors;
+        (worker.successes, worker.failures, errors)
+    };
+    assert_eq!(executed(2, false, true, false), (1, 0, 0));
+    assert_eq!(executed(2, false, false, false), (1, 1, 1));
+    assert_eq!(executed(2, false, false, true), (1, 1, 2), "the caller's fault");
+    assert_eq!(executed(2, true, false, false), (1, 1, 3), "none that the router asked for");
+    // The failure is one of the bridge's call, which counts it.
+    send_with(running.plans[0], 1, &[Given::Text("search")], &Details::default());
+    assert_eq!(executed(1, false, false, false), (1, 2, 3), "carries a call");
+}
+
 #[test]
 fn the_slowest_calls_are_in_the_report() {
     let running = start();

@@ -17,7 +17,7 @@ use telemetry_core::cluster::report::{ClusterErrors, ClusterReport, usage};
 use telemetry_core::cluster::snapshot::{self, take};
 use telemetry_core::errors::Errors;
 use telemetry_core::histogram::MAX_VALUE;
-use telemetry_core::label::LabelSet;
+use telemetry_core::label::{LabelSet, MAX_LABEL_BYTES};
 use telemetry_core::local::Outcome;
 use telemetry_core::point::Point;
 use telemetry_core::report::Report;
@@ -543,6 +543,40 @@ fn merged_cells_are_bounded_over_all_families_and_lose_nothing() {
         assert_eq!(events, 2 * series.len() as u64, "{family}");
     }
     assert!(merged.nodes().iter().all(|node| node.folded == 200));
+}
+
+#[test]
+fn more_folded_series_than_a_node_can_have_are_refused() {
+    let payload = payload(&made_up(["f".to_owned()].into_iter(), 1));
+    let (none, before) = payload.split_last().unwrap();
+    assert_eq!(*none, 0);
+    let merged = |folded: u64| {
+        let mut payload = before.to_vec();
+        put(&mut payload, folded);
+        merge(&[packed(&payload)])
+    };
+    let most = u64::from(u32::MAX);
+    let accepted = merged(most);
+    let node = &accepted.nodes()[0];
+    assert_eq!((node.state, node.folded), (State::Merged, most));
+    for folded in [most + 1, u64::MAX] {
+        assert_eq!(states(&merged(folded)), [State::Corrupt], "{folded}");
+    }
+}
+
+#[test]
+fn a_label_that_is_longer_than_those_of_events_is_refused() {
+    let merged = |length: usize| {
+        let series = ["l".repeat(length)];
+        merge(&[made_up_of(["f".to_owned()].into_iter(), json!([]), &series, 1)])
+    };
+    let longest = merged(MAX_LABEL_BYTES);
+    assert_eq!(states(&longest), [State::Merged]);
+    let (labels, _) = &longest.points("f")[0];
+    assert_eq!(labels.values().map(str::len).collect::<Vec<_>>(), [MAX_LABEL_BYTES]);
+    for length in [MAX_LABEL_BYTES + 1, 2 * MAX_LABEL_BYTES] {
+        assert_eq!(states(&merged(length)), [State::Corrupt], "{length}");
+    }
 }
 
 #[test]

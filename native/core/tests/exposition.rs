@@ -449,13 +449,13 @@ fn a_counter_without_labels_is_created_once() {
 
 const EXEMPLARY: Outcome = Outcome::Noted(Notes::EXEMPLARY);
 
-fn keep(running: &Running, call: &Call, labels: &[&[u8]]) {
+fn keep(running: &Running, notes: Notes, call: &Call, labels: &[&[u8]]) {
     let given = fields(call);
     let [trace_id, session_id] = labels else { panic!("two labels") };
     let details = Details { trace_id, session_id, ..Details::default() };
     local::keep(
         running.plans[0],
-        Notes::EXEMPLARY,
+        notes,
         |inputs, fields| common::decode(&given, inputs, fields),
         &details,
     );
@@ -484,10 +484,11 @@ fn exemplars_stand_behind_their_buckets() {
         assert_eq!(record(&running, call), EXEMPLARY);
     }
     running.time.store(234, Relaxed);
-    keep(&running, &slow, &[b"", b"s-\"1\""]);
-    keep(&running, &slower, &[b"trace", b""]);
-    // Not of a series that is not there, nor of an event that is none.
-    keep(&running, &call("other", 1), &[b"", b"s"]);
+    keep(&running, Notes::EXEMPLARY, &slow, &[b"", b"s-\"1\""]);
+    keep(&running, Notes::EXEMPLARY, &slower, &[b"trace", b""]);
+    // Not of a series that is not there, nor of an event that is noted for something else.
+    keep(&running, Notes::EXEMPLARY, &call("other", 1), &[b"", b"s"]);
+    keep(&running, Notes::SLOW, &slower, &[b"another trace", b""]);
     let text = String::from_utf8(scrape(&running, Format::OpenMetrics)).unwrap();
     let of_m = "duration_bucket{method=\"m\",class=\"A\",le=";
     for line in [

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use allocator::allocated;
 use common::{Calls, Crew, Given, Running, send, text};
 use serde_json::{Value, json};
+use telemetry_core::anomaly::{Anomalies, AnomalySpec};
+use telemetry_core::family::{Family, FamilySpec};
 use telemetry_core::label::LabelSet;
 use telemetry_core::local;
 use telemetry_core::refs::Refs;
 use telemetry_core::router::{EjectionSpec, Memory, Outcome, Request, Router, RouterSpec};
 use telemetry_core::series::Series;
 use telemetry_core::signal::{Overflow, Sent, Signal, Signals};
+use telemetry_core::spike::{SpikeSpec, Spikes};
 use telemetry_core::thread_number::set_exclusive_lanes;
 use telemetry_core::window::Moment;
 
@@ -268,15 +271,16 @@ fn an_hour_of_windows_stays_within_its_limit() {
         (info.memory_bytes - info.windows.memory_bytes, info.windows)
     };
     slice(&running);
-    // What is allocated beside series and slices, such as the thread's cache.
-    let beside = allocated() - told(&running).0;
+    // What is allocated beside series, slices and the tables of threads. A table that has no room for a
+    // third series in one place doubles sooner or later.
+    let beside = allocated() - told(&running).0 - local::table_bytes();
     let (mut slices_before, mut merged) = (0, 0);
     for number in 1..=SLICES {
         slice(&running);
         running.instance.tick(common::moment(number * 10_000));
         let now = allocated();
         let (series, windows) = told(&running);
-        let allocated = now.saturating_sub(beside + series);
+        let allocated = now.saturating_sub(beside + series + local::table_bytes());
         let told = windows.memory_bytes;
         assert_eq!(windows.memory_limit, LIMIT);
         assert!(told <= LIMIT && allocated <= LIMIT, "{allocated} allocated: {windows:?}");
@@ -293,6 +297,124 @@ fn an_hour_of_windows_stays_within_its_limit() {
         told(&running).1
     );
     assert!(merged > 100, "the limit was not reached");
+}
+
+/// A thread that records into one series, and then into many.
+fn threads_take_what_they_say_for_their_tables() {
+    const SERIES: usize = 10_000;
+    crew().end();
+    let running = Arc::new(Calls { series_limit: SERIES, ..Calls::default() }.start());
+    let before = local::table_bytes();
+    let crew = Crew::new(1);
+    for (count, least) in [(1, 256), (SERIES, 16_384)] {
+        let calling = Arc::clone(&running);
+        crew.run(0, move || {
+            // The table doubles only while series push each other out of it.
+            for call in 0..10 * count {
+                calling.call(&format!("method_{}", call % count), 1);
+            }
+        });
+        let told = local::table_bytes() - before;
+        println!("{told} bytes of a thread's tables with {count} series");
+        // Entries of one cache line each, and those of plans.
+        assert!((64 * least..64 * least + 8_192).contains(&told), "{told} with {count} series");
+    }
+    let told = local::table_bytes() - before;
+    let full = allocated();
+    running.instance.reset(common::moment(1));
+    assert_eq!(local::table_bytes(), before, "a reset empties the tables");
+    let freed = full - allocated();
+    assert!(freed >= told, "{freed} bytes freed, {told} told");
+    crew.end();
+}
+
+/// Families with many bounds against one with none: what all have in common is in no difference.
+fn a_family_takes_what_it_says_before_it_has_series() {
+    let taken = |histograms: usize, measures: usize| {
+        let bounds = || 1..=200_u64;
+        let histogram = |at| {
+            let bounds = bounds().map(|bound| bound * 1_000).collect::<Vec<_>>();
+            json!({"name": format!("h{at}"), "unit": "byte", "bounds": bounds})
+        };
+        let measure = |at| {
+            let bound = |bound: u64| json!({"value": bound as f64, "text": bound.to_string()});
+            let bounds = bounds().map(bound).collect::<Vec<_>>();
+            let kind = json!({"distribution": {"bounds": bounds}});
+            json!({"name": format!("m{at}"), "help": "", "kind": kind})
+        };
+        let spec: FamilySpec = serde_json::from_value(json!({
+            "name": "f", "labels": [], "counters": [], "digits": 2, "series_limit": 0,
+            "histograms": (0..histograms).map(histogram).collect::<Vec<_>>(),
+            "measures": (0..measures).map(measure).collect::<Vec<_>>(),
+        }))
+        .unwrap();
+        let before = allocated();
+        let family = Family::new(spec.clone()).unwrap();
+        (allocated() - before, family.memory_bytes())
+    };
+    let (least, told_least) = taken(0, 0);
+    for (histograms, measures) in [(1, 0), (8, 0), (0, 1), (0, 8)] {
+        let (counted, told) = taken(histograms, measures);
+        let (counted, told) = (counted - least, told - told_least);
+        println!("{histograms} histograms, {measures} measures: {counted} bytes, {told} told");
+        // Their names.
+        let names = 16 * (histograms + measures);
+        assert!((told..=told + names).contains(&counted), "{counted} allocated, {told} told");
+    }
+}
+
+/// A label set of which no byte is lost to alignment.
+fn aligned(number: usize) -> LabelSet {
+    LabelSet::new([format!("method_{number:04}").as_str(), "ClassName"])
+}
+
+/// Keys with a history, of which some have an anomaly.
+fn anomalies_take_what_they_say() {
+    const KEYS: usize = 1_000;
+    const HISTORY: u64 = 100;
+    let before = allocated();
+    let anomalies = Anomalies::new(AnomalySpec::default());
+    for number in 0..KEYS {
+        let key = aligned(number);
+        (0..HISTORY).for_each(|slice| drop(anomalies.observe(&key, slice, 50, 1_000)));
+        if number.is_multiple_of(2) {
+            anomalies.observe(&key, HISTORY, 50, 9_000);
+        }
+    }
+    let (counted, told) = (allocated() - before, anomalies.memory_bytes());
+    println!("{KEYS} keys, half of them with an anomaly: {counted} bytes, {told} told");
+    assert_eq!(anomalies.current().len(), KEYS / 2);
+    // The table ends with some control bytes more.
+    assert!((told..=told + 64).contains(&counted), "{counted} allocated, {told} told");
+}
+
+/// Keys whose errors have many causes, with a spike, and spikes that are over.
+fn spikes_and_causes_take_what_they_say() {
+    const KEYS: usize = 1_000;
+    const THRESHOLD: usize = 20;
+    let spec = SpikeSpec {
+        threshold: THRESHOLD,
+        window_ms: 1_000,
+        percent: 0,
+        repeat_ms: 0,
+        key_limit: KEYS,
+    };
+    for ended in [false, true] {
+        let before = allocated();
+        let spikes = Spikes::new(spec.clone());
+        for number in 0..KEYS {
+            let key = aligned(number);
+            for error in 0..THRESHOLD {
+                let reason = format!("a reason that is not that short, {error:02}");
+                drop(spikes.record(&key, "error", &reason, 0, || None));
+            }
+        }
+        let over = if ended { spikes.sweep(10_000).over.len() } else { 0 };
+        let (counted, told) = (allocated() - before, spikes.memory_bytes());
+        println!("{KEYS} keys with a spike, {over} over: {counted} bytes, {told} told");
+        assert_eq!(over, if ended { KEYS } else { 0 });
+        assert!((told..=told + 64).contains(&counted), "{counted} allocated, {told} told");
+    }
 }
 
 /// Most keys that a router of the tests keeps.
@@ -489,7 +611,7 @@ fn signals_take_memory_only_while_they_wait() {
 /// the first of its tests has ended and others are under way.
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: [(&str, fn()); 8] = [
+    let tests: [(&str, fn()); 12] = [
         (
             "a_series_takes_what_it_says_and_no_more_than_promised",
             a_series_takes_what_it_says_and_no_more_than_promised,
@@ -499,6 +621,16 @@ fn main() {
             label_sets_over_the_limit_leave_nothing_behind,
         ),
         ("an_hour_of_windows_stays_within_its_limit", an_hour_of_windows_stays_within_its_limit),
+        (
+            "threads_take_what_they_say_for_their_tables",
+            threads_take_what_they_say_for_their_tables,
+        ),
+        (
+            "a_family_takes_what_it_says_before_it_has_series",
+            a_family_takes_what_it_says_before_it_has_series,
+        ),
+        ("anomalies_take_what_they_say", anomalies_take_what_they_say),
+        ("spikes_and_causes_take_what_they_say", spikes_and_causes_take_what_they_say),
         (
             "a_router_takes_what_it_says_and_free_room_in_tables",
             a_router_takes_what_it_says_and_free_room_in_tables,

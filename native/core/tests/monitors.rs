@@ -522,16 +522,19 @@ fn what_comes_in_during_resets_is_used_too() {
             .map(|_| {
                 scope.spawn(|| {
                     let mut sent = 0;
-                    while !done.load(Relaxed) {
+                    // Once at least, however late the thread begins.
+                    loop {
                         for number in 0..6 {
                             let (method, class) = (format!("m{number}"), Some("A".to_owned()));
                             let outcome = Outcome::Success;
                             Call { duration: 1, method, class, outcome }.send(&running);
                             sent += 1;
                         }
+                        if done.load(Relaxed) {
+                            return sent;
+                        }
                         std::thread::yield_now();
                     }
-                    sent
                 })
             })
             .collect();

@@ -416,6 +416,20 @@ fn lists_are_cut_and_say_how_long_they_are() {
     assert_eq!(value["cache"], Value::Null);
 }
 
+/// The end of its histogram bucket lies beyond the bound.
+#[test]
+fn a_call_as_long_as_the_bound_of_a_row_is_in_that_row() {
+    let running = start(1 << 20);
+    let ns = 1_500_000;
+    let exactly = Call { at_ms: 0, ns, method: 0, success: true, reason: 0, python_ns: None };
+    call(&running, &exactly);
+    running.instance.tick(moment(SLICE_MS));
+    let heatmap = page(&running, 1, Window::SinceStart, SLICE_MS).history.heatmap;
+    let bound = heatmap.bounds_us.iter().position(|us| *us == Some(1_500.0)).unwrap();
+    let row = heatmap.counts.iter().map(|slot| slot[bound - 1]).sum::<u64>();
+    assert_eq!(row, 1, "{heatmap:?}");
+}
+
 #[test]
 fn what_was_before_a_reset_is_forgotten() {
     let running = start(1 << 20);

@@ -352,3 +352,27 @@ impl Look {
         Some(Choice { worker, latency, presumed, reason })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(at: u32, in_flight: f32, score: f32) -> Look {
+        Look { at, score: Score { latency: 1.0, presumed: 0.0, in_flight, score } }
+    }
+
+    #[test]
+    fn the_worker_that_is_kept_is_the_better_one_with_another_request() {
+        // With another request an idle worker waits twice as long, and one that has a request half as
+        // long again.
+        for (in_flight, then) in [(0.0, 20.0), (1.0, 15.0)] {
+            let best = look(3, in_flight, 10.0);
+            for (score, kept) in [(then - 1.0, 7), (then, 3), (then + 1.0, 3)] {
+                let next = look(7, 0.0, score);
+                assert_eq!(best.better_then(next), Some(kept), "{in_flight} {score}");
+            }
+            assert_eq!(best.better_then(Look::NOBODY), Some(3));
+        }
+        assert_eq!(Look::NOBODY.better_then(Look::NOBODY), None);
+    }
+}

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use telemetry_core::cache::call::{Call, Kept, Outcome, Target};
@@ -429,6 +430,32 @@ fn a_changed_result_shortens_the_life_of_what_is_kept() {
     assert!((90_000..100_000).contains(&ttl_ms), "{ttl_ms}");
     assert!(alive(2, ttl_ms - 1));
     assert!(!alive(2, ttl_ms));
+}
+
+/// moka tells the time itself, so that only time brings this about.
+#[test]
+fn a_tick_gives_back_what_is_past_its_time_though_nothing_is_stored() {
+    const LONGEST: Duration = Duration::from_secs(30);
+    let rule = RuleSpec {
+        min_calls: 0,
+        min_hit_rate: -1.0,
+        ttl_ms: 50,
+        calls_for_ttl: 1,
+        max_ttl_factor: 1.0,
+    };
+    let cache = start(CacheSpec { rule, ..spec() });
+    let empty = cache.memory_bytes();
+    let target = Target { method: "embed", ..Target::default() };
+    let call = cache.call(cache.key(b"k"), target, false);
+    let kept = cache.computed(&call, Outcome::Value(&[0; 10_000]), None, 0);
+    assert_eq!(kept, Kept::For { ttl_ms: 50 });
+    assert!(cache.memory_bytes() > empty + 10_000);
+    let begun = Instant::now();
+    while cache.memory_bytes() > empty + 10_000 {
+        assert!(begun.elapsed() < LONGEST, "{} bytes", cache.memory_bytes());
+        cache.tick(0);
+        std::thread::yield_now();
+    }
 }
 
 #[test]

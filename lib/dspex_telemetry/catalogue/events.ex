@@ -47,33 +47,14 @@ defmodule DSPexTelemetry.Catalogue.Events do
   stacktrace = unused.(:stacktrace, "Where.")
   exception_details = [unused.(:reason, "What was raised, exited with or thrown."), stacktrace]
 
-  # Looked at only if the call failed.
-  why = fn key, doc ->
-    %Field{
-      key: key,
-      in: :metadata,
-      type: :term,
-      required: false,
-      doc: doc <> " Says why it failed."
-    }
-  end
-
-  raised = why.(:reason, "What was raised, exited with or thrown.")
-
-  word = %Field{
-    key: :why,
-    in: :metadata,
-    type: :why,
-    required: false,
-    doc: "No key: the word for why it failed, of the keys that say so."
-  }
+  raised = Field.why(:reason, "What was raised, exited with or thrown.")
 
   failed_because = [
-    %Field{word | unless: :success},
-    why.(:reason, "Why it failed."),
-    why.(:error, "The same, if there is no `reason`."),
-    why.(:error_type, "The type of a Python exception, if there is neither."),
-    why.(:error_message, "Its message.")
+    Field.word(:success),
+    Field.why(:reason, "Why it failed."),
+    Field.why(:error, "The same, if there is no `reason`."),
+    Field.why(:error_type, "The type of a Python exception, if there is neither."),
+    Field.why(:error_message, "Its message.")
   ]
 
   python_class = text.(:python_class, "The Python class.")
@@ -107,13 +88,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
           span_id: "The span, as text or as an integer.",
           correlation_id: "What joins the events of one call."
         ],
-        do: %Field{
-          key: key,
-          in: :metadata,
-          type: :term,
-          required: false,
-          doc: doc <> " Goes into an exemplar."
-        }
+        do: Field.found_by(key, doc)
 
   worker_id = text.(:worker_id, "The worker.")
   tool_name = text.(:tool_name, "The tool.")
@@ -252,7 +227,7 @@ defmodule DSPexTelemetry.Catalogue.Events do
           method,
           kind,
           raised,
-          word,
+          Field.word(),
           stacktrace,
           class_of_call,
           worker_of_call

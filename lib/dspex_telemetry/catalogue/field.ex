@@ -9,7 +9,8 @@ defmodule DSPexTelemetry.Catalogue.Field do
     * `:type` - `:integer` (not negative), `:number` (the same or a float), `:text` (binary, atom or integer), `:name`
       (any term, reduced by `DSPexTelemetry.Name`), `:flag` (boolean), `{:choice, words}` (anything else counts as
       the last word), `:reason` (any term, reduced by `DSPexTelemetry.Reason`), `:requester` (no key: the process that the
-      emitting one monitors), `:why` (no key: the word for why the call failed, of `DSPexTelemetry.Reason.word/1`), `:term` (anything, not used or only as a detail)
+      emitting one monitors), `:why` (no key: the word for why the call failed, of `DSPexTelemetry.Reason.word/1`),
+      `:term` (anything, not used or only as a detail)
     * `:unit` of a number - `:duration` (the instance's `duration_unit`), `:native` (native time units whatever that
       says), `:native_as_milliseconds` (the same, stored in milliseconds), `:nanosecond`, `:microsecond`, `:millisecond`, `:fine_millisecond` (stored in nanoseconds),
       `:byte`, `:mebibyte`, `:percent`, `:celsius`, `:watt`, `:one`
@@ -62,6 +63,24 @@ defmodule DSPexTelemetry.Catalogue.Field do
           usual: boolean(),
           doc: String.t()
         }
+
+  @doc "A key that is looked at only of what failed."
+  @spec why(atom(), String.t()) :: t()
+  def why(key, doc), do: detail(key, doc <> " Says why it failed.")
+
+  @doc "A key that goes into an exemplar, which is found by it."
+  @spec found_by(atom(), String.t()) :: t()
+  def found_by(key, doc), do: detail(key, doc <> " Goes into an exemplar.")
+
+  defp detail(key, doc),
+    do: %__MODULE__{key: key, in: :metadata, type: :term, required: false, doc: doc}
+
+  @doc "The word for why something failed, unless a flag says that it did not."
+  @spec word(atom() | nil) :: t()
+  def word(unless \\ nil) do
+    doc = "No key: the word for why it failed, of the keys that say so."
+    %__MODULE__{key: :why, in: :metadata, type: :why, unless: unless, required: false, doc: doc}
+  end
 
   @doc "The keys that may hold the field's value; the first that is there does."
   @spec sources(t()) :: [key()]

@@ -36,24 +36,6 @@ defmodule DSPexTelemetry.Catalogue.SnakeBridgeEvents do
     unused.(:metadata, :call_type, "Such as `dynamic`, `method` or `get_attr`.")
   ]
 
-  why = fn key, doc ->
-    %Field{
-      key: key,
-      in: :metadata,
-      type: :term,
-      required: false,
-      doc: doc <> " Says why it failed."
-    }
-  end
-
-  word = %Field{
-    key: :why,
-    in: :metadata,
-    type: :why,
-    required: false,
-    doc: "No key: the word for why it failed, of the keys that say so."
-  }
-
   found_by =
     for {key, doc} <- [
           session_id: "The session.",
@@ -61,13 +43,7 @@ defmodule DSPexTelemetry.Catalogue.SnakeBridgeEvents do
           span_id: "The span.",
           correlation_id: "What joins the events of one call."
         ],
-        do: %Field{
-          key: key,
-          in: :metadata,
-          type: :term,
-          required: false,
-          doc: doc <> " Goes into an exemplar, if it is there."
-        }
+        do: Field.found_by(key, doc)
 
   calls = "dspex.bridge.call_method"
   labels = [:function, :python_module]
@@ -132,9 +108,9 @@ defmodule DSPexTelemetry.Catalogue.SnakeBridgeEvents do
         "A call of a Python function failed: the error was returned, or raised.",
         [
           duration,
-          why.(:error, "The error that was returned."),
-          why.(:reason, "The exception that was raised."),
-          word | called
+          Field.why(:error, "The error that was returned."),
+          Field.why(:reason, "The exception that was raised."),
+          Field.word() | called
         ] ++ found_by,
         [
           {:claimed,

@@ -50,32 +50,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
           session_id: "The session, unless the worker has made it for itself.",
           correlation_id: "What joins the events of one execution."
         ],
-        do: %Field{
-          key: key,
-          in: :metadata,
-          type: :term,
-          required: false,
-          doc: doc <> " Goes into an exemplar."
-        }
-
-  # Looked at only if the execution failed.
-  why = fn key, doc ->
-    %Field{
-      key: key,
-      in: :metadata,
-      type: :term,
-      required: false,
-      doc: doc <> " Says why it failed."
-    }
-  end
-
-  word = %Field{
-    key: :why,
-    in: :metadata,
-    type: :why,
-    required: false,
-    doc: "No key: the word for why it failed, of the keys that say so."
-  }
+        do: Field.found_by(key, doc)
 
   # The name of the pool's process, whichever pool it is, and what a process without a name becomes.
   no_pool = ["Snakepit.Pool", "other"]
@@ -128,9 +103,9 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
                 flags: [ok: true, error: false],
                 doc: "How it ended."
               },
-              why.(:error_kind, "What went wrong, if something did."),
-              why.(:error, "The same in detail, or alone."),
-              %Field{word | unless: :success},
+              Field.why(:error_kind, "What went wrong, if something did."),
+              Field.why(:error, "The same in detail, or alone."),
+              Field.word(:success),
               unused.(:measurements, :duration_ms, "The duration once more, in milliseconds."),
               unused.(:measurements, :executions, "Always 1."),
               unused.(:measurements, :errors, "How many errors: 1 or none.")
@@ -161,8 +136,8 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
               pool,
               some_worker,
               kind,
-              why.(:reason, "What was raised, exited with or thrown."),
-              word,
+              Field.why(:reason, "What was raised, exited with or thrown."),
+              Field.word(),
               unused.(:metadata, :stacktrace, "Where.")
               | found_by
             ],
@@ -205,7 +180,7 @@ defmodule DSPexTelemetry.Catalogue.SnakepitEvents do
             type: :flag,
             doc: "Whether there was a result."
           },
-          %Field{word | unless: :success},
+          Field.word(:success),
           %Field{yes_or_no.(:streaming, "Whether it was a stream.") | usual: false},
           %Field{
             yes_or_no.(:unary, "Whether it was no stream.")

@@ -10,8 +10,10 @@ defmodule DSPexTelemetry.Window do
 
   Time is kept in slices of ten seconds for an hour (options `:slice` and `:history` of an instance).
   A window up to now begins where a slice begins, so it covers at least the time that was asked for,
-  and less than a slice more; the previous window ends there. Where the kept time does not reach
-  back as far, the window is shorter. Every report says in `:interval` which time it covers.
+  and less than that slice more; the previous window ends there. Where slices did not fit in option
+  `:window_memory_limit`, older ones are merged and so longer, by as many as were merged. Where the
+  kept time does not reach back as far, the window is shorter. Every report says in `:interval` which
+  time it covers.
   """
 
   @second 1_000

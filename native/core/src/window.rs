@@ -62,7 +62,7 @@ pub enum Window {
     /// All since the start or the last reset.
     SinceStart,
     /// This many milliseconds up to now. Reaches back to the bound of a slice, so it covers at least
-    /// what was asked for and at most a slice more.
+    /// what was asked for and at most that slice more, which may be a merged one.
     Last(u64),
     /// As many milliseconds before the window `Last` of the same length.
     Previous(u64),

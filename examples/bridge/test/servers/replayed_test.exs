@@ -17,6 +17,8 @@ defmodule Bridge.ReplayedTest do
 
   @folder Path.expand("../../../../test/fixtures/recorded_events", __DIR__)
   @recordings for file <- ["dspex.exs.txt", "snakepit.exs.txt"], do: Path.join(@folder, file)
+  # Debian's packages of Python are for Debian's Python.
+  @python "/usr/bin/python3"
   @reader Path.expand("../support/read_exposition.py", __DIR__)
 
   # So often that HighErrorRate has calls enough: more than 30 of a method within its five minutes.
@@ -107,7 +109,7 @@ defmodule Bridge.ReplayedTest do
     for format <- [:text, :openmetrics] do
       test "as #{format} has the reported calls for the Python client", context do
         {json, 0} =
-          run(~s(python3 "$@"), [@reader, unquote(format), context.files[unquote(format)]])
+          run(~s("$@"), [@python, @reader, unquote(format), context.files[unquote(format)]])
 
         {:ok, samples} = Bridge.JSON.decode(json)
 

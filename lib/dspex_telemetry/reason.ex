@@ -8,6 +8,8 @@ defmodule DSPexTelemetry.Reason do
 
   # How deep a reason may be wrapped in others.
   @depth 8
+  # The keys of metadata that say why, in the order in which they are asked.
+  @said_in [:error_kind, :reason, :error]
   @most_type_bytes 128
   @most_message_bytes 256
 
@@ -105,7 +107,7 @@ defmodule DSPexTelemetry.Reason do
   """
   @spec word(term()) :: class() | nil
   def word(metadata) when is_map(metadata) do
-    case first_word(metadata, [:error_kind, :reason, :error], nil) do
+    case first_word(metadata, @said_in, nil) do
       word when word in [nil, :other] -> type(Map.get(metadata, :error_type)) || word
       word -> word
     end
@@ -163,7 +165,7 @@ defmodule DSPexTelemetry.Reason do
   end
 
   defp said(metadata),
-    do: for(key <- [:error_kind, :reason, :error], reason = Map.get(metadata, key), do: reason)
+    do: for(key <- @said_in, reason = Map.get(metadata, key), do: reason)
 
   defp or_text("", text) when is_binary(text), do: text
   defp or_text(message, _text), do: message

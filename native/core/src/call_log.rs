@@ -123,13 +123,12 @@ pub struct CallLog {
 impl CallLog {
     /// Has no calls.
     pub fn new(spec: CallLogSpec) -> Self {
-        let slow_above_ns = AtomicU64::new(if spec.slowest == 0 { u64::MAX } else { 0 });
         Self {
+            slow_above_ns: AtomicU64::new(threshold_ns(&spec, &[])),
             spec,
             failures: Mutex::default(),
             taken: [AtomicU64::new(0), AtomicU64::new(0)],
             slowest: Mutex::default(),
-            slow_above_ns,
         }
     }
 
@@ -167,9 +166,9 @@ impl CallLog {
 
     /// Keeps a call that is one of the slowest, in the place of the fastest of them if there are too many.
     pub(crate) fn keep_slow(&self, call: &Call<'_>, details: &Details<'_>) {
-        let Some(duration_ns) = call.duration_ns.filter(|duration| self.is_slow(*duration)) else {
+        if !call.duration_ns.is_some_and(|duration| self.is_slow(duration)) {
             return;
-        };
+        }
         let call = self.logged(call, details);
         let mut slowest = lock(&self.slowest);
         let place = slowest.partition_point(|other| other.duration_us >= call.duration_us);
@@ -178,11 +177,7 @@ impl CallLog {
         }
         slowest.insert(place, call);
         slowest.truncate(self.spec.slowest);
-        // Full from now on. Only at the length that it may have does the last one count.
-        if slowest.len() == self.spec.slowest {
-            self.set_threshold(&slowest);
-        }
-        debug_assert!(duration_ns > 0);
+        self.set_threshold(&slowest);
     }
 
     /// Forgets slow calls of which too much time has passed.
@@ -196,11 +191,7 @@ impl CallLog {
     }
 
     fn set_threshold(&self, slowest: &[LoggedCall]) {
-        let full = slowest.len() == self.spec.slowest;
-        let fastest = slowest.last().filter(|_| full).and_then(|call| call.duration_us);
-        // Rounded down: a call as slow as the fastest of them is looked at and found to have no place.
-        let threshold = fastest.map_or(0, |us| (us * NANOSECONDS_PER_MICROSECOND) as u64);
-        self.slow_above_ns.store(threshold, Relaxed);
+        self.slow_above_ns.store(threshold_ns(&self.spec, slowest), Relaxed);
     }
 
     /// The last failures within an interval, the newest first.
@@ -219,7 +210,7 @@ impl CallLog {
         lock(&self.failures).clear();
         let mut slowest = lock(&self.slowest);
         slowest.clear();
-        self.slow_above_ns.store(if self.spec.slowest == 0 { u64::MAX } else { 0 }, Relaxed);
+        self.set_threshold(&slowest);
     }
 
     /// Bytes allocated for the calls.
@@ -247,6 +238,18 @@ impl CallLog {
             at_ms: call.at_ms,
         }
     }
+}
+
+/// Above how long a call is one of the slowest, of which there are these so far.
+fn threshold_ns(spec: &CallLogSpec, slowest: &[LoggedCall]) -> u64 {
+    if spec.slowest == 0 {
+        return u64::MAX;
+    }
+    // Only at the length that it may have does the last one count.
+    let is_full = slowest.len() == spec.slowest;
+    let fastest = slowest.last().filter(|_| is_full).and_then(|call| call.duration_us);
+    // Rounded down: a call as slow as the fastest of them is looked at and found to have no place.
+    fastest.map_or(0, |us| (us * NANOSECONDS_PER_MICROSECOND) as u64)
 }
 
 const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;

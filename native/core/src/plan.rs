@@ -719,10 +719,7 @@ impl Plan {
             None => cache.series(&feed.family, labels, number),
             Some(join) => {
                 let Surroundings { refs, pools, .. } = &*self.surroundings;
-                let (refs, otherwise) = match join.known {
-                    Known::Classes => (&**refs, UNKNOWN),
-                    Known::Pools => (pools, fields.text(join.given)),
-                };
+                let (refs, otherwise) = join.looked_up(fields, refs, pools);
                 let at = JoinedLabel { index: join.label, otherwise };
                 cache.joined_series(&feed.family, labels, at, refs, number)
             }
@@ -867,10 +864,7 @@ impl LabelSlots {
         let join = self.needed_join(fields);
         let value = |label: usize| match (join, usize::from(self.slots[label])) {
             (Some(join), _) if join.label == label => {
-                let (known, otherwise) = match join.known {
-                    Known::Classes => (refs, UNKNOWN),
-                    Known::Pools => (pools, fields.text(join.given)),
-                };
+                let (known, otherwise) = join.looked_up(fields, refs, pools);
                 let class = known.class_of(&label::normalise(fields.text(join.reference)));
                 let class = class.as_ref().map_or(otherwise, |class| class.as_bytes());
                 label::normalise(class).into_owned()
@@ -884,6 +878,20 @@ impl LabelSlots {
 }
 
 impl Join {
+    /// Where the label is looked up, and what it is if nothing is found there.
+    #[inline]
+    fn looked_up<'a>(
+        &self,
+        fields: &Fields<'a>,
+        refs: &'a Refs,
+        pools: &'a Refs,
+    ) -> (&'a Refs, &'a [u8]) {
+        match self.known {
+            Known::Classes => (refs, UNKNOWN),
+            Known::Pools => (pools, fields.text(self.given)),
+        }
+    }
+
     /// Whether what is known counts rather than what the event itself says.
     #[inline]
     fn is_needed(&self, fields: &Fields<'_>) -> bool {

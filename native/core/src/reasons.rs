@@ -50,8 +50,12 @@ impl View<'_> {
         }
         for causes in reasons.values_mut() {
             causes.sort_by(|one, other| {
-                let key = |cause: &Cause| (Reverse(cause.count), cause.reason.clone());
-                (key(one), &one.kind).cmp(&(key(other), &other.kind))
+                let order = |cause: &Cause| Reverse(cause.count);
+                (order(one), &one.reason, &one.kind).cmp(&(
+                    order(other),
+                    &other.reason,
+                    &other.kind,
+                ))
             });
         }
         reasons

@@ -228,13 +228,8 @@ fn land_result<'a>(
     is_error: bool,
     duration_ns: u64,
 ) -> Atom {
-    let landed = resource::with(number, |resource| {
-        let message = (atoms::landed(), result).encode(env);
-        let outcome = outcome(&result, is_error);
-        land(env, resource, flight.into(), outcome, duration_ns, Some(message));
-        atoms::ok()
-    });
-    landed.unwrap_or_else(atoms::stopped)
+    let message = (atoms::landed(), result).encode(env);
+    answer(env, number, flight, outcome(&result, is_error), duration_ns, message)
 }
 
 /// The function has failed, for a reason in the external term format. `dirty` if nothing was done, as it
@@ -265,9 +260,21 @@ fn cache_fail_dirty<'a>(
 }
 
 fn fail<'a>(env: Env<'a>, number: u64, flight: u64, reason: Binary<'a>, duration_ns: u64) -> Atom {
+    let message = (atoms::failed(), reason).encode(env);
+    answer(env, number, flight, Outcome::Failed, duration_ns, message)
+}
+
+/// Lands a run, and tells those who wait for it.
+fn answer<'a>(
+    env: Env<'a>,
+    number: u64,
+    flight: u64,
+    outcome: Outcome<'_>,
+    duration_ns: u64,
+    message: Term<'a>,
+) -> Atom {
     let landed = resource::with(number, |resource| {
-        let message = (atoms::failed(), reason).encode(env);
-        land(env, resource, flight.into(), Outcome::Failed, duration_ns, Some(message));
+        land(env, resource, flight.into(), outcome, duration_ns, Some(message));
         atoms::ok()
     });
     landed.unwrap_or_else(atoms::stopped)

@@ -2,7 +2,7 @@
 //!
 //! The value is the last that was told. Levels are set some times per second at most, so a lock serves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem::size_of;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +11,9 @@ use serde::Deserialize;
 
 use crate::exposition::{Kind, Scalar};
 use crate::label::LabelSet;
+
+/// Of how many workers that have gone late samples are ignored.
+const GONE_WORKERS: usize = 256;
 
 /// A level as a definition declares it.
 #[derive(Clone, Debug, Deserialize)]
@@ -35,6 +38,8 @@ pub struct Levels {
     levels: Vec<Level>,
     /// Most label sets of one.
     limit: usize,
+    /// The workers that went last, the latest at the end.
+    gone: Mutex<VecDeque<Box<str>>>,
 }
 
 #[derive(Debug)]
@@ -47,7 +52,7 @@ impl Levels {
     /// Levels of which nothing is known.
     pub(crate) fn new(specs: Vec<LevelSpec>, limit: usize) -> Self {
         let level = |spec| Level { spec, values: Mutex::default() };
-        Self { levels: specs.into_iter().map(level).collect(), limit }
+        Self { levels: specs.into_iter().map(level).collect(), limit, gone: Mutex::default() }
     }
 
     /// The place of the level with this name, and how many labels it has.
@@ -56,9 +61,9 @@ impl Levels {
         Some((place, self.levels[place].spec.labels.len()))
     }
 
-    /// Sets a level, in the unit in which fields are stored. A label set over the limit is not kept, but those
-    /// of workers that are not alive make room for it: a value that was on its way when its worker died comes
-    /// after the worker was forgotten.
+    /// Sets a level, in the unit in which fields are stored. A value that was on its way when its worker went is
+    /// ignored, if the worker is one of those that went last. A label set over the limit is not kept, but those of
+    /// workers that are not alive make room for it.
     pub(crate) fn set(
         &self,
         level: usize,
@@ -67,6 +72,15 @@ impl Levels {
         is_alive: impl Fn(&str) -> bool,
     ) {
         let Level { spec, .. } = &self.levels[level];
+        // Held until the value is set: a worker that goes meanwhile takes it along.
+        let gone = lock(&self.gone);
+        if spec
+            .worker
+            .and_then(|worker| labels.values().nth(worker))
+            .is_some_and(|worker| has(&gone, worker))
+        {
+            return;
+        }
         let mut values = self.levels[level].values();
         let is_full = |values: &HashMap<_, _, _>| values.len() >= self.limit;
         if is_full(&values)
@@ -80,8 +94,15 @@ impl Levels {
         }
     }
 
-    /// Forgets what a worker told.
+    /// Forgets what a worker told, and ignores what it may still tell.
     pub(crate) fn forget_worker(&self, id: &str) {
+        let mut gone = lock(&self.gone);
+        if !has(&gone, id) {
+            if gone.len() == GONE_WORKERS {
+                gone.pop_front();
+            }
+            gone.push_back(id.into());
+        }
         for level in &self.levels {
             if let Some(label) = level.spec.worker {
                 level.values().retain(|labels, _| labels.values().nth(label) != Some(id));
@@ -89,7 +110,12 @@ impl Levels {
         }
     }
 
-    /// Forgets everything.
+    /// A worker is there: what it tells counts, even if one of its name has gone.
+    pub(crate) fn welcome_worker(&self, id: &str) {
+        lock(&self.gone).retain(|other| **other != *id);
+    }
+
+    /// Forgets everything, except which workers have gone.
     pub(crate) fn clear(&self) {
         self.levels.iter().for_each(|level| level.values().clear());
     }
@@ -112,13 +138,16 @@ impl Levels {
             let labels: usize = values.keys().map(LabelSet::memory_bytes).sum();
             values.capacity() * entry + labels
         };
-        self.levels.iter().map(of_level).sum()
+        let gone = lock(&self.gone);
+        let ids =
+            gone.capacity() * size_of::<Box<str>>() + gone.iter().map(|id| id.len()).sum::<usize>();
+        ids + self.levels.iter().map(of_level).sum::<usize>()
     }
 }
 
 impl Level {
     fn values(&self) -> MutexGuard<'_, HashMap<LabelSet, u64, RandomState>> {
-        self.values.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.values)
     }
 
     fn scalar(&self) -> Scalar {
@@ -132,6 +161,14 @@ impl Level {
             scalar.with(&labels, *value as f64 / self.spec.divisor)
         })
     }
+}
+
+fn has(gone: &VecDeque<Box<str>>, worker: &str) -> bool {
+    gone.iter().any(|id| **id == *worker)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -198,5 +235,35 @@ mod tests {
         assert_eq!(told(&levels), [("w2".to_owned(), 2.0)]);
         levels.clear();
         assert_eq!(told(&levels), []);
+    }
+
+    #[test]
+    fn what_a_worker_told_before_it_went_is_ignored_until_it_is_back() {
+        let levels = levels(2);
+        levels.forget_worker("w1");
+        set(&levels, "w1", 1_000);
+        assert_eq!(told(&levels), []);
+        levels.clear();
+        set(&levels, "w1", 1_000);
+        assert_eq!(told(&levels), []);
+        levels.welcome_worker("w1");
+        set(&levels, "w1", 2_000);
+        assert_eq!(told(&levels), [("w1".to_owned(), 2.0)]);
+    }
+
+    #[test]
+    fn the_workers_that_went_last_are_remembered() {
+        let levels = levels(GONE_WORKERS + 1);
+        let ids: Vec<_> = (0..=GONE_WORKERS).map(|number| format!("w{number}")).collect();
+        // The second time changes nothing.
+        for id in ids.iter().chain(&ids[1..]) {
+            levels.forget_worker(id);
+        }
+        let empty = levels.memory_bytes();
+        for id in &ids {
+            set(&levels, id, 1_000);
+        }
+        assert_eq!(told(&levels), [("w0".to_owned(), 1.0)]);
+        assert!(empty > GONE_WORKERS * size_of::<Box<str>>(), "{empty}");
     }
 }

@@ -584,7 +584,7 @@ impl Plan {
 
     #[cold]
     fn worker_up(&self, fields: &Fields<'_>, id: usize) {
-        let Surroundings { workers, router, call_paths, .. } = &*self.surroundings;
+        let Surroundings { workers, router, call_paths, levels, .. } = &*self.surroundings;
         if !fields.is_given(id) {
             return;
         }
@@ -592,6 +592,7 @@ impl Plan {
         let id = label::normalise(fields.text(id));
         workers.insert(&id);
         router.add_worker(&id, self.surroundings.router_now());
+        levels.welcome_worker(&id);
     }
 
     #[cold]

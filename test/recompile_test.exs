@@ -86,5 +86,11 @@ defmodule DSPexTelemetry.RecompileTest do
     # The next VM has it.
     after_restart = "DSPexTelemetry.Native |> function_exported?(:added, 1) |> IO.inspect()"
     assert mix!(folder, ["run", "-e", after_restart]) == "true\n"
+
+    # Compiling it anew loads nothing: the library may be missing by now, or be one for other code.
+    File.write!(Path.join(folder, library), "no library")
+    source = Path.join(folder, "lib/dspex_telemetry/native.ex")
+    File.write!(source, "\n# changed\n", [:append])
+    assert mix!(folder, ["compile"]) == "Compiling 1 file (.ex)\n"
   end
 end

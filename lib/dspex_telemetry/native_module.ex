@@ -13,8 +13,12 @@ defmodule DSPexTelemetry.NativeModule do
   """
   defmacro defnative(name, do: body) do
     name = Macro.expand(name, __CALLER__)
+    file = Path.join(Mix.Project.compile_path(), "#{name}.beam")
+
+    # The compiler would load the one from before, without a library or with one that is not of it.
+    unless :erlang.module_loaded(name), do: File.rm(file)
     {^name, code} = compile(name, body, __CALLER__.file)
-    write!(name, code)
+    write!(file, code)
     if changed?(name, code), do: tell(name)
     name
   end
@@ -35,10 +39,9 @@ defmodule DSPexTelemetry.NativeModule do
     compiled
   end
 
-  defp write!(name, code) do
-    folder = Mix.Project.compile_path()
-    File.mkdir_p!(folder)
-    File.write!(Path.join(folder, "#{name}.beam"), code)
+  defp write!(file, code) do
+    File.mkdir_p!(Path.dirname(file))
+    File.write!(file, code)
   end
 
   defp changed?(name, code) do

@@ -297,7 +297,7 @@ impl<'a> Compiler<'a> {
             };
             slots[label] = slot as u8;
         }
-        Ok(LabelSlots { count: sources.len(), slots, constants: constants.into(), join })
+        Ok(LabelSlots { count: sources.len(), slots, constants, join })
     }
 
     fn count(&self, family: &Family, spec: &CountSpec) -> Result<Count, DefinitionError> {

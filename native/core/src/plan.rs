@@ -27,8 +27,10 @@ use crate::router::Outcome;
 use crate::series::Series;
 use crate::series_cache::{Found, JoinedLabel, Labels, SeriesCache};
 use crate::signal::{Overflow, QueueWait, Signal};
+use crate::spike::SpikeChange;
 use crate::surroundings::Surroundings;
 use crate::thread_number::ThreadNumber;
+use crate::window::Moment;
 
 /// Process-wide identity of a plan; never used twice. What a handler holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -104,7 +106,7 @@ pub(crate) struct LabelSlots {
     /// For each label the field that it comes from or, from [`MAX_FIELDS`] on, the constant.
     pub(crate) slots: [u8; MAX_LABELS],
     /// Labels that are always the same.
-    pub(crate) constants: Box<[Box<str>]>,
+    pub(crate) constants: Vec<Box<str>>,
     pub(crate) join: Option<Join>,
 }
 
@@ -146,10 +148,9 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// How many calls of a key were completed; unknown if they have no series of their own.
-    fn total(&self, key: &LabelSet) -> Option<u64> {
-        let series = self.family.get(key)?;
-        Some(self.cells.clone().map(|cell| series.lanes().sum(cell)).sum())
+    /// How many calls of a series were completed.
+    fn total(&self, series: &Series) -> u64 {
+        self.cells.clone().map(|cell| series.lanes().sum(cell)).sum()
     }
 }
 
@@ -430,7 +431,7 @@ impl Plan {
                 Step::Failure(failure) => {
                     if (admitted.counts || !failure.claimed)
                         && !failure.unless.is_set(fields)
-                        && self.failed(failure, fields)
+                        && self.failed(failure, fields, number, cache)
                     {
                         notes = notes.with(Notes::FAILED);
                     }
@@ -591,8 +592,8 @@ impl Plan {
         call_paths.hear_of_pool();
         let id = label::normalise(fields.text(id));
         workers.insert(&id);
-        router.add_worker(&id, self.surroundings.router_now());
         levels.welcome_worker(&id);
+        router.add_worker(&id, self.surroundings.router_now());
     }
 
     #[cold]
@@ -706,25 +707,7 @@ impl Plan {
         if feed.unless.is_set(fields) {
             return false;
         }
-        let LabelSlots { count, constants, .. } = &feed.labels;
-        let mut slots = feed.labels.slots;
-        let join = feed.labels.needed_join(fields);
-        if let Some(join) = join {
-            slots[join.label] = join.reference as u8;
-        }
-        let labels = Labels::new(*count, |index| match usize::from(slots[index]) {
-            field if field < MAX_FIELDS => fields.text(field),
-            constant => constants[constant - MAX_FIELDS].as_bytes(),
-        });
-        let series = match join {
-            None => cache.series(&feed.family, labels, number),
-            Some(join) => {
-                let Surroundings { refs, pools, .. } = &*self.surroundings;
-                let (refs, otherwise) = join.looked_up(fields, refs, pools);
-                let at = JoinedLabel { index: join.label, otherwise };
-                cache.joined_series(&feed.family, labels, at, refs, number)
-            }
-        };
+        let series = self.series(&feed.family, (&feed.labels, None), fields, number, cache);
         match series {
             Found::Here(place) => match cache.get(place) {
                 Some((series, Some(lane))) => feed.write(&series.lanes().own(lane), fields),
@@ -738,6 +721,34 @@ impl Plan {
                 false
             }
         }
+    }
+
+    /// The series of an event's labels, with one more at their end if there is one.
+    #[inline]
+    fn series<'a>(
+        &'a self,
+        family: &Family,
+        (slots, last): (&'a LabelSlots, Option<&'a [u8]>),
+        fields: &Fields<'a>,
+        number: &ThreadNumber,
+        cache: &mut SeriesCache,
+    ) -> Found {
+        let join = slots.needed_join(fields);
+        let labels = slots.labels(join, last, fields);
+        match join {
+            None => cache.series(family, labels, number),
+            Some(join) => {
+                let (refs, at) = self.joined(join, fields);
+                cache.joined_series(family, labels, at, refs, number)
+            }
+        }
+    }
+
+    #[inline]
+    fn joined<'a>(&'a self, join: &Join, fields: &Fields<'a>) -> (&'a Refs, JoinedLabel<'a>) {
+        let Surroundings { refs, pools, .. } = &*self.surroundings;
+        let (refs, otherwise) = join.looked_up(fields, refs, pools);
+        (refs, JoinedLabel { index: join.label, otherwise })
     }
 
     /// What else has to be done for an event that went to the overflow series.
@@ -757,28 +768,77 @@ impl Plan {
     }
 
     /// Counts an error and looks for a spike. Says whether the call is to be logged.
-    fn failed(&self, failure: &Failure, fields: &Fields<'_>) -> bool {
-        let Surroundings { signals, spikes, clock, refs, pools, call_log, .. } =
-            &*self.surroundings;
-        let key = failure.key.resolve(fields, refs, pools);
+    fn failed(
+        &self,
+        failure: &Failure,
+        fields: &Fields<'_>,
+        number: &ThreadNumber,
+        cache: &mut SeriesCache,
+    ) -> bool {
+        let Surroundings { spikes, clock, refs, pools, call_log, .. } = &*self.surroundings;
         let (kind, reason) = failure.why(fields);
         for errors in &failure.errors {
-            errors.count(&key, &kind, &reason);
+            let slots = if errors.by_key { &failure.key } else { &LabelSlots::NONE };
+            let labels = (slots, Some(reason.as_bytes()));
+            let series = self.series(&errors.family, labels, fields, number, cache);
+            errors.count(&kind, series, cache);
         }
         let now = clock();
-        let calls = || failure.calls.as_ref()?.total(&key);
-        let change = spikes.record(&key, &kind, &reason, now.ms, calls);
+        // Mostly the event has just been counted in a series that has the key as its labels.
+        let counted = failure.calls.as_ref().and_then(|calls| {
+            let series = self.cached_series(&calls.family, &failure.key, fields, cache)?;
+            Some((calls, series))
+        });
+        let change = match counted {
+            Some((calls, series)) => {
+                let total = || Some(calls.total(series));
+                spikes.record(series.labels(), &kind, &reason, now.ms, total)
+            }
+            None => {
+                let key = failure.key.resolve(fields, refs, pools);
+                let total = || {
+                    let calls = failure.calls.as_ref()?;
+                    let series = calls.family.get(&key)?;
+                    Some(calls.total(&series))
+                };
+                spikes.record(&key, &kind, &reason, now.ms, total)
+            }
+        };
+        if change != SpikeChange::default() {
+            let key = failure.key.resolve(fields, refs, pools);
+            self.spike_changed(failure, change, &key, now);
+        }
+        self.call.is_some() && call_log.takes_failure(now.ms)
+    }
+
+    /// The series of an event's labels if the thread has it at hand.
+    fn cached_series<'a, 'c>(
+        &'a self,
+        family: &Family,
+        slots: &'a LabelSlots,
+        fields: &Fields<'a>,
+        cache: &'c SeriesCache,
+    ) -> Option<&'c Arc<Series>> {
+        let join = slots.needed_join(fields);
+        let labels = slots.labels(join, None, fields);
+        cache.cached(family, &labels, join.map(|join| self.joined(join, fields).0))
+    }
+
+    #[cold]
+    fn spike_changed(&self, failure: &Failure, change: SpikeChange, key: &LabelSet, now: Moment) {
+        let signals = &self.surroundings.signals;
         if let Some(over) = change.over {
             signals.send(now, Signal::ErrorSpikeOver(over));
         }
         if change.started {
             let (family, cell) = &failure.spikes;
-            count_in(family, &key, *cell);
+            let series = family.get_or_create(key).unwrap_or_else(|| family.overflow_for_event());
+            let shared = series.lanes().shared();
+            shared.finish(&shared.cells()[*cell]);
         }
         if let Some(spike) = change.spike {
             signals.send(now, Signal::ErrorSpike(spike));
         }
-        self.call.is_some() && call_log.takes_failure(now.ms)
     }
 
     #[inline]
@@ -803,22 +863,26 @@ impl Plan {
     }
 }
 
-/// Counts something that happens rarely.
-fn count_in(family: &Family, labels: &LabelSet, cell: usize) {
-    let series = family.get_or_create(labels).unwrap_or_else(|| family.overflow_for_event());
-    let shared = series.lanes().shared();
-    shared.finish(&shared.cells()[cell]);
-}
-
 impl ErrorCount {
-    fn count(&self, key: &LabelSet, kind: &str, reason: &str) {
-        let key = key.values().filter(|_| self.by_key);
-        let labels = LabelSet::new(key.chain([reason]).collect::<Vec<_>>());
+    fn count(&self, kind: &str, series: Found, cache: &SeriesCache) {
         let cell = self.cells.iter().find(|(other, _)| other == kind).or(self.cells.last());
-        if let Some((_, cell)) = cell {
-            count_in(&self.family, &labels, *cell);
+        let Some(&(_, cell)) = cell else {
+            return;
+        };
+        match series {
+            Found::Here(place) => match cache.get(place) {
+                Some((series, Some(lane))) => count_at(&series.lanes().own(lane), cell),
+                Some((series, None)) => count_at(&series.lanes().shared(), cell),
+                None => {}
+            },
+            Found::Overflow(series) => count_at(&series.lanes().shared(), cell),
         }
     }
+}
+
+#[inline]
+fn count_at(writer: &impl Writer, cell: usize) {
+    writer.finish(&writer.cells()[cell]);
 }
 
 impl Unless {
@@ -855,6 +919,31 @@ impl Word {
 }
 
 impl LabelSlots {
+    const NONE: Self = Self { count: 0, slots: [0; MAX_LABELS], constants: Vec::new(), join: None };
+
+    /// The labels of an event as series are found by them in a thread's cache, with one more at their end if there is
+    /// one.
+    #[inline]
+    fn labels<'a>(
+        &'a self,
+        join: Option<&Join>,
+        last: Option<&'a [u8]>,
+        fields: &Fields<'a>,
+    ) -> Labels<'a, impl Fn(usize) -> &'a [u8]> {
+        let Self { count, constants, .. } = self;
+        let mut slots = self.slots;
+        if let Some(join) = join {
+            slots[join.label] = join.reference as u8;
+        }
+        Labels::new(count + usize::from(last.is_some()), move |index| match last {
+            Some(last) if index == *count => last,
+            _ => match usize::from(slots[index]) {
+                field if field < MAX_FIELDS => fields.text(field),
+                constant => constants[constant - MAX_FIELDS].as_bytes(),
+            },
+        })
+    }
+
     #[inline]
     fn needed_join(&self, fields: &Fields<'_>) -> Option<&Join> {
         self.join.as_ref().filter(|join| join.is_needed(fields))
@@ -921,7 +1010,7 @@ impl Feed {
         for count in &self.counts {
             let step = |(field, stride): (usize, usize)| fields.choice(field) * stride;
             let cell = count.first_cell + count.dimensions.map(step).iter().sum::<usize>();
-            writer.finish(&writer.cells()[cell]);
+            count_at(writer, cell);
         }
         exemplary != 0
     }

@@ -24,6 +24,9 @@ const EXACT_BYTES: usize = 16;
 /// How many labels a key holds exactly.
 const EXACT_LABELS: usize = 2;
 
+/// The first and the last word of a label; see [`words`].
+type Words = (u64, u64);
+
 /// A series that was found: in the cache, or the overflow series, which is never cached because a
 /// label set may get a slot of its own later.
 pub(crate) enum Found {
@@ -60,20 +63,22 @@ pub(crate) struct JoinedLabel<'l> {
     pub(crate) otherwise: &'l [u8],
 }
 
-/// What an entry is found by.
+/// What an entry is found by. It has a name for each word, so that a key that has just been made stays in registers: one
+/// that is written to memory word by word and read from there in wider pieces stalls the processor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Key {
     /// The family, the lengths of the first labels, whether the lookup is by reference, and
     /// whether a digest stands for some label.
     tag: u64,
-    words: [u64; 2 * EXACT_LABELS],
+    first: Words,
+    second: Words,
 }
 
 impl Key {
     const BY_REFERENCE: u64 = 1 << 63;
     const DIGEST: u64 = 1 << 62;
     /// Lengths of up to [`EXACT_BYTES`] take five bits each, above the 32 of the family.
-    const LENGTH_BITS: usize = 5;
+    const LENGTH_SHIFTS: [u32; EXACT_LABELS] = [32, 37];
 
     fn is_digest(&self) -> bool {
         self.tag & Self::DIGEST != 0
@@ -82,23 +87,23 @@ impl Key {
 
 /// The two words that, with its length, tell a label of at most [`EXACT_BYTES`] from all others.
 #[inline]
-fn words(label: &[u8]) -> Option<[u64; 2]> {
+fn words(label: &[u8]) -> Option<Words> {
     #[inline]
     fn ends<const WORD: usize>(label: &[u8]) -> Option<(&[u8; WORD], &[u8; WORD])> {
         Some((label.first_chunk()?, label.last_chunk()?))
     }
     match label.len() {
-        0 => Some([0, 0]),
+        0 => Some((0, 0)),
         // First, middle and last are all bytes of up to three.
-        length @ 1..4 => Some([
+        length @ 1..4 => Some((
             u64::from_le_bytes([label[0], label[length / 2], label[length - 1], 0, 0, 0, 0, 0]),
             0,
-        ]),
+        )),
         4..8 => ends::<4>(label).map(|(first, last)| {
-            [u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last))]
+            (u64::from(u32::from_le_bytes(*first)), u64::from(u32::from_le_bytes(*last)))
         }),
         8..=EXACT_BYTES => ends::<8>(label)
-            .map(|(first, last)| [u64::from_le_bytes(*first), u64::from_le_bytes(*last)]),
+            .map(|(first, last)| (u64::from_le_bytes(*first), u64::from_le_bytes(*last))),
         _ => None,
     }
 }
@@ -154,11 +159,7 @@ impl SeriesCache {
         labels: Labels<'l, impl Fn(usize) -> &'l [u8]>,
         number: &ThreadNumber,
     ) -> Found {
-        let key = self.key(family, &labels, 0);
-        let found = self.find(&key, |entry| {
-            !key.is_digest() || entry.series.labels().equals_each(labels.count, &labels.value)
-        });
-        match found {
+        match self.find_series(family, &labels) {
             Some(at) => Found::Here(at),
             None => self.fetch(family, &labels.collect(), number),
         }
@@ -174,18 +175,52 @@ impl SeriesCache {
         refs: &Refs,
         number: &ThreadNumber,
     ) -> Found {
-        let epoch = refs.epoch();
-        let key = self.key(family, &labels, Key::BY_REFERENCE);
-        let found = self.find(&key, |entry| {
+        match self.find_joined(family, &labels, refs.epoch()) {
+            Some(at) => Found::Here(at),
+            None => self.fetch_joined(family, &labels.collect(), at, refs, number),
+        }
+    }
+
+    /// The series of label values, of which one is a reference if `refs` are given, unless it has to be fetched.
+    pub(crate) fn cached<'l>(
+        &self,
+        family: &Family,
+        labels: &Labels<'l, impl Fn(usize) -> &'l [u8]>,
+        refs: Option<&Refs>,
+    ) -> Option<&Arc<Series>> {
+        let found = match refs {
+            None => self.find_series(family, labels),
+            Some(refs) => self.find_joined(family, labels, refs.epoch()),
+        };
+        self.get(found?).map(|(series, _)| series)
+    }
+
+    #[inline]
+    fn find_series<'l>(
+        &self,
+        family: &Family,
+        labels: &Labels<'l, impl Fn(usize) -> &'l [u8]>,
+    ) -> Option<usize> {
+        let key = self.key(family, labels, 0);
+        self.find(&key, |entry| {
+            !key.is_digest() || entry.series.labels().equals_each(labels.count, &labels.value)
+        })
+    }
+
+    #[inline]
+    fn find_joined<'l>(
+        &self,
+        family: &Family,
+        labels: &Labels<'l, impl Fn(usize) -> &'l [u8]>,
+        epoch: u64,
+    ) -> Option<usize> {
+        let key = self.key(family, labels, Key::BY_REFERENCE);
+        self.find(&key, |entry| {
             entry.joined.as_ref().is_some_and(|joined| {
                 joined.epoch == epoch
                     && (!key.is_digest() || joined.labels.equals_each(labels.count, &labels.value))
             })
-        });
-        match found {
-            Some(at) => Found::Here(at),
-            None => self.fetch_joined(family, &labels.collect(), at, refs, number),
-        }
+        })
     }
 
     /// The series at a place that a lookup has just given, and the thread's own lane of it.
@@ -248,37 +283,50 @@ impl SeriesCache {
         flags: u64,
     ) -> Key {
         // Ids count up from zero: a process does not start four billion families.
-        let mut key = Key { tag: family.id().get() & 0xFFFF_FFFF | flags, words: [0; 4] };
-        for index in 0..labels.count {
-            let label = (labels.value)(index);
-            match words(label) {
-                Some([first, last]) if index < EXACT_LABELS => {
-                    key.words[2 * index] = first;
-                    key.words[2 * index + 1] = last;
-                    key.tag |= (label.len() as u64) << (32 + Key::LENGTH_BITS * index);
-                }
-                _ => self.add_digest(&mut key, index, label),
+        let tag = family.id().get() & 0xFFFF_FFFF | flags;
+        let exactly = |index| match labels.count {
+            count if index < count => {
+                let label = (labels.value)(index);
+                Some((words(label)?, (label.len() as u64) << Key::LENGTH_SHIFTS[index]))
+            }
+            _ => Some(((0, 0), 0)),
+        };
+        match (exactly(0), exactly(1)) {
+            (Some((first, length)), Some((second, other))) if labels.count <= EXACT_LABELS => {
+                Key { tag: tag | length | other, first, second }
+            }
+            (first, second) => {
+                let of = |label: Option<(Words, u64)>| label.unwrap_or_default();
+                let ((first, length), (second, other)) = (of(first), of(second));
+                let exact = Key { tag: tag | length | other, first, second };
+                self.digest(exact, labels)
             }
         }
-        key
     }
 
+    /// A key where not all labels are held exactly.
     #[inline(never)]
-    fn add_digest(&self, key: &mut Key, index: usize, label: &[u8]) {
-        debug_assert!(label.len() <= MAX_LABEL_BYTES, "{} bytes were not cut", label.len());
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write(label);
-        let word = 2 * index.min(EXACT_LABELS - 1);
-        key.words[word] = key.words[word].rotate_left(7) ^ hasher.finish();
-        key.words[word + 1] ^= label.len() as u64;
-        key.tag |= Key::DIGEST;
+    fn digest<'l>(&self, exact: Key, labels: &Labels<'l, impl Fn(usize) -> &'l [u8]>) -> Key {
+        let mut key = Key { tag: exact.tag | Key::DIGEST, ..exact };
+        for index in 0..labels.count {
+            let label = (labels.value)(index);
+            debug_assert!(label.len() <= MAX_LABEL_BYTES, "{} bytes were not cut", label.len());
+            if index < EXACT_LABELS && label.len() <= EXACT_BYTES {
+                continue;
+            }
+            let mut hasher = self.hasher.build_hasher();
+            hasher.write(label);
+            let words = if index == 0 { &mut key.first } else { &mut key.second };
+            words.0 = words.0.rotate_left(7) ^ hasher.finish();
+            words.1 ^= label.len() as u64;
+        }
+        key
     }
 
     #[inline]
     fn hash(&self, key: &Key) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(key.tag);
-        for word in key.words {
+        for word in [key.tag, key.first.0, key.first.1, key.second.0, key.second.1] {
             hasher.write_u64(word);
         }
         hasher.finish()

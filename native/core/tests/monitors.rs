@@ -114,6 +114,8 @@ struct Call {
     duration: u64,
     method: String,
     class: Option<String>,
+    /// Whether the class is told by a reference that is bound to it.
+    by_reference: bool,
     outcome: Outcome,
 }
 
@@ -126,17 +128,28 @@ enum Outcome {
 
 impl Call {
     fn send(&self, running: &Running) {
-        let class = self.class.as_deref().map_or(Given::Absent, Given::Text);
+        let reference = self.class.as_ref().map(|class| format!("a reference of class {class}"));
+        let (mut reference, mut class) = (reference.as_deref(), self.class.as_deref());
+        if self.by_reference {
+            let bound =
+                reference.zip(class).map(|(reference, class)| [reference, class].map(Given::Text));
+            bound.map(|bound| send(running.plans[3], &bound));
+            class = None;
+        } else {
+            reference = None;
+        }
+        let [reference, class] =
+            [reference, class].map(|text| text.map_or(Given::Absent, Given::Text));
         let (duration, method) = (Given::Number(self.duration), Given::Text(&self.method));
         match &self.outcome {
             Outcome::Raised { kind, reason } => {
                 let reason = reason.as_deref().map_or(Given::Absent, Given::Text);
-                let given = [duration, Given::Absent, method, Given::Text(kind), class, reason];
+                let given = [duration, reference, method, Given::Text(kind), class, reason];
                 send(running.plans[1], &given);
             }
             outcome => {
                 let success = Given::Flag(*outcome == Outcome::Success);
-                let given = [duration, Given::Absent, method, success, class];
+                let given = [duration, reference, method, success, class];
                 send(running.plans[0], &given);
             }
         }
@@ -171,11 +184,13 @@ fn call() -> impl Strategy<Value = Call> {
             }),
     ];
     let class = proptest::option::of(word(&["A", "B"]));
-    (0..1_000_000_u64, word(&["add", "search"]), class, outcome).prop_map(
-        |(duration, method, class, outcome)| Call {
+    let by_reference = any::<bool>();
+    (0..1_000_000_u64, word(&["add", "search"]), class, by_reference, outcome).prop_map(
+        |(duration, method, class, by_reference, outcome)| Call {
             duration,
             method: method.to_owned(),
             class: class.map(str::to_owned),
+            by_reference,
             outcome,
         },
     )
@@ -396,7 +411,8 @@ fn the_performance_report_compares_with_the_window_before() {
         for number in 0..count {
             let outcome = if number < failed { Outcome::Unsuccessful } else { Outcome::Success };
             let class = Some("A".to_owned());
-            Call { duration, method: "m".to_owned(), class, outcome }.send(&running);
+            Call { duration, method: "m".to_owned(), class, by_reference: false, outcome }
+                .send(&running);
         }
     };
     send_calls(10, 1_000_000, 1);
@@ -427,7 +443,8 @@ fn a_latency_that_leaves_its_range_is_told_when_slices_end() {
         for _ in 0..5 {
             let class = Some("A".to_owned());
             let outcome = Outcome::Success;
-            Call { duration, method: "m".to_owned(), class, outcome }.send(&running);
+            Call { duration, method: "m".to_owned(), class, by_reference: false, outcome }
+                .send(&running);
         }
         now += SLICE_MS;
         running.instance.tick(moment(now));
@@ -486,7 +503,8 @@ fn names_over_the_series_limit_and_of_removed_series_are_used_too() {
     let running = start(2, &json!(null));
     let call = |number: usize| {
         let (class, outcome) = (Some("A".to_owned()), Outcome::Success);
-        Call { duration: 1, method: format!("m{number}"), class, outcome }.send(&running);
+        Call { duration: 1, method: format!("m{number}"), class, by_reference: false, outcome }
+            .send(&running);
     };
     let mut now = 0;
     for round in 0..3 {
@@ -527,7 +545,8 @@ fn what_comes_in_during_resets_is_used_too() {
                         for number in 0..6 {
                             let (method, class) = (format!("m{number}"), Some("A".to_owned()));
                             let outcome = Outcome::Success;
-                            Call { duration: 1, method, class, outcome }.send(&running);
+                            Call { duration: 1, method, class, by_reference: false, outcome }
+                                .send(&running);
                             sent += 1;
                         }
                         if done.load(Relaxed) {

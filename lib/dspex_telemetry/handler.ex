@@ -6,8 +6,9 @@ defmodule DSPexTelemetry.Handler do
   passes them to Rust in one call. It never raises, whatever comes in, since `:telemetry` removes a
   handler that does. The config is the number of the plan.
 
-  An event with all the keys that emitters usually give takes a clause where one pattern match fetches
-  everything: there is one for each choice of those that are rarely given. Any other takes the last.
+  An event with all the keys that emitters usually give takes a clause where one pattern match fetches them; keys that are
+  rarely given are looked up one by one. Any other event takes the last clause. One that says that a call succeeded has a
+  clause of its own, where nothing is called before Rust is: values that have to outlive a call cost as much as the rest.
 
   Where two emitters use the same name for different things, each has a function of its own, which ignores the events of
   the other.
@@ -42,8 +43,9 @@ defmodule DSPexTelemetry.Handler do
       Enum.find(fields, &(&1.in == field.in and Field.sources(&1) == sources)) == field
   end
 
-  # A recording, and what follows if something is noted of the event.
-  record = fn event, arguments ->
+  # A recording, and what follows if something is noted of the event. Its fields are fetched again then, so that nobody
+  # has to keep them.
+  record = fn event, arguments, fields ->
     plan = Macro.var(:plan, nil)
     recorded = quote(do: Native.record(unquote(plan), unquote_splicing(arguments)))
 
@@ -51,7 +53,7 @@ defmodule DSPexTelemetry.Handler do
       quote do
         case unquote(recorded) do
           notes when is_integer(notes) ->
-            Details.keep(notes, unquote(plan), unquote(arguments), unquote(metadata))
+            Details.keep(notes, unquote(plan), unquote(fields), unquote(metadata))
 
           outcome ->
             outcome
@@ -62,34 +64,60 @@ defmodule DSPexTelemetry.Handler do
     end
   end
 
-  # Which of the rare keys may be absent: none, some, or all.
-  subsets = fn keys ->
-    Enum.reduce(keys, [[]], fn key, subsets -> subsets ++ Enum.map(subsets, &[key | &1]) end)
+  defmacrop lookup(map, key) do
+    quote do
+      case unquote(map) do
+        %{unquote(key) => value} -> value
+        _lacks_it -> nil
+      end
+    end
   end
 
   for event <- Catalogue.events() do
     name = Catalogue.function_name(event)
     fields = Catalogue.used_fields(event)
-    {in_pattern, others} = Enum.split_with(fields, &fetched_by_pattern?.(&1, fields))
-    rare = Enum.reject(in_pattern, & &1.usual)
+    in_pattern = Enum.filter(fields, &fetched_by_pattern?.(&1, fields))
+    usual = Enum.filter(in_pattern, & &1.usual)
+    all = [measurements, metadata]
 
     fetched = fn field, keys ->
       place = Macro.var(field.in, nil)
       pass.(field, quote(do: fetch(unquote(place), unquote(keys))))
     end
 
-    # The arguments by how each field is fetched. Why a call failed is asked only if it did.
+    matched = fn field ->
+      [key | _] = keys = Field.sources(field)
+
+      cond do
+        field in usual -> pass.(field, variable.(field))
+        field not in in_pattern -> fetched.(field, keys)
+        true -> pass.(field, quote(do: lookup(unquote(Macro.var(field.in, nil)), unquote(key))))
+      end
+    end
+
+    word = quote(do: Reason.word(unquote(metadata)))
+
+    # The arguments by how each field is got. Why a call failed is asked only if it did.
     arguments = fn value ->
       Enum.map(fields, fn
         %{type: :why, unless: nil} ->
-          quote(do: Reason.word(unquote(metadata)))
+          word
 
         %{type: :why, unless: flag} ->
           succeeded = fields |> Enum.find(&(&1.key == flag)) |> value.()
-          quote(do: if(unquote(succeeded) == true, do: nil, else: Reason.word(unquote(metadata))))
+          quote(do: if(unquote(succeeded) == true, do: nil, else: unquote(word)))
 
         field ->
           value.(field)
+      end)
+    end
+
+    # The arguments of an event of which a flag is known to be true.
+    succeeded_arguments = fn flag ->
+      Enum.map(fields, fn
+        %{type: :why} -> nil
+        ^flag -> true
+        field -> matched.(field)
       end)
     end
 
@@ -117,48 +145,43 @@ defmodule DSPexTelemetry.Handler do
             do: :ok
     end
 
-    for absent <- subsets.(rare) do
-      matched = in_pattern -- absent
+    again = :"#{name}_fields"
+    fields_again = quote(do: unquote(again)(unquote_splicing(all)))
 
-      matched_arguments =
-        arguments.(fn field ->
-          cond do
-            field in matched -> pass.(field, variable.(field))
-            field in others -> fetched.(field, Field.sources(field))
-            true -> nil
-          end
-        end)
+    succeeded =
+      with %Field{unless: key} <- Enum.find(fields, &(&1.type == :why)),
+           %Field{flags: []} = flag <- Enum.find(usual, &(&1.key == key)) do
+        [{quote(do: unquote(variable.(flag)) == true), succeeded_arguments.(flag)}]
+      else
+        _cannot_be_matched -> []
+      end
 
-      guard =
-        for field <- absent, reduce: true do
-          guard ->
-            quote do
-              unquote(guard) and
-                not is_map_key(
-                  unquote(Macro.var(field.in, nil)),
-                  unquote(hd(Field.sources(field)))
-                )
-            end
-        end
-
+    for {guard, passed} <- succeeded ++ [{true, arguments.(matched)}] do
       @doc false
       def unquote(name)(
             _event,
-            unquote(pattern.(matched, :measurements)) = unquote(measurements),
-            unquote(pattern.(matched, :metadata)) = unquote(metadata),
+            unquote(pattern.(usual, :measurements)) = unquote(measurements),
+            unquote(pattern.(usual, :metadata)) = unquote(metadata),
             plan
           )
           when unquote(guard) do
-        _ = {unquote(measurements), unquote(metadata)}
-        unquote(record.(event, matched_arguments))
+        _ = unquote(all)
+        unquote(record.(event, passed, fields_again))
+      end
+    end
+
+    if Catalogue.may_be_noted?(event) do
+      defp unquote(again)(unquote_splicing(all)) do
+        _ = unquote(all)
+        unquote(arguments.(&fetched.(&1, Field.sources(&1))))
       end
     end
 
     fetched_arguments = arguments.(&fetched.(&1, Field.sources(&1) ++ &1.formerly))
 
     def unquote(name)(_event, unquote(measurements), unquote(metadata), plan) do
-      _ = {unquote(measurements), unquote(metadata)}
-      unquote(record.(event, fetched_arguments))
+      _ = unquote(all)
+      unquote(record.(event, fetched_arguments, fetched_arguments))
     end
   end
 

@@ -162,6 +162,21 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_exemplars_and_their_labels_is_counted() {
+        let exemplars = Exemplars::default();
+        assert_eq!(exemplars.memory_bytes(), 0);
+        let name = Arc::from("session_id");
+        let text = [b's'; 100];
+        for bucket in 0..8 {
+            let exemplar = Exemplar::new(1, 0, [(&name, &text[..])]).expect("has a label");
+            exemplars.keep(Place { histogram: 0, bucket }, exemplar);
+        }
+        let least = 8 * (size_of::<(Place, Exemplar)>() + size_of_val(&text));
+        let told = exemplars.memory_bytes();
+        assert!((least..2 * least).contains(&told), "{told}, at least {least}");
+    }
+
+    #[test]
     fn the_latest_of_a_bucket_is_kept() {
         let exemplars = Exemplars::default();
         let sample = |value: u64| {

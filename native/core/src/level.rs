@@ -259,11 +259,24 @@ mod tests {
         for id in ids.iter().chain(&ids[1..]) {
             levels.forget_worker(id);
         }
-        let empty = levels.memory_bytes();
         for id in &ids {
             set(&levels, id, 1_000);
         }
         assert_eq!(told(&levels), [("w0".to_owned(), 1.0)]);
-        assert!(empty > GONE_WORKERS * size_of::<Box<str>>(), "{empty}");
+    }
+
+    #[test]
+    fn memory_of_values_and_of_workers_that_have_gone_is_counted() {
+        let levels = levels(GONE_WORKERS);
+        let ids: Vec<_> = (0..GONE_WORKERS).map(|number| format!("{number:0100}")).collect();
+        ids.iter().for_each(|id| set(&levels, id, 1_000));
+        let of_values = levels.memory_bytes();
+        let least = GONE_WORKERS * (size_of::<(LabelSet, u64)>() + 100);
+        assert!((least..2 * least).contains(&of_values), "{of_values}, at least {least}");
+        // Others, so that the values stay.
+        ids.iter().for_each(|id| levels.forget_worker(&format!("x{id}")));
+        let of_gone = levels.memory_bytes() - of_values;
+        let least = GONE_WORKERS * (size_of::<Box<str>>() + 101);
+        assert!((least..2 * least).contains(&of_gone), "{of_gone}, at least {least}");
     }
 }

@@ -49,14 +49,7 @@ impl View<'_> {
             }
         }
         for causes in reasons.values_mut() {
-            causes.sort_by(|one, other| {
-                let order = |cause: &Cause| Reverse(cause.count);
-                (order(one), &one.reason, &one.kind).cmp(&(
-                    order(other),
-                    &other.reason,
-                    &other.kind,
-                ))
-            });
+            causes.sort_by(|one, other| one.rank().cmp(&other.rank()));
         }
         reasons
     }

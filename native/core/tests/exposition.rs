@@ -15,8 +15,10 @@ use serde_json::json;
 use telemetry_core::call_log::Details;
 use telemetry_core::exposition::message::{Metric, MetricFamily, MetricType};
 use telemetry_core::exposition::{Format, Kind, Sample, Scalar, Scrape, render};
+use telemetry_core::field::Inputs;
 use telemetry_core::local::{self, Outcome};
 use telemetry_core::notes::Notes;
+use telemetry_core::plan::PlanId;
 
 /// Upper bounds in nanoseconds; 0.5, 1,000 and 2,500,000 microseconds.
 const BOUNDS: [u64; 3] = [500, 1_000_000, 2_500_000_000];
@@ -70,6 +72,17 @@ fn start(series_limit: usize) -> Running {
             "fields": [],
             "steps": [{"feed": {"family": "quiet", "labels": [], "observes": [],
                 "counts": [{"counter": "quiet_total", "dimensions": []}]}}],
+        }, {
+            "event": "unless.stop",
+            "fields": [measurement(true), text(true), text(true), flag, measurement(false)],
+            "steps": [{"feed": {
+                "unless": 3,
+                "family": "calls",
+                "labels": [{"field": 1}, {"field": 2}],
+                "counts": [],
+                "observes": [{"histogram": "duration", "field": 0}],
+            }}],
+            "exemplar": {"field": 0, "labels": ["trace_id", "session_id"]},
         }],
         "ref_limit": 0,
         "worker_limit": 0,
@@ -450,15 +463,14 @@ fn a_counter_without_labels_is_created_once() {
 const EXEMPLARY: Outcome = Outcome::Noted(Notes::EXEMPLARY);
 
 fn keep(running: &Running, notes: Notes, call: &Call, labels: &[&[u8]]) {
-    let given = fields(call);
+    keep_fields(running.plans[0], notes, &fields(call), labels);
+}
+
+fn keep_fields(plan: PlanId, notes: Notes, given: &[Given<'_>], labels: &[&[u8]]) {
     let [trace_id, session_id] = labels else { panic!("two labels") };
     let details = Details { trace_id, session_id, ..Details::default() };
-    local::keep(
-        running.plans[0],
-        notes,
-        |inputs, fields| common::decode(&given, inputs, fields),
-        &details,
-    );
+    let decode = |inputs: &Inputs, fields: &mut _| common::decode(given, inputs, fields);
+    local::keep(plan, notes, decode, &details);
 }
 
 #[test]
@@ -512,6 +524,25 @@ fn exemplars_stand_behind_their_buckets() {
     record(&running, &slow);
     let text = String::from_utf8(scrape(&running, Format::OpenMetrics)).unwrap();
     assert!(!text.contains(" # {"), "{text}");
+}
+
+#[test]
+fn an_exemplar_stands_only_where_its_sample_was_counted() {
+    let running = start(10);
+    let texts = ["m", "A"].map(Given::Text);
+    let success = Given::Flag(true);
+    let given = [Given::Number(1_500_000), texts[0], texts[1], success, Given::Number(7)];
+    let exemplars = |plan: usize| {
+        keep_fields(running.plans[plan], Notes::EXEMPLARY, &given, &[b"trace", b""]);
+        let text = String::from_utf8(scrape(&running, Format::OpenMetrics)).unwrap();
+        let lines = text.lines().filter_map(|line| line.split_once(" # {"));
+        lines.map(|(sample, _)| sample.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(send(running.plans[0], &given), EXEMPLARY);
+    // What takes durations of failures only.
+    assert_eq!(exemplars(2), [""; 0]);
+    // Sizes have none.
+    assert_eq!(exemplars(0), ["duration_bucket{method=\"m\",class=\"A\",le=\"2.5e+06\"} 1"]);
 }
 
 #[test]

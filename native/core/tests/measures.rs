@@ -177,6 +177,21 @@ fn send_number(running: &Running, number: f64) {
 }
 
 #[test]
+fn a_sum_is_a_counter_if_it_only_grows_and_a_gauge_otherwise() {
+    let sum = |name: &str, monotonic: bool| json!({"name": name, "help": "h", "kind": {"sum": {"monotonic": monotonic}}});
+    let running = start_with(vec![sum("up", true), sum("any", false)]);
+    send_number(&running, 2.5);
+    let bytes = rendered(&running, Format::Protobuf);
+    let mut rest = &bytes[..];
+    let mut read = || MetricFamily::decode_length_delimited(&mut rest).unwrap();
+    let [first, second] = [read(), read()];
+    let (up, any) = if first.name() == "up" { (first, second) } else { (second, first) };
+    assert_eq!((up.r#type(), any.r#type()), (MetricType::Counter, MetricType::Gauge));
+    assert_eq!(up.metric[0].counter.as_ref().unwrap().value(), 2.5);
+    assert_eq!(any.metric[0].gauge.as_ref().unwrap().value(), 2.5);
+}
+
+#[test]
 fn sums_of_huge_numbers_stay_finite() {
     let summary = json!({"name": "q", "help": "h", "kind": {"summary": {"fraction_bits": 16}}});
     let sum = json!({"name": "s", "help": "h", "kind": {"sum": {"monotonic": true}}});

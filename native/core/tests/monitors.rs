@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use telemetry_core::errors::Errors;
 use telemetry_core::performance::Performance;
 use telemetry_core::signal::{Described, QueueWait, SuppressedWaits};
+use telemetry_core::spike::Cause;
 use telemetry_core::usage::Kind;
 use telemetry_core::usage_window::UsageInWindow;
 use telemetry_core::window::Window;
@@ -339,7 +340,10 @@ fn check_errors(
     prop_assert!(report.by_method.is_sorted_by_key(|method| std::cmp::Reverse(method.errors)));
     let mut reported = BTreeMap::new();
     for method in report.by_method {
-        prop_assert!(method.reasons.is_sorted_by_key(|cause| std::cmp::Reverse(cause.count)));
+        let rank = |cause: &Cause| {
+            (std::cmp::Reverse(cause.count), cause.kind.clone(), cause.reason.clone())
+        };
+        prop_assert!(method.reasons.is_sorted_by_key(rank));
         prop_assert_eq!(method.errors, method.reasons.iter().map(|cause| cause.count).sum::<u64>());
         let reasons = method.reasons.into_iter();
         let reasons: BTreeMap<_, _> =

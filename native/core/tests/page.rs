@@ -13,6 +13,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use telemetry_core::call_log::{Details, LoggedCall};
+use telemetry_core::field::Inputs;
+use telemetry_core::local;
+use telemetry_core::notes::Notes;
 use telemetry_core::page::{
     MOST_CALLS, MOST_REASONS, MOST_ROWS, MOST_SLOTS, MethodRow, Page, PageSpec, Series,
 };
@@ -428,6 +431,29 @@ fn a_call_as_long_as_the_bound_of_a_row_is_in_that_row() {
     let bound = heatmap.bounds_us.iter().position(|us| *us == Some(1_500.0)).unwrap();
     let row = heatmap.counts.iter().map(|slot| slot[bound - 1]).sum::<u64>();
     assert_eq!(row, 1, "{heatmap:?}");
+}
+
+#[test]
+fn a_call_is_kept_for_what_was_noted_of_it() {
+    let (failed, slow) = (Notes::FAILED, Notes::SLOW);
+    for (notes, failures, slowest) in [
+        (Notes::EXEMPLARY, 0, 0),
+        (Notes::COMPLETED, 0, 0),
+        (failed, 1, 0),
+        (slow, 0, 1),
+        (failed.with(slow), 1, 1),
+    ] {
+        let running = start(1 << 20);
+        let texts = ["add", "C", "timeout"].map(Given::Text);
+        let [method, class, reason] = texts;
+        let given = [Given::Number(5_000), method, class, Given::Flag(false), reason];
+        send(running.plans[0], &given);
+        let decode = |inputs: &Inputs, fields: &mut _| common::decode(&given, inputs, fields);
+        local::keep(running.plans[0], notes, decode, &Details::default());
+        let page = page(&running, 1, Window::SinceStart, 1);
+        let kept = (page.errors.last_failures.total, page.slowest.total);
+        assert_eq!(kept, (failures, slowest), "{notes:?}");
+    }
 }
 
 #[test]

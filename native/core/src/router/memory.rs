@@ -148,12 +148,9 @@ impl Looks {
         if count == 0 {
             return;
         }
-        // One random number for all: 24 bits for each worker, 16 for the chance.
-        let bits = self.rng.u64(..);
-        let scaled = |bits: u64| (((bits & 0xFF_FFFF) * count as u64) >> 24) as u32;
-        self.chance = (bits & 0xFFFF) as u32;
-        let first = scaled(bits >> 16);
-        let second = if count <= in_turn_up_to { next(first, count) } else { scaled(bits >> 40) };
+        let ([first, second], chance) = drawn_from(self.rng.u64(..), count);
+        self.chance = chance;
+        let second = if count <= in_turn_up_to { next(first, count) } else { second };
         self.drawn = [first, second];
         // Not read back from what was just stored in halves, which would have to wait for both.
         workers[first as usize].prefetch();
@@ -170,8 +167,40 @@ impl Looks {
     }
 }
 
+/// Two of so many workers, and a chance out of 65,536: one random number is enough for all, with 24 bits for each
+/// worker and 16 for the chance.
+#[inline]
+fn drawn_from(bits: u64, count: usize) -> ([u32; DRAWN], u32) {
+    let scaled = |bits: u64| (((bits & 0xFF_FFFF) * count as u64) >> 24) as u32;
+    ([scaled(bits >> 16), scaled(bits >> 40)], (bits & 0xFFFF) as u32)
+}
+
 /// The one after another, in turn.
 #[inline]
 pub(crate) fn next(at: u32, count: usize) -> u32 {
     if at as usize + 1 == count { 0 } else { at + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_worker_and_each_chance_is_drawn_about_equally_often() {
+        const COUNT: usize = 1_000;
+        const EACH: u32 = 200;
+        let mut rng = Rng::with_seed(7);
+        let mut often = [[0; COUNT]; 3];
+        for _ in 0..EACH * COUNT as u32 {
+            let ([first, second], chance) = drawn_from(rng.u64(..), COUNT);
+            let thousandth = (chance as usize * COUNT) >> 16;
+            for (of, drawn) in [first as usize, second as usize, thousandth].into_iter().enumerate()
+            {
+                often[of][drawn] += 1;
+            }
+        }
+        // Six standard deviations and more.
+        let expected = EACH - 100..EACH + 100;
+        assert!(often.iter().flatten().all(|times| expected.contains(times)), "{often:?}");
+    }
 }

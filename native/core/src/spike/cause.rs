@@ -30,6 +30,13 @@ pub struct Cause {
     pub count: u64,
 }
 
+impl Cause {
+    /// What causes are listed by: the most frequent first, equal ones by their text.
+    pub(crate) fn rank(&self) -> (Reverse<u64>, &str, &str) {
+        (Reverse(self.count), &self.kind, &self.reason)
+    }
+}
+
 /// The causes of both, as far as they are told of: the most frequent first.
 pub(super) fn merge(mut causes: Vec<Cause>, more: Vec<Cause>) -> Vec<Cause> {
     for cause in more {
@@ -39,10 +46,7 @@ pub(super) fn merge(mut causes: Vec<Cause>, more: Vec<Cause>) -> Vec<Cause> {
             None => causes.push(cause),
         }
     }
-    causes.sort_by(|one, other| {
-        let order = |cause: &Cause| Reverse(cause.count);
-        (order(one), &one.kind, &one.reason).cmp(&(order(other), &other.kind, &other.reason))
-    });
+    causes.sort_by(|one, other| one.rank().cmp(&other.rank()));
     causes.truncate(MAX_CAUSES);
     causes
 }

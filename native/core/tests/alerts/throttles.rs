@@ -102,6 +102,15 @@ fn a_late_call_does_not_admit_earlier_than_the_last_flush() {
 }
 
 #[test]
+fn keys_over_the_limit_share_one_entry() {
+    for key_limit in 0..3_u64 {
+        let throttle = Throttle::new(10, key_limit as usize);
+        let admitted = (0..6).filter(|number| throttle.admit(&format!("{number}"), 1).is_some());
+        assert_eq!(admitted.count() as u64, key_limit + 1);
+    }
+}
+
+#[test]
 fn a_million_throttled_keys_stay_within_bounds() {
     let throttle = Throttle::new(1_000, KEY_LIMIT);
     let admit = |number: usize| {

@@ -333,6 +333,12 @@ fn start_with_router() -> Running {
                     {"completion": {"unless": 4, "command": 0, "worker": 1, "duration": 3,
                         "success": 2}},
                 ]},
+            {"event": "call.stop",
+                "fields": [text(true), text(true), success, measurement(true)],
+                "steps": [
+                    {"completion": {"command": 0, "worker": 1, "duration": 3, "success": 2}},
+                    {"leave": {"operation": "call"}},
+                ]},
         ],
         "ref_limit": 0,
         "worker_limit": 10,
@@ -373,6 +379,42 @@ fn the_router_learns_of_executions_and_of_no_failure_that_is_the_callers() {
     // The failure is one of the bridge's call, which counts it.
     send_with(running.plans[0], 1, &[Given::Text("search")], &Details::default());
     assert_eq!(executed(1, false, false, false), (1, 2, 3), "carries a call");
+}
+
+#[test]
+fn the_router_learns_once_of_a_call_whose_end_names_the_worker() {
+    let running = start_with_router();
+    running.instance.put_workers(["w"].into_iter(), 1);
+    let worker = [Given::Text("search"), Given::Text("w"), Given::Flag(true), Given::Number(5_000)];
+    let enter = || _ = send(running.plans[0], &[Given::Text("search")]);
+    let execute = || _ = send(running.plans[1], &[&worker[..], &[Given::Flag(false)]].concat());
+    let end = || _ = send(running.plans[2], &worker);
+    let learned = || running.instance.router().explain("search", 1).candidates[0].successes;
+    // The execution comes first, and nobody knows yet that the bridge names workers.
+    enter();
+    execute();
+    assert_eq!(learned(), 1);
+    end();
+    assert_eq!(learned(), 1);
+    enter();
+    execute();
+    assert_eq!(learned(), 1);
+    end();
+    assert_eq!(learned(), 2);
+    enter();
+    end();
+    assert_eq!(learned(), 3, "carried by no execution");
+}
+
+#[test]
+fn the_router_learns_of_calls_where_there_is_no_pool_of_which_events_tell() {
+    let running = start_with_router();
+    running.instance.put_workers(["w"].into_iter(), 1);
+    running.instance.tick(moment(10_000));
+    let worker = [Given::Text("search"), Given::Text("w"), Given::Flag(true), Given::Number(5_000)];
+    send(running.plans[2], &worker);
+    let candidates = running.instance.router().explain("search", 1).candidates;
+    assert_eq!(candidates[0].successes, 1);
 }
 
 #[test]

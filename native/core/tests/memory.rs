@@ -421,6 +421,53 @@ fn spikes_and_causes_take_what_they_say() {
 const KEYS: usize = 100_000;
 
 /// A router without workers, with the limits that one has by default.
+/// What steps and claims remember beside series: a thousand of each, with long names.
+fn what_steps_remember_takes_what_it_says() {
+    const COUNT: usize = 1_000;
+    let step = |step: Value| json!({"steps": [step]});
+    let claim = |claim: Value| json!({"steps": [], "claim": claim});
+    let parts = [
+        ("workers", step(json!({"worker_up": {"id": 0}}))),
+        ("pools", step(json!({"in_pool": {"worker": 0, "pool": 1, "except": []}}))),
+        ("references", step(json!({"bind": {"reference": 0, "class": 1}}))),
+        ("callers", step(json!({"enter": {"operation": "call"}}))),
+        ("requests", step(json!({"dispatched": {"process": 2, "worker": 0, "command": 1}}))),
+        ("tools", claim(json!({"tool": {"name": 0, "emitter": {"number": 1, "takes": false}}}))),
+        (
+            "owned workers",
+            claim(json!({"worker": {"id": 0, "emitter": {"number": 1, "takes": false}}})),
+        ),
+    ];
+    for (part, mut plan) in parts {
+        plan["event"] = json!("e");
+        plan["fields"] = json!([text(true), text(true), "process"]);
+        let running = Running::start(json!({
+            "families": [],
+            "plans": [plan],
+            "ref_limit": COUNT,
+            "worker_limit": COUNT,
+            "call_paths": {"worker_limit": COUNT},
+        }));
+        let event = |number: usize| {
+            let name = format!("{number:0100}");
+            let given = [Given::Text(&name), Given::Text("other"), Given::Process(number as u64)];
+            let process = || number as u64;
+            local::record(running.plans[0], process, |inputs, fields| {
+                common::decode(&given, inputs, fields)
+            });
+        };
+        // What is allocated once for all.
+        event(0);
+        let told = || running.instance.info().memory_bytes;
+        let (before, told_before) = (allocated(), told());
+        (1..=COUNT).for_each(event);
+        let (counted, told) = (allocated() - before, told() - told_before);
+        println!("{COUNT} {part}: {counted} bytes allocated, {told} told");
+        // But for free room in tables.
+        assert!((counted * 8 / 10..=counted).contains(&told), "{part}: {counted} {told}");
+    }
+}
+
 fn router() -> Router {
     let ejection =
         EjectionSpec { failures: None, error_rate: 1.0, base_ms: 0, longest_ms: 0, share: 0.0 };
@@ -613,7 +660,7 @@ fn signals_take_memory_only_while_they_wait() {
 /// the first of its tests has ended and others are under way.
 fn main() {
     let wanted: Vec<_> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    let tests: [(&str, fn()); 12] = [
+    let tests: [(&str, fn()); 13] = [
         (
             "a_series_takes_what_it_says_and_no_more_than_promised",
             a_series_takes_what_it_says_and_no_more_than_promised,
@@ -633,6 +680,7 @@ fn main() {
         ),
         ("anomalies_take_what_they_say", anomalies_take_what_they_say),
         ("spikes_and_causes_take_what_they_say", spikes_and_causes_take_what_they_say),
+        ("what_steps_remember_takes_what_it_says", what_steps_remember_takes_what_it_says),
         (
             "a_router_takes_what_it_says_and_free_room_in_tables",
             a_router_takes_what_it_says_and_free_room_in_tables,

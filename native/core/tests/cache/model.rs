@@ -459,6 +459,26 @@ fn a_tick_gives_back_what_is_past_its_time_though_nothing_is_stored() {
 }
 
 #[test]
+fn a_tick_gives_back_what_is_forgotten_by_its_key() {
+    const LONGEST: Duration = Duration::from_secs(30);
+    let cache = start(spec());
+    let empty = cache.memory_bytes();
+    let target = Target { method: "embed", ..Target::default() };
+    let call = cache.call(cache.key(b"k"), target, false);
+    for _ in 0..40 {
+        cache.computed(&call, Outcome::Value(&[0; 10_000]), None, 0);
+    }
+    assert!(cache.memory_bytes() > empty + 10_000);
+    cache.invalidate_key(cache.key(b"k"));
+    let begun = Instant::now();
+    while cache.memory_bytes() > empty + 10_000 {
+        assert!(begun.elapsed() < LONGEST, "{} bytes", cache.memory_bytes());
+        cache.tick(0);
+        std::thread::yield_now();
+    }
+}
+
+#[test]
 fn an_error_is_kept_only_if_that_is_wanted_and_no_longer_than_wanted() {
     for (error_ttl_ms, kept) in [(0, Kept::Failed), (500, Kept::For { ttl_ms: 500 })] {
         let cache = start(CacheSpec { error_ttl_ms, ..spec() });

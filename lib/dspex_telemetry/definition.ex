@@ -47,7 +47,7 @@ defmodule DSPexTelemetry.Definition do
   defp gauges(%{presets: []}), do: []
 
   defp gauges(_options),
-    do: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc, of: &1.of})
+    do: Enum.map(Catalogue.gauges(), &%{name: &1.name, help: &1.doc})
 
   defp exports_deltas?(%{otlp: %{temporality: temporality}}), do: temporality != :cumulative
   defp exports_deltas?(_without), do: false

@@ -376,7 +376,6 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
   @gauges [
     %{
       name: :snakepit_worker_pool_size,
-      of: :workers,
       doc: "Workers that are alive: a set of ids, so a repeated event changes nothing."
     }
   ]

@@ -2,9 +2,9 @@
 
 use std::mem::size_of;
 
-use crate::family::Layout;
 use crate::histogram::{Location, Precision};
 use crate::lane::{ChunkIndex, CounterLine, LINE, bits, chunk_index, marked_lines};
+use crate::layout::Layout;
 use crate::point::Point;
 use crate::prefetch;
 

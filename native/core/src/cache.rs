@@ -27,8 +27,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
-use crate::family::OVERFLOW_LABEL;
-use crate::label::LabelSet;
+use crate::label::{LabelSet, OVERFLOW_LABEL};
 use crate::refs::Refs;
 use call::{Call, Kept, Outcome, Target};
 use ghosts::Result;

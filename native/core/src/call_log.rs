@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::label;
+use crate::metric::NANOSECONDS_PER_MICROSECOND;
 use crate::window::Interval;
 
 /// How much is kept.
@@ -252,7 +253,6 @@ fn threshold_ns(spec: &CallLogSpec, slowest: &[LoggedCall]) -> u64 {
     fastest.map_or(0, |us| (us * NANOSECONDS_PER_MICROSECOND) as u64)
 }
 
-const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
 const MILLISECONDS_PER_TENTH: u64 = 100;
 const FAILURES_PER_TENTH: u64 = 1_000;
 

@@ -4,22 +4,68 @@ use std::sync::Arc;
 
 use crate::error::DefinitionError;
 use crate::family::{Family, Usage};
-use crate::field::{FieldKind, MAX_FIELDS};
+use crate::field::{FieldKind, Inputs, MAX_FIELDS};
 use crate::label::MAX_LABELS;
 use crate::level::Levels;
 use crate::metric::Counter;
 use crate::plan::{
-    Call, Calls, Claim, Completion, Count, ErrorCount, Failure, Feed, Join, Known, LabelSlots,
-    MAX_DIMENSIONS, Observe, Set, Step, Unless, Wait, Word,
+    Call, Calls, Claim, Compiled, Completion, Count, ErrorCount, Failure, Feed, Join, Known,
+    LabelSlots, MAX_DIMENSIONS, Observe, Plan, Set, Step, Unless, Wait, Word,
 };
 use crate::plan_spec::{
     CallSpec, ClaimSpec, CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource,
-    ObserveSpec, SetSpec, StepSpec, ValueSource, WordSource,
+    ObserveSpec, PlanSpec, SetSpec, StepSpec, ValueSource, WordSource,
 };
+use crate::surroundings::Surroundings;
+
+impl Plan {
+    /// Compiles a plan against the families that it feeds.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if it has too many fields or refers to something that is not there.
+    pub fn compile(
+        spec: PlanSpec,
+        families: &[Arc<Family>],
+        surroundings: Arc<Surroundings>,
+    ) -> Result<Self, DefinitionError> {
+        if spec.fields.len() > MAX_FIELDS {
+            return Err(DefinitionError::TooManyFields {
+                event: spec.event,
+                given: spec.fields.len(),
+                allowed: MAX_FIELDS,
+            });
+        }
+        let exemplar = spec.exemplar.as_ref();
+        let exemplar_field = exemplar.map(|exemplar| exemplar.field);
+        let exemplar_labels = exemplar.into_iter().flat_map(|exemplar| &exemplar.labels);
+        let compiler = Compiler {
+            event: &spec.event,
+            fields: &spec.fields,
+            families,
+            levels: &surroundings.levels,
+            exemplar: exemplar_field,
+        };
+        exemplar_field.map(|field| compiler.field(field)).transpose()?;
+        let steps = spec.steps.iter().map(|step| compiler.step(step)).collect::<Result<_, _>>()?;
+        let claim = spec.claim.as_ref().map(|claim| compiler.claim(claim)).transpose()?;
+        let call = spec.call.as_ref().map(|call| compiler.call(call)).transpose()?;
+        let compiled = Compiled {
+            inputs: Inputs::new(&spec.fields, &unneeded(&spec.steps), &label_fields(&spec.steps)),
+            steps,
+            claim,
+            call,
+            exemplar_labels: exemplar_labels.map(|name| name.as_str().into()).collect(),
+            event: spec.event,
+            groups: Box::default(),
+        };
+        Ok(Self::new(compiled, surroundings))
+    }
+}
 
 /// References that need not be looked at where the class is given, with the field of the class. One
 /// that is bound to its class is always needed.
-pub(crate) fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
+fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
     let bound = steps.iter().any(|step| matches!(step, StepSpec::Bind { .. }));
     let pairs = label_sources(steps).filter_map(|label| match label {
         LabelSource::ClassOf { reference, class } if !bound => Some((*reference, *class)),
@@ -29,7 +75,7 @@ pub(crate) fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
 }
 
 /// The fields whose text is a label.
-pub(crate) fn label_fields(steps: &[StepSpec]) -> Vec<usize> {
+fn label_fields(steps: &[StepSpec]) -> Vec<usize> {
     let fields = label_sources(steps).filter_map(|label| match label {
         LabelSource::Field(field) => Some(*field),
         _ => None,
@@ -47,7 +93,7 @@ fn label_sources(steps: &[StepSpec]) -> impl Iterator<Item = &LabelSource> {
 }
 
 /// What a step is compiled against.
-pub(crate) struct Compiler<'a> {
+struct Compiler<'a> {
     event: &'a str,
     fields: &'a [FieldKind],
     families: &'a [Arc<Family>],
@@ -57,17 +103,7 @@ pub(crate) struct Compiler<'a> {
 }
 
 impl<'a> Compiler<'a> {
-    pub(crate) fn new(
-        event: &'a str,
-        fields: &'a [FieldKind],
-        families: &'a [Arc<Family>],
-        levels: &'a Levels,
-        exemplar: Option<usize>,
-    ) -> Self {
-        Self { event, fields, families, levels, exemplar }
-    }
-
-    pub(crate) fn step(&self, spec: &StepSpec) -> Result<Step, DefinitionError> {
+    fn step(&self, spec: &StepSpec) -> Result<Step, DefinitionError> {
         Ok(match spec {
             StepSpec::Feed(spec) => Step::Feed(self.feed(spec)?),
             StepSpec::Failure(spec) => Step::Failure(self.failure(spec)?),
@@ -175,7 +211,7 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    pub(crate) fn claim(&self, spec: &ClaimSpec) -> Result<Claim, DefinitionError> {
+    fn claim(&self, spec: &ClaimSpec) -> Result<Claim, DefinitionError> {
         Ok(match *spec {
             ClaimSpec::Execution { command, worker, phase } => Claim::Execution {
                 command: self.field(command)?,
@@ -188,7 +224,7 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    pub(crate) fn call(&self, spec: &CallSpec) -> Result<Call, DefinitionError> {
+    fn call(&self, spec: &CallSpec) -> Result<Call, DefinitionError> {
         Ok(Call {
             key: self.labels("the call", 2, &spec.labels)?,
             duration: self.field(spec.duration)?,
@@ -351,7 +387,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// A field, which has to be there.
-    pub(crate) fn field(&self, index: usize) -> Result<usize, DefinitionError> {
+    fn field(&self, index: usize) -> Result<usize, DefinitionError> {
         if index < self.fields.len() {
             Ok(index)
         } else {

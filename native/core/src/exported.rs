@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use once_cell::race::OnceBox;
 
 use crate::bounds::Bounds;
-use crate::family::Layout;
 use crate::histogram::Location;
 use crate::lane::Lanes;
+use crate::layout::Layout;
 use crate::point::Point;
 
 /// Kept encoded, and by series that were ever exported as deltas only.

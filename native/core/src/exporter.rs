@@ -3,10 +3,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::exposition::Scalar;
-use crate::family::Layout;
 use crate::label::LabelSet;
+use crate::layout::Layout;
 use crate::point::Point;
+use crate::scalar::Scalar;
 use crate::series::Series;
 
 type Labels = Vec<[String; 2]>;

@@ -21,11 +21,10 @@ mod text;
 
 use serde::Deserialize;
 
-pub use scalar::{Kind, Sample, Scalar};
-
 use crate::cache::report;
 use crate::info::Info;
 use crate::instance::Instance;
+use crate::scalar::Scalar;
 use encoder::Encoder;
 use names::WholeNames;
 use protobuf::Protobuf;
@@ -88,7 +87,8 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
 
 /// The metrics of an instance that belong to no series.
 fn scalars(instance: &Instance, info: &Info) -> impl Iterator<Item = Scalar> {
-    let gauges = instance.gauges().iter().map(|gauge| Scalar::gauge(gauge, instance));
+    let workers = instance.workers().len();
+    let gauges = instance.gauges().iter().map(move |gauge| gauge.scalar(workers));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
     let routing = router::scalars(instance.router(), instance.router_now());
     let levels = instance.levels().scalars();

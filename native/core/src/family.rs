@@ -11,18 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::departed::Departed;
 use crate::error::DefinitionError;
-use crate::histogram::Precision;
-use crate::label::{LabelSet, MAX_LABELS, MAX_TAGS};
-use crate::lane::{ChunkIndex, Shape};
-use crate::local;
-use crate::measure::{Measure, MeasureSpec, Room};
+use crate::label::{LabelSet, MAX_LABELS, MAX_TAGS, OVERFLOW_LABEL};
+use crate::layout::Layout;
+use crate::measure::MeasureSpec;
 use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
 use crate::point::Point;
 use crate::series::Series;
 use crate::usage::Kind;
-
-/// The label that marks the series of everything over the limit, as OpenTelemetry names it.
-pub const OVERFLOW_LABEL: &str = "otel_metric_overflow";
 
 /// A family as a definition declares it.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -87,164 +82,6 @@ impl FamilyId {
     /// The number, for hashing.
     pub fn get(self) -> u64 {
         self.0
-    }
-}
-
-/// Which cells of a series belong to which metric.
-#[derive(Debug)]
-pub struct Layout {
-    counters: Vec<Counter>,
-    histograms: Vec<HistogramMetric>,
-    measures: Vec<Measure>,
-    /// The first cell of measures.
-    first_measured: usize,
-    /// How many last values a series has.
-    last_values: usize,
-    /// How many histograms a series has, those of measures included.
-    histogram_count: usize,
-    precision: Precision,
-    events_cell: usize,
-    /// For each cell whether its total is the largest over lanes.
-    raising: Box<[bool]>,
-}
-
-impl Layout {
-    fn new(
-        counter_specs: Vec<CounterSpec>,
-        histogram_specs: Vec<HistogramSpec>,
-        measure_specs: Vec<MeasureSpec>,
-        digits: u8,
-    ) -> Result<Self, DefinitionError> {
-        let precision = Precision::try_from(digits)?;
-        let mut cell_count = 0;
-        let mut counters = Vec::new();
-        for spec in counter_specs {
-            let counter = Counter::new(spec, cell_count);
-            cell_count += counter.cell_count();
-            counters.push(counter);
-        }
-        let events_cell = cell_count;
-        // And the one for marks.
-        cell_count += 2;
-        let mut histograms = Vec::new();
-        for spec in histogram_specs {
-            histograms.push(HistogramMetric::new(spec, precision, histograms.len(), cell_count)?);
-            cell_count += HistogramMetric::SCALARS;
-        }
-        for histogram in &mut histograms {
-            histogram.place_covered(cell_count);
-            cell_count += histogram.bounds.count();
-        }
-        let first_measured = cell_count;
-        let mut room = Room { cells: cell_count, histograms: histograms.len(), last_values: 0 };
-        let measures = measure_specs
-            .into_iter()
-            .map(|spec| Measure::new(spec, &mut room, precision))
-            .collect::<Result<_, _>>()?;
-        let Room { cells: cell_count, histograms: histogram_count, last_values } = room;
-        let allowed = (usize::from(ChunkIndex::MAX) + 1) / precision.chunk_count();
-        if histogram_count > allowed {
-            return Err(DefinitionError::TooManyHistograms { given: histogram_count, allowed });
-        }
-        let mut raising: Box<[_]> = vec![false; cell_count].into();
-        for metric in &histograms {
-            raising[metric.max_cell()] = true;
-            raising[metric.min_complement_cell()] = true;
-        }
-        Ok(Self {
-            counters,
-            histograms,
-            measures,
-            first_measured,
-            last_values,
-            histogram_count,
-            precision,
-            events_cell,
-            raising,
-        })
-    }
-
-    /// How many numbers a series has.
-    pub fn shape(&self) -> Shape {
-        Shape {
-            cells: self.cell_count(),
-            histograms: self.histogram_count,
-            precision: self.precision,
-        }
-    }
-
-    /// The counters.
-    pub fn counters(&self) -> &[Counter] {
-        &self.counters
-    }
-
-    /// The histograms.
-    pub fn histograms(&self) -> &[HistogramMetric] {
-        &self.histograms
-    }
-
-    /// The measures.
-    pub fn measures(&self) -> &[Measure] {
-        &self.measures
-    }
-
-    /// How many last values a series has.
-    pub(crate) fn last_value_count(&self) -> usize {
-        self.last_values
-    }
-
-    /// The cells of measures, which mean what each measure says.
-    pub(crate) fn measured_cells(&self) -> std::ops::Range<usize> {
-        self.first_measured..self.cell_count()
-    }
-
-    /// The cell that counts events which increment no counter.
-    pub(crate) fn events_cell(&self) -> usize {
-        self.events_cell
-    }
-
-    /// How many cells count events. They are the first ones, and every event increments one.
-    pub(crate) fn event_cell_count(&self) -> usize {
-        self.events_cell + 1
-    }
-
-    /// The cell that marks what histograms have counted. Not a number to be summed.
-    pub(crate) fn marks_cell(&self) -> usize {
-        self.events_cell + 1
-    }
-
-    /// How many cells a series has.
-    pub(crate) fn cell_count(&self) -> usize {
-        self.raising.len()
-    }
-
-    /// Whether points merge by the larger value of a cell rather than by the sum.
-    #[inline]
-    pub(crate) fn is_raising(&self, cell: usize) -> bool {
-        self.raising[cell]
-    }
-
-    /// Bytes allocated, but for names, help and dimensions.
-    fn memory_bytes(&self) -> usize {
-        let bounds = self.histograms.iter().map(|metric| metric.bounds.memory_bytes());
-        let limits = self.measures.iter().map(Measure::memory_bytes);
-        self.counters.capacity() * size_of::<Counter>()
-            + self.histograms.capacity() * size_of::<HistogramMetric>()
-            + self.measures.capacity() * size_of::<Measure>()
-            + size_of_val(&*self.raising)
-            + bounds.sum::<usize>()
-            + limits.sum::<usize>()
-    }
-
-    /// Pairs of cells whose total is the largest over lanes: the one of all time, and the one of
-    /// the slice that is under way.
-    pub(crate) fn raising_cells(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.histograms.iter().flat_map(|metric| {
-            [
-                (metric.max_cell(), metric.slice_max_cell()),
-                (metric.min_complement_cell(), metric.slice_min_complement_cell()),
-            ]
-        })
     }
 }
 
@@ -324,9 +161,14 @@ impl Family {
         FamilySpec {
             name: self.name.clone(),
             labels: self.label_names.clone(),
-            counters: self.layout.counters.iter().map(Counter::configuration).collect(),
-            histograms: self.layout.histograms.iter().map(HistogramMetric::configuration).collect(),
-            digits: self.layout.precision.digits(),
+            counters: self.layout.counters().iter().map(Counter::configuration).collect(),
+            histograms: self
+                .layout
+                .histograms()
+                .iter()
+                .map(HistogramMetric::configuration)
+                .collect(),
+            digits: self.layout.shape().precision.digits(),
             series_limit: 0,
             usage: self.usage.clone(),
             measures: Vec::new(),
@@ -357,7 +199,7 @@ impl Family {
 
     /// Whether what its series count is kept by slices of time.
     pub(crate) fn has_slices(&self) -> bool {
-        self.layout.measures.is_empty()
+        self.layout.measures().is_empty()
     }
 
     /// How many series it may have.
@@ -498,11 +340,12 @@ impl Family {
     /// Removes series without an event for `timeout_ms` and gives their slots back; returns how
     /// many. No event is lost: what arrives while a series leaves goes to its successor. `removed`
     /// is given each one, `farewell` each one that leaves for good, with room for what is to be read
-    /// from it.
+    /// from it. When `drop_caches` returns, no thread may have a way to a series that is not in the table.
     pub(crate) fn retire_idle(
         &self,
         now_ms: u64,
         timeout_ms: u64,
+        drop_caches: impl FnOnce(),
         mut removed: impl FnMut(&Series),
         mut farewell: impl FnMut(&Series, &mut Point),
     ) -> usize {
@@ -517,7 +360,7 @@ impl Family {
         if retired.is_empty() {
             return 0;
         }
-        local::drop_caches();
+        drop_caches();
         // From here no thread can reach the retired series, so what they hold is final.
         let mut delta = Point::new(&self.layout);
         for series in &retired {
@@ -603,18 +446,19 @@ mod tests {
         };
         let series = family.get_or_create(&known).expect("a slot");
         (0..5).for_each(|_| record(&family, &series));
-        family.retire_idle(0, 1, |_| (), |_, _| ());
+        family.retire_idle(0, 1, || (), |_| (), |_, _| ());
         let meanwhile = |removed: &Series| {
             record(&family, removed);
             record(&family, &family.get_or_create(&other).expect("the slot"));
         };
-        assert_eq!(family.retire_idle(1, 1, meanwhile, |_, _| panic!("it has a successor")), 1);
+        let farewell = |_: &Series, _: &mut Point| panic!("it has a successor");
+        assert_eq!(family.retire_idle(1, 1, || (), meanwhile, farewell), 1);
         assert_eq!((events(&known), events(&other), family.series_count()), (6, 1, 2));
         assert!(family.existing_overflow().is_none());
         assert!(family.get_or_create(&LabelSet::new(["third"])).is_none());
         // It gives the slot back that it did not find free.
         for now_ms in 2..4 {
-            family.retire_idle(now_ms, 1, |_| (), |_, _| ());
+            family.retire_idle(now_ms, 1, || (), |_| (), |_, _| ());
         }
         assert_eq!((family.series_count(), family.series().len()), (0, 0));
     }

@@ -1,10 +1,10 @@
-//! Gauges: values that are looked up when they are asked for.
+//! Gauges of which an instance knows the value.
 
 use serde::Deserialize;
 
-use crate::instance::Instance;
+use crate::scalar::{Kind, Scalar};
 
-/// A gauge as a definition declares it.
+/// How many workers are alive, as a definition declares the metric.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Gauge {
     /// The metric's name.
@@ -12,23 +12,11 @@ pub struct Gauge {
     /// What it is, for people.
     #[serde(default)]
     pub help: String,
-    /// What it tells.
-    pub of: Quantity,
-}
-
-/// Something that an instance knows the present value of.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantity {
-    /// How many workers are alive.
-    Workers,
 }
 
 impl Gauge {
-    /// Its value now.
-    pub fn value(&self, instance: &Instance) -> f64 {
-        match self.of {
-            Quantity::Workers => instance.workers().len() as f64,
-        }
+    /// The metric with its value.
+    pub(crate) fn scalar(&self, workers: usize) -> Scalar {
+        Scalar::new(&self.name, &self.help, Kind::Gauge).with(&[], workers as f64)
     }
 }

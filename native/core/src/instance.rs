@@ -1,6 +1,9 @@
 //! An instance: the families and plans of one definition, from start to stop.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
 
 use crossbeam_channel::Receiver;
 use serde::Deserialize;
@@ -12,21 +15,19 @@ use crate::call_log::{CallLog, CallLogSpec};
 use crate::call_path::{CallPathSpec, CallPaths};
 use crate::error::DefinitionError;
 use crate::exporter::Exporter;
-use crate::family::{self, Family, FamilySpec, OVERFLOW_LABEL};
+use crate::family::{self, Family, FamilySpec};
 use crate::field::Reject;
 use crate::gauge::Gauge;
 use crate::id_set::IdSet;
 use crate::info::{FamilyInfo, Info, Refused, Rejected};
-use crate::label::{self, LabelSet};
+use crate::label::{self, LabelSet, OVERFLOW_LABEL};
 use crate::level::{LevelSpec, Levels};
 use crate::local;
 use crate::observation::{Group, ObservationSpec};
 use crate::owner::Owners;
-use crate::page::SharedMemo;
 use crate::plan::{Plan, PlanId};
 use crate::plan_spec::PlanSpec;
 use crate::point::Point;
-use crate::reader::Reader;
 use crate::refs::Refs;
 use crate::router::{Change, Router, RouterSpec};
 use crate::series::Series;
@@ -93,7 +94,7 @@ pub struct Instance {
     router_number: OnceLock<u64>,
     exporter: Mutex<Exporter>,
     state: RwLock<State>,
-    page_memo: SharedMemo,
+    page_bytes: AtomicUsize,
     started_ms: u64,
 }
 
@@ -148,7 +149,7 @@ impl Instance {
         let plans: Vec<_> = definition
             .plans
             .into_iter()
-            .map(|spec| Plan::new(spec, &families, Arc::clone(&surroundings)))
+            .map(|spec| Plan::compile(spec, &families, Arc::clone(&surroundings)))
             .chain(
                 definition
                     .observations
@@ -172,7 +173,7 @@ impl Instance {
             router_number: OnceLock::new(),
             exporter: Mutex::new(exporter),
             state,
-            page_memo: SharedMemo::default(),
+            page_bytes: AtomicUsize::new(0),
             started_ms: now.ms,
         })
     }
@@ -276,7 +277,7 @@ impl Instance {
         for (index, family) in self.families.iter().enumerate() {
             family.tell_time(now.unix_ms);
             let removed = |series: &Series| self.count_uses_of(family, series, now);
-            retired += family.retire_idle(now.ms, timeout_ms, removed, |series, delta| {
+            let farewell = |series: &Series, delta: &mut Point| {
                 if !family.has_slices() {
                     return;
                 }
@@ -284,7 +285,9 @@ impl Instance {
                     collector.push(index, series.labels(), delta);
                 }
                 exporter.take_leave(index, series, family.layout(), delta);
-            });
+            };
+            retired +=
+                family.retire_idle(now.ms, timeout_ms, local::drop_caches, removed, farewell);
         }
         retired
     }
@@ -428,16 +431,13 @@ impl Instance {
         }
     }
 
-    /// What the live page has read of the past. Whoever takes it may have a view already, and must not
-    /// take one while holding it.
-    pub(crate) fn page_memo(&self) -> &SharedMemo {
-        &self.page_memo
+    /// How much whoever renders the live page keeps for it, which counts as the instance's.
+    pub(crate) fn tell_page_bytes(&self, bytes: usize) {
+        self.page_bytes.store(bytes, Relaxed);
     }
 
-    /// A view for a report.
-    pub fn read(&self) -> Reader<'_> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        Reader::new(self, state)
+    pub(crate) fn state(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of exports. Not to be asked for before the state.
@@ -567,7 +567,7 @@ impl Instance {
                 + self.surroundings.usage.memory_bytes()
                 + self.cache().map_or(0, |cache| cache.memory_bytes())
                 + self.router().memory_bytes()
-                + self.page_memo().memory_bytes(),
+                + self.page_bytes.load(Relaxed),
             series: families,
             rejected: self.rejected(),
             metrics_rejected: refused.collect(),

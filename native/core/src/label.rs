@@ -13,6 +13,9 @@ pub const MAX_LABELS: usize = 8;
 /// Most tags that metrics with measures may have.
 pub const MAX_TAGS: usize = 16;
 
+/// The label that marks the series of everything over the limit, as OpenTelemetry names it.
+pub const OVERFLOW_LABEL: &str = "otel_metric_overflow";
+
 /// The value of a label that nothing is known of.
 pub const UNKNOWN: &[u8] = b"unknown";
 

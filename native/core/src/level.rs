@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
-use crate::exposition::{Kind, Scalar};
 use crate::label::LabelSet;
+use crate::scalar::{Kind, Scalar};
 
 /// Of how many workers that have gone late samples are ignored.
 const GONE_WORKERS: usize = 256;

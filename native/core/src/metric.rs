@@ -8,6 +8,8 @@ use crate::bounds::Bounds;
 use crate::error::DefinitionError;
 use crate::histogram::Precision;
 
+pub(crate) const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
+
 /// The unit in which a histogram's samples are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,10 +14,9 @@ use crate::cache::report::{CacheReport, MethodReport};
 use crate::call_log::LoggedCall;
 use crate::errors::Errors;
 use crate::instance::Instance;
+use crate::metric::NANOSECONDS_PER_MICROSECOND;
 use crate::quantiles::Distribution;
-use crate::report::{
-    CALLS, Calls, CountBy, NANOSECONDS_PER_MICROSECOND, Operation, Sessions, Tool, View,
-};
+use crate::report::{CALLS, Calls, CountBy, Operation, Sessions, Tool, View};
 use crate::router::{RouterReport, WorkerReport};
 use crate::signal::{DescribedAnomaly, DescribedSpike, DescribedSpikeOver};
 use crate::source::{Live, Source};
@@ -25,7 +24,7 @@ use crate::usage::{ByKind, KindReport, Used};
 use crate::window::{Interval, Moment, Window};
 
 pub use heatmap::Heatmap;
-pub(crate) use history::SharedMemo;
+pub use history::SharedMemo;
 pub use history::{History, QueueHistory, Series};
 pub use slots::MOST_SLOTS;
 
@@ -261,8 +260,14 @@ pub struct State {
 }
 
 impl Page {
-    /// Reads an instance while it goes on recording.
-    pub fn new(instance: &Instance, spec: &PageSpec, window: Window, now: Moment) -> Self {
+    /// Reads an instance while it goes on recording. The memo is always the same of an instance.
+    pub fn new(
+        instance: &Instance,
+        memo: &SharedMemo,
+        spec: &PageSpec,
+        window: Window,
+        now: Moment,
+    ) -> Self {
         // Each of these takes the lock that the reader holds, so they come one after the other.
         let usage = PageUsage::new(instance, now);
         let state = State::new(instance);
@@ -285,8 +290,11 @@ impl Page {
         let names: Vec<_> = ranked.iter().map(|(labels, _)| labels.as_slice()).collect();
         let total = |rows: &[(&Vec<String>, &Calls)]| Total::new(&view, rows);
         let (rest_total, all) = (total(&rest), total(&calls.iter().collect::<Vec<_>>()));
-        let (history, series) =
-            instance.page_memo().with(|memo| history::read(reader, now, &names, memo));
+        let (history, series) = memo.with(|memo| {
+            let shown = history::read(reader, now, &names, memo);
+            instance.tell_page_bytes(memo.memory_bytes());
+            shown
+        });
         let row = |(mut operation, series): (Operation, _)| {
             operation.reasons.truncate(MOST_REASONS);
             MethodRow { operation, series }

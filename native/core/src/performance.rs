@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::instance::Instance;
-use crate::report::{CALLS, Calls, NANOSECONDS_PER_MICROSECOND, View};
+use crate::metric::NANOSECONDS_PER_MICROSECOND;
+use crate::report::{CALLS, Calls, View};
 use crate::source::Live;
 use crate::window::{Interval, Moment, Window};
 

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::call_log::{Call as LoggedCall, Details};
 use crate::call_path::{Operation, Path, Phase};
-use crate::compile::{self, Compiler};
 use crate::error::DefinitionError;
 use crate::exemplar::Exemplar;
 use crate::family::Family;
@@ -21,7 +20,7 @@ use crate::metric::HistogramMetric;
 use crate::notes::Notes;
 use crate::observation::{Group, Observation, ObservationSpec, Observed};
 use crate::owner::Emitter;
-use crate::plan_spec::{PlanSpec, ValueSource};
+use crate::plan_spec::ValueSource;
 use crate::refs::Refs;
 use crate::router::Outcome;
 use crate::series::Series;
@@ -237,67 +236,30 @@ pub(crate) enum Step {
     Dispatched { process: usize, worker: usize, command: usize },
 }
 
+/// What a plan is compiled to.
+#[derive(Default)]
+pub(crate) struct Compiled {
+    pub(crate) event: String,
+    pub(crate) inputs: Inputs,
+    pub(crate) steps: Box<[Step]>,
+    pub(crate) claim: Option<Claim>,
+    pub(crate) call: Option<Call>,
+    pub(crate) exemplar_labels: Box<[Arc<str>]>,
+    /// Measures of other definitions than the catalogue's; a plan has steps or groups.
+    pub(crate) groups: Box<[Group]>,
+}
+
 /// A compiled plan.
 pub struct Plan {
     id: PlanId,
-    event: String,
-    inputs: Inputs,
-    steps: Box<[Step]>,
-    claim: Option<Claim>,
-    call: Option<Call>,
-    exemplar_labels: Box<[Arc<str>]>,
+    compiled: Compiled,
     surroundings: Arc<Surroundings>,
     rejected: [AtomicU64; Reject::ALL.len()],
-    /// Measures of other definitions than the catalogue's; a plan has steps or groups.
-    groups: Box<[Group]>,
 }
 
 impl Plan {
-    /// Compiles a plan against the families that it feeds.
-    ///
-    /// # Errors
-    ///
-    /// [`DefinitionError`] if it has too many fields or refers to something that is not there.
-    pub fn new(
-        spec: PlanSpec,
-        families: &[Arc<Family>],
-        surroundings: Arc<Surroundings>,
-    ) -> Result<Self, DefinitionError> {
-        if spec.fields.len() > MAX_FIELDS {
-            return Err(DefinitionError::TooManyFields {
-                event: spec.event,
-                given: spec.fields.len(),
-                allowed: MAX_FIELDS,
-            });
-        }
-        let exemplar = spec.exemplar.as_ref();
-        let exemplar_field = exemplar.map(|exemplar| exemplar.field);
-        let exemplar_labels = exemplar.into_iter().flat_map(|exemplar| &exemplar.labels);
-        let compiler = Compiler::new(
-            &spec.event,
-            &spec.fields,
-            families,
-            &surroundings.levels,
-            exemplar_field,
-        );
-        exemplar_field.map(|field| compiler.field(field)).transpose()?;
-        let steps = spec.steps.iter().map(|step| compiler.step(step)).collect::<Result<_, _>>()?;
-        Ok(Self {
-            id: PlanId::next(),
-            steps,
-            claim: spec.claim.as_ref().map(|claim| compiler.claim(claim)).transpose()?,
-            call: spec.call.as_ref().map(|call| compiler.call(call)).transpose()?,
-            exemplar_labels: exemplar_labels.map(|name| name.as_str().into()).collect(),
-            event: spec.event,
-            inputs: Inputs::new(
-                &spec.fields,
-                &compile::unneeded(&spec.steps),
-                &compile::label_fields(&spec.steps),
-            ),
-            surroundings,
-            rejected: Default::default(),
-            groups: Box::default(),
-        })
+    pub(crate) fn new(compiled: Compiled, surroundings: Arc<Surroundings>) -> Self {
+        Self { id: PlanId::next(), compiled, surroundings, rejected: Default::default() }
     }
 
     /// Compiles what an event feeds of measures.
@@ -312,18 +274,9 @@ impl Plan {
     ) -> Result<Self, DefinitionError> {
         let groups = spec.groups.into_iter();
         let groups = groups.map(|group| Group::new(&spec.event, group, families));
-        Ok(Self {
-            id: PlanId::next(),
-            groups: groups.collect::<Result<_, _>>()?,
-            event: spec.event,
-            inputs: Inputs::default(),
-            steps: Box::default(),
-            claim: None,
-            call: None,
-            exemplar_labels: Box::default(),
-            surroundings,
-            rejected: Default::default(),
-        })
+        let groups = groups.collect::<Result<_, _>>()?;
+        let compiled = Compiled { event: spec.event, groups, ..Compiled::default() };
+        Ok(Self::new(compiled, surroundings))
     }
 
     /// Its identity.
@@ -334,13 +287,13 @@ impl Plan {
 
     /// The event's name, its segments joined by dots.
     pub fn event(&self) -> &str {
-        &self.event
+        &self.compiled.event
     }
 
     /// What the positional fields must be.
     #[inline]
     pub fn inputs(&self) -> &Inputs {
-        &self.inputs
+        &self.compiled.inputs
     }
 
     /// How many events were rejected for a reason.
@@ -357,7 +310,7 @@ impl Plan {
     /// of it.
     #[cold]
     pub(crate) fn leave(&self, process: impl Fn() -> u64) {
-        for step in &self.steps {
+        for step in &self.compiled.steps {
             if let Step::Leave { operation } = step {
                 self.surroundings.call_paths.leave(process(), *operation);
             }
@@ -369,12 +322,12 @@ impl Plan {
         for count in &self.rejected {
             count.store(0, Relaxed);
         }
-        self.groups.iter().for_each(Group::clear);
+        self.compiled.groups.iter().for_each(Group::clear);
     }
 
     /// The measures that it feeds, by family.
     pub(crate) fn groups(&self) -> &[Group] {
-        &self.groups
+        &self.compiled.groups
     }
 
     /// Gives an event to its measures.
@@ -386,11 +339,11 @@ impl Plan {
         cache: &mut SeriesCache,
     ) -> Observed {
         // Before anything is recorded: the event may come once more.
-        let can_wait = self.groups.len() > 1 && !event.is_final();
-        if can_wait && self.groups.iter().any(|group| group.is_untold(event)) {
+        let can_wait = self.compiled.groups.len() > 1 && !event.is_final();
+        if can_wait && self.compiled.groups.iter().any(|group| group.is_untold(event)) {
             return Observed::Untold;
         }
-        for group in &self.groups {
+        for group in &self.compiled.groups {
             if !group.observe(event, number, cache, |family| self.signal_overflow(family)) {
                 return Observed::Untold;
             }
@@ -416,11 +369,11 @@ impl Plan {
         cache: &mut SeriesCache,
     ) -> Notes {
         let mut notes = Notes::NONE;
-        let admitted = match &self.claim {
+        let admitted = match &self.compiled.claim {
             None => Admitted { counts: true, path: Path::Direct },
             Some(claim) => self.admit(claim, fields, &process),
         };
-        for step in &self.steps {
+        for step in &self.compiled.steps {
             match step {
                 Step::Feed(feed) => {
                     if (admitted.counts || !feed.claimed) && self.feed(feed, fields, number, cache)
@@ -477,7 +430,7 @@ impl Plan {
                 }
             }
         }
-        if let Some(call) = &self.call
+        if let Some(call) = &self.compiled.call
             && admitted.counts
             && let Some(duration) = fields.number(call.duration)
             && self.surroundings.call_log.is_slow(duration)
@@ -522,7 +475,7 @@ impl Plan {
         process: &impl Fn() -> u64,
     ) -> bool {
         let paths = &self.surroundings.call_paths;
-        let is_told = match &self.claim {
+        let is_told = match &self.compiled.claim {
             Some(Claim::Execution { .. }) => paths.completes(path),
             _ => !paths.follows() || paths.call_completes(process()),
         };
@@ -612,7 +565,7 @@ impl Plan {
     #[cold]
     pub(crate) fn keep(&self, notes: Notes, fields: &Fields<'_>, details: &Details<'_>) {
         let mut failed = None;
-        for step in &self.steps {
+        for step in &self.compiled.steps {
             match step {
                 Step::Feed(feed) if notes.has(Notes::EXEMPLARY) => {
                     self.keep_exemplar(feed, fields, details);
@@ -630,7 +583,7 @@ impl Plan {
                 _ => {}
             }
         }
-        if let Some(call) = &self.call {
+        if let Some(call) = &self.compiled.call {
             self.log(call, fields, details, failed.as_ref(), notes.has(Notes::SLOW));
         }
     }
@@ -676,7 +629,7 @@ impl Plan {
             return;
         };
         for observe in feed.observes.iter().filter(|observe| observe.exemplars) {
-            let labels = self.exemplar_labels.iter();
+            let labels = self.compiled.exemplar_labels.iter();
             let labels = labels.map(|name| (name, details.exemplar_label(name)));
             let exemplar = fields
                 .number(observe.field)
@@ -808,7 +761,7 @@ impl Plan {
             let key = failure.key.resolve(fields, refs, pools);
             self.spike_changed(failure, change, &key, now);
         }
-        self.call.is_some() && call_log.takes_failure(now.ms)
+        self.compiled.call.is_some() && call_log.takes_failure(now.ms)
     }
 
     /// The series of an event's labels if the thread has it at hand.

@@ -7,9 +7,9 @@
 
 use integer_encoding::VarInt;
 
-use crate::family::Layout;
 use crate::histogram::{Counts, Location};
 use crate::lane::Lanes;
+use crate::layout::Layout;
 use crate::metric::HistogramMetric;
 
 /// The numbers of one series over some time.

@@ -13,11 +13,14 @@ pub struct Reader<'a> {
     state: RwLockReadGuard<'a, State>,
 }
 
-impl<'a> Reader<'a> {
-    pub(crate) fn new(instance: &'a Instance, state: RwLockReadGuard<'a, State>) -> Self {
-        Self { instance, state }
+impl Instance {
+    /// A view for a report.
+    pub fn read(&self) -> Reader<'_> {
+        Reader { instance: self, state: self.state() }
     }
+}
 
+impl<'a> Reader<'a> {
     /// The instance.
     pub fn instance(&self) -> &Instance {
         self.instance

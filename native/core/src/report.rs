@@ -12,7 +12,7 @@ use crate::call_log::LoggedCall;
 use crate::family::{Family, place_of_histogram};
 use crate::instance::Instance;
 use crate::label::LabelSet;
-use crate::metric::HistogramMetric;
+use crate::metric::{HistogramMetric, NANOSECONDS_PER_MICROSECOND};
 use crate::point::Point;
 use crate::quantiles::{Distribution, Samples};
 use crate::source::{Live, Source};
@@ -22,8 +22,6 @@ use crate::window::{Interval, Moment, Window};
 
 /// The histogram of waits for a worker.
 pub(crate) const QUEUE_WAIT: &str = "snakepit_pool_queue_time";
-
-pub(crate) const NANOSECONDS_PER_MICROSECOND: f64 = 1e3;
 
 /// The family of what Python itself measured of method calls.
 const PYTHON: &str = "dspex.bridge.call_method.python";

@@ -18,6 +18,7 @@ mod pool;
 mod reason;
 mod record;
 mod shared_cell;
+mod slot;
 mod spec;
 mod stamped;
 mod sticky;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::anomaly::{Anomaly, AnomalyChange, CurrentAnomaly, Direction, OverReason};
 use crate::label::LabelSet;
-use crate::report::NANOSECONDS_PER_MICROSECOND;
+use crate::metric::NANOSECONDS_PER_MICROSECOND;
 use crate::spike::{Cause, CurrentSpike, ErrorSpike, SpikeOver, SpikeRepeats};
 use crate::window::Moment;
 

@@ -15,8 +15,8 @@ use std::ops::Range;
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
-use crate::family::Layout;
 use crate::label::LabelSet;
+use crate::layout::Layout;
 use crate::point::Point;
 
 /// How time is cut, and how much of it is kept.

@@ -8,7 +8,7 @@ use std::sync::Barrier;
 use common::{Calls, RunningCalls, cases, labels};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use telemetry_core::family::OVERFLOW_LABEL;
+use telemetry_core::label::OVERFLOW_LABEL;
 use telemetry_core::local::Outcome;
 use telemetry_core::thread_number::set_exclusive_lanes;
 

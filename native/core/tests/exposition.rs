@@ -14,11 +14,12 @@ use prost::Message;
 use serde_json::json;
 use telemetry_core::call_log::Details;
 use telemetry_core::exposition::message::{Metric, MetricFamily, MetricType};
-use telemetry_core::exposition::{Format, Kind, Sample, Scalar, Scrape, render};
+use telemetry_core::exposition::{Format, Scrape, render};
 use telemetry_core::field::Inputs;
 use telemetry_core::local::{self, Outcome};
 use telemetry_core::notes::Notes;
 use telemetry_core::plan::PlanId;
+use telemetry_core::scalar::{Kind, Sample, Scalar};
 
 /// Upper bounds in nanoseconds; 0.5, 1,000 and 2,500,000 microseconds.
 const BOUNDS: [u64; 3] = [500, 1_000_000, 2_500_000_000];
@@ -50,7 +51,7 @@ fn start(series_limit: usize) -> Running {
             "digits": 2,
             "series_limit": 1,
         }],
-        "gauges": [{"name": "pool_size", "help": "Workers.", "of": "workers"}],
+        "gauges": [{"name": "pool_size", "help": "Workers."}],
         "plans": [{
             "event": "call.stop",
             "fields": [measurement(true), text(true), text(true), flag, measurement(false)],

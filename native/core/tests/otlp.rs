@@ -19,10 +19,10 @@ use telemetry_core::exposition::otlp::message::{
     HistogramDataPoint, KeyValue, Metric, NumberDataPoint, any_value, exemplar, number,
 };
 use telemetry_core::exposition::otlp::{Attribute, Export, HistogramKind, Temporality, export};
-use telemetry_core::exposition::{Kind, Sample, Scalar};
 use telemetry_core::local;
 use telemetry_core::notes::Notes;
 use telemetry_core::router::{Memory, Request, Router};
+use telemetry_core::scalar::{Kind, Sample, Scalar};
 use telemetry_core::window::Moment;
 
 /// In nanoseconds; the first two lie in the same HDR bucket.

@@ -17,7 +17,7 @@ use telemetry_core::field::Inputs;
 use telemetry_core::local;
 use telemetry_core::notes::Notes;
 use telemetry_core::page::{
-    MOST_CALLS, MOST_REASONS, MOST_ROWS, MOST_SLOTS, MethodRow, Page, PageSpec, Series,
+    MOST_CALLS, MOST_REASONS, MOST_ROWS, MOST_SLOTS, MethodRow, Page, PageSpec, Series, SharedMemo,
 };
 use telemetry_core::report::{Operation, Report};
 use telemetry_core::window::Window;
@@ -28,7 +28,21 @@ const HISTORY_MS: u64 = 6_000;
 /// How many single calls the instance keeps of each sort: more than the page shows.
 const KEPT_CALLS: usize = MOST_CALLS + 5;
 
-fn start(memory_limit: usize) -> Running {
+/// An instance with what its page has shown.
+struct Shown {
+    running: Running,
+    memo: SharedMemo,
+}
+
+impl std::ops::Deref for Shown {
+    type Target = Running;
+
+    fn deref(&self) -> &Running {
+        &self.running
+    }
+}
+
+fn start(memory_limit: usize) -> Shown {
     let success = json!([{"name": "success", "values": ["true", "false"]}]);
     let histogram = |name: &str| json!([{"name": name, "unit": "nanosecond", "bounds": [1_000]}]);
     let feed = |family: &str, labels: Value, counts: Value, histogram: &str| {
@@ -45,7 +59,7 @@ fn start(memory_limit: usize) -> Running {
     let failure = json!({"failure": {"unless": 3, "labels": method, "kind": {"constant": "error"},
         "reason": 4, "otherwise": "unsuccessful", "spikes": "spikes",
         "errors": ["dspex.bridge.error", "dspex.bridge.call_method.error"]}});
-    Running::start(json!({
+    let running = Running::start(json!({
         "families": [
             {"name": "dspex.bridge.call_method", "labels": ["method", "python_class"],
                 "counters": [{"name": "total", "dimensions": success}],
@@ -78,12 +92,13 @@ fn start(memory_limit: usize) -> Running {
         "ref_limit": 0,
         "worker_limit": 10,
         "windows": {"slice_ms": SLICE_MS, "history_ms": HISTORY_MS, "memory_limit": memory_limit},
-    }))
+    }));
+    Shown { running, memo: SharedMemo::default() }
 }
 
-fn page(running: &Running, methods: usize, window: Window, now: u64) -> Page {
+fn page(running: &Shown, methods: usize, window: Window, now: u64) -> Page {
     let spec = PageSpec { instance: "Test".to_owned(), attached: true, methods };
-    Page::new(&running.instance, &spec, window, moment(now))
+    Page::new(&running.instance, &running.memo, &spec, window, moment(now))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -136,7 +151,7 @@ fn calls() -> impl Strategy<Value = Vec<(u64, Call)>> {
 }
 
 /// Plays calls with a tick every few milliseconds, and returns them with their times, and the time.
-fn play(running: &Running, calls: Vec<(u64, Call)>) -> (Vec<Call>, u64) {
+fn play(running: &Shown, calls: Vec<(u64, Call)>) -> (Vec<Call>, u64) {
     let mut now = 0;
     let mut played = Vec::new();
     for (pause, mut next) in calls {

@@ -9,7 +9,8 @@ use telemetry_core::cluster::snapshot;
 
 use crate::decode::{self, List};
 use crate::encode;
-use crate::instance::{InstanceResource, raise};
+use crate::error::raise;
+use crate::resource::InstanceResource;
 use crate::usage::WindowReport;
 
 mod atoms {

@@ -1,57 +1,19 @@
 //! What Prometheus scrapes, and what OpenTelemetry gets.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
-use rustler::{Atom, Binary, Env, NifResult, Resource, ResourceArc, Term};
+use rustler::{Atom, Binary, Env, NifResult, ResourceArc, Term};
 use telemetry_core::exposition::otlp::{self, Accepted, Export, Temporality};
 use telemetry_core::exposition::{Scrape, render};
 
 use crate::decode;
-use crate::instance::{InstanceResource, raise};
+use crate::error::raise;
+use crate::rendered::Rendered;
+use crate::resource::InstanceResource;
 
 mod atoms {
     rustler::atoms! { ok, error }
 }
-
-/// The memory of the last scrape, for the next one: what is scraped is megabytes long, and to get as
-/// much from the system anew takes as long as to write it.
-#[derive(Default)]
-pub struct Spare(Mutex<Vec<u8>>);
-
-impl Spare {
-    /// More than this is given back.
-    const MOST: usize = 64 << 20;
-
-    fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn give_back(&self, mut bytes: Vec<u8>) {
-        // Some more than was needed this time, so that growing series do not need new memory each time.
-        bytes.shrink_to(bytes.len() + bytes.len() / 4);
-        if bytes.capacity() <= Self::MOST {
-            bytes.clear();
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
-        }
-    }
-}
-
-/// A scrape that a binary refers to.
-pub struct Rendered {
-    bytes: Vec<u8>,
-    spare: Arc<Spare>,
-}
-
-#[rustler::resource_impl]
-impl Resource for Rendered {}
-
-impl Drop for Rendered {
-    fn drop(&mut self) {
-        self.spare.give_back(std::mem::take(&mut self.bytes));
-    }
-}
-
-impl std::panic::RefUnwindSafe for Rendered {}
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn scrape<'a>(
@@ -66,10 +28,6 @@ fn scrape<'a>(
     let rendered = ResourceArc::new(Rendered { bytes, spare: Arc::clone(&instance.spare) });
     Ok(rendered.make_binary(env, |rendered| &rendered.bytes))
 }
-
-/// A request of deltas that has not been settled, and how many data points it has. Its numbers are told
-/// nowhere else, so it is kept as it is until it has been delivered or refused.
-pub type Unsettled = Mutex<Option<(ResourceArc<Rendered>, u64)>>;
 
 #[rustler::nif(schedule = "DirtyCpu")]
 fn otlp_export<'a>(

@@ -1,15 +1,13 @@
-//! Instances as resources, and everything that is not the hot path.
+//! Instances, and everything that is not the hot path.
 
 use std::sync::{Arc, Mutex};
 
-use rustler::{
-    Atom, Binary, Encoder, Env, Error, LocalPid, NifResult, Resource, ResourceArc, Term,
-};
+use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, ResourceArc, Term};
 use serde::Serialize;
 use telemetry_core::encoding;
 use telemetry_core::errors::Errors;
 use telemetry_core::instance::{Definition, Instance};
-use telemetry_core::page::{Page, PageSpec};
+use telemetry_core::page::{Page, PageSpec, SharedMemo};
 use telemetry_core::performance::Performance;
 use telemetry_core::report::Report;
 use telemetry_core::thread_number;
@@ -17,29 +15,15 @@ use telemetry_core::window::{Moment, Window};
 
 use crate::cache::CacheResource;
 use crate::decode::{self, List};
-use crate::exposition::{Spare, Unsettled};
+use crate::error::raise;
 use crate::forwarder::Forwarder;
-use crate::usage::File;
+use crate::rendered::Unsettled;
+use crate::resource::InstanceResource;
 use crate::{clock, encode, observe};
 
 mod atoms {
     rustler::atoms! { ok, error, not_found }
 }
-
-/// An instance that lives as long as a term refers to it, and what the BEAM's side of it needs.
-pub struct InstanceResource {
-    pub instance: Instance,
-    pub file: Mutex<File>,
-    pub cache: Option<ResourceArc<CacheResource>>,
-    pub spare: Arc<Spare>,
-    pub unsettled: Unsettled,
-    forwarder: Forwarder,
-}
-
-impl std::panic::RefUnwindSafe for InstanceResource {}
-
-#[rustler::resource_impl]
-impl Resource for InstanceResource {}
 
 /// The library is loaded with the number of schedulers, which are the threads that record, and the
 /// time at which the VM started.
@@ -73,7 +57,9 @@ fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
             let forwarder = Forwarder::default();
             let spare = Arc::default();
             let unsettled = Unsettled::default();
-            let resource = InstanceResource { instance, file, cache, spare, unsettled, forwarder };
+            let page_memo = SharedMemo::default();
+            let resource =
+                InstanceResource { instance, file, cache, spare, unsettled, page_memo, forwarder };
             let resource = ResourceArc::new(resource);
             (atoms::ok(), resource, plans).encode(env)
         }
@@ -189,7 +175,8 @@ fn page_json(
     let wanted = decode::value(wanted).map_err(raise)?;
     let wanted: PageSpec = serde_json::from_value(wanted).map_err(raise)?;
     let (window, now) = (decode::window(window)?, decode::moment(now)?);
-    Page::new(&instance.instance, &wanted, window, now).to_json().map_err(raise)
+    let page = Page::new(&instance.instance, &instance.page_memo, &wanted, window, now);
+    page.to_json().map_err(raise)
 }
 
 #[rustler::nif(schedule = "DirtyCpu")]
@@ -207,8 +194,4 @@ fn histogram<'a>(
     let v2 = decode::binary(env, &encoded.v2);
     let v2_compressed = decode::binary(env, &encoded.v2_compressed);
     Ok((atoms::ok(), v2, v2_compressed).encode(env))
-}
-
-pub fn raise(error: impl ToString) -> Error {
-    Error::RaiseTerm(Box::new(error.to_string()))
 }

@@ -15,8 +15,9 @@ use telemetry_core::router::{Completion, Outcome, Request, Ticket};
 use crate::clock::router as clock;
 use crate::decode::{self, List};
 use crate::encode;
-use crate::instance::{InstanceResource, raise};
+use crate::error::raise;
 use crate::raw::{self, Arguments};
+use crate::resource::InstanceResource;
 
 mod atoms {
     rustler::atoms! {

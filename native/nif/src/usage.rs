@@ -9,49 +9,15 @@ use telemetry_core::usage::{Kind, KindReport};
 use telemetry_core::usage_file::UsageFile;
 use telemetry_core::usage_window::{KindInWindow, UsageInWindow};
 use telemetry_core::window::Interval;
-use telemetry_core::window::Moment;
 
 use crate::decode::{self, List};
 use crate::encode;
-use crate::instance::{InstanceResource, raise};
+use crate::error::raise;
+use crate::resource::InstanceResource;
+use crate::usage_file::{File, FileState, Open, SetAside};
 
 mod atoms {
     rustler::atoms! { ok, error, no_path, class, tool }
-}
-
-/// The file of an instance.
-#[derive(Default)]
-pub enum File {
-    /// Counts are kept in memory only.
-    #[default]
-    None,
-    /// Counts are saved.
-    Open(Open),
-    /// They were saved for the last time.
-    Closed,
-}
-
-/// A file that is in use.
-pub struct Open {
-    file: UsageFile,
-    state: FileState,
-    /// What was saved last.
-    saved_revision: u64,
-}
-
-/// What is told of the file.
-#[derive(Clone, Serialize)]
-struct FileState {
-    path: String,
-    restored: bool,
-    set_aside: Option<SetAside>,
-    last_error: Option<String>,
-}
-
-#[derive(Clone, Serialize)]
-struct SetAside {
-    path: String,
-    why: &'static str,
 }
 
 /// The report with the state of the file.
@@ -187,7 +153,7 @@ fn usage_open<'a>(
 fn usage_save<'a>(env: Env<'a>, instance: &InstanceResource, now: Term<'a>) -> NifResult<Term<'a>> {
     let now = decode::moment(now)?;
     Ok(match &mut *file(instance) {
-        File::Open(open) => outcome(env, open.save(instance, now)),
+        File::Open(open) => outcome(env, open.save(&instance.instance, now)),
         File::None | File::Closed => (atoms::error(), atoms::no_path()).encode(env),
     })
 }
@@ -202,7 +168,7 @@ fn usage_close<'a>(
     let now = decode::moment(now)?;
     let mut file = file(instance);
     let saved = match &mut *file {
-        File::Open(open) => open.save(instance, now),
+        File::Open(open) => open.save(&instance.instance, now),
         File::None | File::Closed => return Ok(atoms::ok().encode(env)),
     };
     *file = File::Closed;
@@ -213,23 +179,5 @@ fn outcome<'a>(env: Env<'a>, saved: Result<(), String>) -> Term<'a> {
     match saved {
         Ok(()) => atoms::ok().encode(env),
         Err(message) => (atoms::error(), message).encode(env),
-    }
-}
-
-impl Open {
-    /// Writes the counts if they have changed.
-    fn save(&mut self, instance: &InstanceResource, now: Moment) -> Result<(), String> {
-        let usage = instance.instance.usage(now);
-        // Before the counts: what changes between the two is saved again next time.
-        let revision = usage.revision();
-        if revision == self.saved_revision {
-            return Ok(());
-        }
-        let saved = self.file.save(&usage.snapshot()).map_err(|error| error.to_string());
-        if saved.is_ok() {
-            self.saved_revision = revision;
-        }
-        self.state.last_error = saved.clone().err();
-        saved
     }
 }

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use super::Cache;
 use super::method::Method;
 use super::rule::Verdict;
-use crate::exposition::{Kind, Scalar};
-use crate::family::OVERFLOW_LABEL;
+use crate::label::OVERFLOW_LABEL;
+use crate::scalar::{Kind, Scalar};
 
 /// A cache, as it is told.
 #[derive(Clone, Debug, Serialize)]

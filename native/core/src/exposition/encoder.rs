@@ -4,7 +4,7 @@ use crate::exemplar::Exemplar;
 use crate::histogram::Location;
 use crate::metric::{HistogramMetric, Unit};
 
-use super::scalar::Kind;
+use crate::scalar::Kind;
 
 /// A metric as it is announced in front of its samples.
 pub(crate) struct Header<'a> {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::encoder::{
     Bound, DistributionSample, Encoder, Header, MetricKind, SummarySample, Value,
 };
-use super::scalar::Kind;
 use crate::measure::{Instrument, Measure, QUANTILES, Reading, Total};
+use crate::scalar::Kind;
 use crate::series::Series;
 
 /// A series with its encoded labels.

@@ -10,8 +10,8 @@ use std::collections::HashSet;
 
 use super::encoder::MetricKind;
 use super::measured;
-use super::scalar::Kind;
 use crate::instance::Instance;
+use crate::scalar::Kind;
 
 pub(crate) const TOTAL: &str = "_total";
 

@@ -18,11 +18,11 @@ pub use response::{Accepted, accepted, refused};
 use super::encoder::{
     Bound, DistributionSample, Encoder, Header, HistogramSample, MetricKind, SummarySample, Value,
 };
-use super::scalar::{Kind, Scalar};
 use super::table::{Reading, Table};
 use crate::exporter::is_reset;
 use crate::instance::Instance;
 use crate::metric::Unit;
+use crate::scalar::{Kind, Scalar};
 use crate::window::Moment;
 use exponential::Exponential;
 use message::{

@@ -1,7 +1,7 @@
 //! Metrics about the instance itself.
 
-use super::scalar::{Kind, Scalar};
 use crate::info::Info;
+use crate::scalar::{Kind, Scalar};
 
 /// What a scrape lacks, by metric.
 pub(crate) fn left_out(samples: &[(String, u64)]) -> Scalar {

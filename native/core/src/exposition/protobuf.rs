@@ -11,7 +11,7 @@ use super::message::{
     Quantile, Summary, Timestamp,
 };
 use super::native::{Buckets, ZERO_THRESHOLD, schema};
-use super::scalar::Kind;
+use crate::scalar::Kind;
 
 /// Writes messages.
 pub(crate) struct Protobuf;

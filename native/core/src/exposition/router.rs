@@ -1,7 +1,7 @@
 //! Metrics about where requests go.
 
-use super::scalar::{Kind, Scalar};
 use crate::router::{Reason, Router, Tally};
+use crate::scalar::{Kind, Scalar};
 
 /// What a router tells: of each worker up to a limit, of those that have left lately what was counted,
 /// and of all others together. No counter goes down, and none begins with what another had told.

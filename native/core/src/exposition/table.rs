@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use super::encoder::{Bound, Encoder, Header, HistogramSample, MetricKind, Value};
 use super::measured::{self, Measured};
-use super::scalar::Kind;
 use crate::departed::Sum;
 use crate::exemplar::Exemplar;
 use crate::exporter::Left;
-use crate::family::{Family, OVERFLOW_LABEL};
+use crate::family::Family;
 use crate::histogram::{Counts, Location};
-use crate::label::LabelSet;
+use crate::label::{LabelSet, OVERFLOW_LABEL};
 use crate::metric::{Counter, HistogramMetric};
 use crate::point::{Point, total};
+use crate::scalar::Kind;
 use crate::series::Series;
 
 /// How many series are asked for before the first of them is read. All they have may be thousands of

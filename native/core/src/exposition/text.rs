@@ -7,8 +7,8 @@ use super::encoder::{
 };
 use super::names::{TOTAL, WholeNames};
 use super::number;
-use super::scalar::Kind;
 use crate::exemplar::Exemplar;
+use crate::scalar::Kind;
 
 /// One of the two.
 pub(crate) struct Text<'a> {

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use crate::histogram::Precision;
+use crate::metric::NANOSECONDS_PER_MICROSECOND;
 use crate::quantiles::Samples;
-use crate::report::NANOSECONDS_PER_MICROSECOND;
 
 /// The upper bounds of the rows in nanoseconds, inclusive: six for each power of ten from a microsecond
 /// to a thousand seconds.

@@ -5,17 +5,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::size_of;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 use super::heatmap::{Column, Heatmap};
 use super::slots::{slots, span_ms};
-use crate::metric::HistogramMetric;
+use crate::metric::{HistogramMetric, NANOSECONDS_PER_MICROSECOND};
 use crate::quantiles::Samples;
 use crate::reader::Reader;
-use crate::report::{CALLS, Calls, NANOSECONDS_PER_MICROSECOND, QUEUE_WAIT, View};
+use crate::report::{CALLS, Calls, QUEUE_WAIT, View};
 use crate::source::Live;
 use crate::window::{Interval, Moment, Window};
 
@@ -118,24 +117,14 @@ pub(super) struct Memo {
     slots: BTreeMap<(u64, u64), Slot>,
 }
 
-/// A memo for whoever renders a page, one at a time. Its size is told without waiting for that.
+/// What an instance's page has shown of the past, for whoever renders it, one at a time.
 #[derive(Default)]
-pub(crate) struct SharedMemo {
-    memo: Mutex<Memo>,
-    memory_bytes: AtomicUsize,
-}
+pub struct SharedMemo(Mutex<Memo>);
 
 impl SharedMemo {
+    /// Whoever takes it may have a view already, and must not take one while holding it.
     pub(super) fn with<T>(&self, read: impl FnOnce(&mut Memo) -> T) -> T {
-        let mut memo = self.memo.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = read(&mut memo);
-        self.memory_bytes.store(memo.memory_bytes(), Relaxed);
-        result
-    }
-
-    /// Bytes allocated.
-    pub(crate) fn memory_bytes(&self) -> usize {
-        self.memory_bytes.load(Relaxed)
+        read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -177,7 +166,7 @@ impl Memo {
         Slot { all, queue: queue.unwrap_or_default(), latency, methods }
     }
 
-    fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let text: usize = self.methods.iter().flatten().map(String::capacity).sum();
         let label = size_of::<Vec<String>>() + 2 * size_of::<String>();
         let slot = |slot: &Slot| size_of::<Slot>() + size_of_val(&*slot.methods);

@@ -12,8 +12,9 @@ use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
-use super::command::{Command, Commands, Slot};
+use super::command::{Command, Commands};
 use super::record::{Counts, Records};
+use super::slot::Slot;
 use super::spec::RouterSpec;
 use super::worker::Worker;
 

@@ -182,7 +182,7 @@ impl Sticky {
 
 #[cfg(all(test, loom))]
 mod loom_tests {
-    use super::super::command::Slot;
+    use super::super::slot::Slot;
     use super::*;
     use loom::sync::atomic::{AtomicBool, Ordering::SeqCst};
     use loom::thread;
@@ -258,7 +258,7 @@ mod loom_tests {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
-    use super::super::command::Slot;
+    use super::super::slot::Slot;
     use super::*;
 
     fn workers(count: u32) -> Vec<Arc<Worker>> {

@@ -8,12 +8,12 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-use super::command::{Row, Slot};
 use super::estimate::Latency;
 use super::health::Health;
 use super::load::Load;
 use super::reason::Reason;
 use super::record::{Counts, Record};
+use super::slot::{Row, Slot};
 use crate::prefetch;
 
 /// A worker. Those with the same id at different times are different workers.

@@ -12,8 +12,9 @@ use telemetry_core::label;
 
 use super::key::{self, NoKey};
 use super::lookup::{self, CallTerms, Texts, found};
-use super::resource::{self, CacheResource, Cargo, Waiter, tell};
-use crate::instance::{InstanceResource, raise};
+use super::resource::{self, CacheResource, Cargo, MOST_WAITERS, Waiter, tell};
+use crate::error::raise;
+use crate::resource::InstanceResource;
 use crate::{clock, encode};
 
 mod atoms {
@@ -24,9 +25,8 @@ mod atoms {
     }
 }
 
-/// Copying more bytes of a result, or telling more waiters, is not for a normal scheduler.
+/// To copy more bytes of a result is not for a normal scheduler.
 const MOST_BYTES: usize = 64 << 10;
-pub const MOST_WAITERS: usize = 100;
 
 #[rustler::nif]
 fn cache_open(instance: &InstanceResource) -> u64 {

@@ -14,12 +14,14 @@ use telemetry_core::cache::call::{Call, Outcome};
 use telemetry_core::cache::flights::{Flights, Landed};
 use telemetry_core::cache::front::Front;
 
-use super::call::MOST_WAITERS;
 use crate::clock;
 
 mod atoms {
     rustler::atoms! { died, stopped }
 }
+
+/// To tell more waiters is not for a normal scheduler.
+pub const MOST_WAITERS: usize = 100;
 
 /// A cache, and the runs that are under way.
 pub struct CacheResource {

@@ -1,0 +1,167 @@
+//! Layouts: which cells of a series belong to which metric.
+
+use std::mem::size_of;
+
+use crate::error::DefinitionError;
+use crate::histogram::Precision;
+use crate::lane::{ChunkIndex, Shape};
+use crate::measure::{Measure, MeasureSpec, Room};
+use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
+
+/// Which cells of a series belong to which metric.
+#[derive(Debug)]
+pub struct Layout {
+    counters: Vec<Counter>,
+    histograms: Vec<HistogramMetric>,
+    measures: Vec<Measure>,
+    /// The first cell of measures.
+    first_measured: usize,
+    /// How many last values a series has.
+    last_values: usize,
+    /// How many histograms a series has, those of measures included.
+    histogram_count: usize,
+    precision: Precision,
+    events_cell: usize,
+    /// For each cell whether its total is the largest over lanes.
+    raising: Box<[bool]>,
+}
+
+impl Layout {
+    pub(crate) fn new(
+        counter_specs: Vec<CounterSpec>,
+        histogram_specs: Vec<HistogramSpec>,
+        measure_specs: Vec<MeasureSpec>,
+        digits: u8,
+    ) -> Result<Self, DefinitionError> {
+        let precision = Precision::try_from(digits)?;
+        let mut cell_count = 0;
+        let mut counters = Vec::new();
+        for spec in counter_specs {
+            let counter = Counter::new(spec, cell_count);
+            cell_count += counter.cell_count();
+            counters.push(counter);
+        }
+        let events_cell = cell_count;
+        // And the one for marks.
+        cell_count += 2;
+        let mut histograms = Vec::new();
+        for spec in histogram_specs {
+            histograms.push(HistogramMetric::new(spec, precision, histograms.len(), cell_count)?);
+            cell_count += HistogramMetric::SCALARS;
+        }
+        for histogram in &mut histograms {
+            histogram.place_covered(cell_count);
+            cell_count += histogram.bounds.count();
+        }
+        let first_measured = cell_count;
+        let mut room = Room { cells: cell_count, histograms: histograms.len(), last_values: 0 };
+        let measures = measure_specs
+            .into_iter()
+            .map(|spec| Measure::new(spec, &mut room, precision))
+            .collect::<Result<_, _>>()?;
+        let Room { cells: cell_count, histograms: histogram_count, last_values } = room;
+        let allowed = (usize::from(ChunkIndex::MAX) + 1) / precision.chunk_count();
+        if histogram_count > allowed {
+            return Err(DefinitionError::TooManyHistograms { given: histogram_count, allowed });
+        }
+        let mut raising: Box<[_]> = vec![false; cell_count].into();
+        for metric in &histograms {
+            raising[metric.max_cell()] = true;
+            raising[metric.min_complement_cell()] = true;
+        }
+        Ok(Self {
+            counters,
+            histograms,
+            measures,
+            first_measured,
+            last_values,
+            histogram_count,
+            precision,
+            events_cell,
+            raising,
+        })
+    }
+
+    /// How many numbers a series has.
+    pub fn shape(&self) -> Shape {
+        Shape {
+            cells: self.cell_count(),
+            histograms: self.histogram_count,
+            precision: self.precision,
+        }
+    }
+
+    /// The counters.
+    pub fn counters(&self) -> &[Counter] {
+        &self.counters
+    }
+
+    /// The histograms.
+    pub fn histograms(&self) -> &[HistogramMetric] {
+        &self.histograms
+    }
+
+    /// The measures.
+    pub fn measures(&self) -> &[Measure] {
+        &self.measures
+    }
+
+    /// How many last values a series has.
+    pub(crate) fn last_value_count(&self) -> usize {
+        self.last_values
+    }
+
+    /// The cells of measures, which mean what each measure says.
+    pub(crate) fn measured_cells(&self) -> std::ops::Range<usize> {
+        self.first_measured..self.cell_count()
+    }
+
+    /// The cell that counts events which increment no counter.
+    pub(crate) fn events_cell(&self) -> usize {
+        self.events_cell
+    }
+
+    /// How many cells count events. They are the first ones, and every event increments one.
+    pub(crate) fn event_cell_count(&self) -> usize {
+        self.events_cell + 1
+    }
+
+    /// The cell that marks what histograms have counted. Not a number to be summed.
+    pub(crate) fn marks_cell(&self) -> usize {
+        self.events_cell + 1
+    }
+
+    /// How many cells a series has.
+    pub(crate) fn cell_count(&self) -> usize {
+        self.raising.len()
+    }
+
+    /// Whether points merge by the larger value of a cell rather than by the sum.
+    #[inline]
+    pub(crate) fn is_raising(&self, cell: usize) -> bool {
+        self.raising[cell]
+    }
+
+    /// Bytes allocated, but for names, help and dimensions.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let bounds = self.histograms.iter().map(|metric| metric.bounds.memory_bytes());
+        let limits = self.measures.iter().map(Measure::memory_bytes);
+        self.counters.capacity() * size_of::<Counter>()
+            + self.histograms.capacity() * size_of::<HistogramMetric>()
+            + self.measures.capacity() * size_of::<Measure>()
+            + size_of_val(&*self.raising)
+            + bounds.sum::<usize>()
+            + limits.sum::<usize>()
+    }
+
+    /// Pairs of cells whose total is the largest over lanes: the one of all time, and the one of
+    /// the slice that is under way.
+    pub(crate) fn raising_cells(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.histograms.iter().flat_map(|metric| {
+            [
+                (metric.max_cell(), metric.slice_max_cell()),
+                (metric.min_complement_cell(), metric.slice_min_complement_cell()),
+            ]
+        })
+    }
+}

@@ -30,7 +30,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
   @without_terms ~w(cache_leave/2 cache_now/1 cache_open/1 cache_prepare/4 cluster_format/0 complete/3
                     demand_signals/2 panics/0)
 
-  @with_terms ~w(bind_to_worker/3 cache_enter/8 cache_fail/4 cache_get/5 cache_invalidate_key/5 cache_land/5
+  @with_terms ~w(bind_to_worker/3 cache_enter/3 cache_fail/4 cache_get/5 cache_invalidate_key/5 cache_land/5
                  checkout/3 keep/5 observe/3 observe/4 observe/5 record/1 record/2 record/3 record/4
                  record/5 record/6 record/7 record/8 record/9 record/10 route/3)
 
@@ -187,11 +187,11 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
         ref: &Native.cache_get(cache, "embed", nil, &1, []),
         arguments: &Native.cache_get(cache, "embed", nil, nil, &1),
         nested: &Native.cache_get(cache, "embed", nil, nil, [%{a: {&1}}]),
-        enter_method: &Native.cache_enter(cache, &1, nil, nil, [], nil, false, tag),
-        enter_class: &Native.cache_enter(cache, "embed", &1, nil, [], nil, false, tag),
-        enter_ref: &Native.cache_enter(cache, "embed", nil, &1, [], nil, false, tag),
-        enter_arguments: &Native.cache_enter(cache, "embed", nil, nil, &1, nil, false, tag),
-        enter_worker: &Native.cache_enter(cache, "embed", nil, "ref", [], &1, false, tag),
+        enter_method: &Native.cache_enter(cache, {&1, nil, nil, [], nil, false}, tag),
+        enter_class: &Native.cache_enter(cache, {"embed", &1, nil, [], nil, false}, tag),
+        enter_ref: &Native.cache_enter(cache, {"embed", nil, &1, [], nil, false}, tag),
+        enter_arguments: &Native.cache_enter(cache, {"embed", nil, nil, &1, nil, false}, tag),
+        enter_worker: &Native.cache_enter(cache, {"embed", nil, "ref", [], &1, false}, tag),
         invalidate_method: &Native.cache_invalidate_key(cache, &1, nil, nil, []),
         invalidate_arguments: &Native.cache_invalidate_key(cache, "embed", nil, nil, &1)
       )
@@ -199,7 +199,11 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
 
     test "by what comes of a run" do
       cache = Native.cache_open(native(TestCache.start!()))
-      enter = fn -> Native.cache_enter(cache, "embed", nil, nil, [1], nil, false, make_ref()) end
+
+      enter = fn ->
+        Native.cache_enter(cache, {"embed", nil, nil, [1], nil, false}, make_ref())
+      end
+
       assert {:run, flight} = enter.()
 
       assert_little_is_touched([result: &Native.cache_land(cache, flight, &1, false, 1)], [
@@ -241,7 +245,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
 
   test "what the VM can only copy has no place in a key" do
     cache = Native.cache_open(native(TestCache.start!(max_key_bytes: 131_072)))
-    get = &Native.cache_enter(cache, "embed", nil, nil, [&1], nil, false, make_ref())
+    get = &Native.cache_enter(cache, {"embed", nil, nil, [&1], nil, false}, make_ref())
     huge = Bitwise.bsl(1, 8 * 1024)
 
     for integer <- [huge, huge * huge, -huge],
@@ -266,7 +270,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
       cache = Native.cache_open(native(instance))
 
       assert {:run, flight} =
-               Native.cache_enter(cache, "embed", nil, nil, [1], nil, false, make_ref())
+               Native.cache_enter(cache, {"embed", nil, nil, [1], nil, false}, make_ref())
 
       wait!(instance, count)
       {cache, flight}

@@ -131,10 +131,10 @@ defmodule DSPexTelemetry.AdaptiveCache do
   end
 
   defp enter(method, args, {number, ref, class, worker, timeout, instance}, fun) do
-    declared? = declares?(instance, method, class, ref, args)
+    made = {method, class, ref, args, worker, declares?(instance, method, class, ref, args)}
     tag = make_ref()
 
-    case Native.cache_enter(number, method, class, ref, args, worker, declared?, tag) do
+    case Native.cache_enter(number, made, tag) do
       {:run, flight} ->
         {:run, lead(number, flight, fun)}
 
@@ -245,25 +245,14 @@ defmodule DSPexTelemetry.AdaptiveCache do
     options = Keyword.new(Map.take(metadata, [:ref, :python_class, :worker_id, :instance]))
     {number, ref, class, worker, _timeout, instance} = call(options)
     declared? = number != 0 and declares?(instance, method, class, ref, args)
+    made = {method, class, ref, args, worker, declared?}
 
     duration =
       with duration when is_integer(duration) <- metadata[:duration],
            do: nanoseconds(duration)
 
     kept =
-      Native.cache_put(
-        number,
-        method,
-        class,
-        ref,
-        args,
-        worker,
-        declared?,
-        metadata[:since],
-        encode(result),
-        error?(result),
-        duration
-      )
+      Native.cache_put(number, made, metadata[:since], encode(result), error?(result), duration)
 
     case kept do
       {:kept, _ttl_ms} -> :cached

@@ -180,7 +180,11 @@ defnative DSPexTelemetry.Native do
           {:ok, term()} | {:encoded, binary()} | :miss | :uncacheable | :stopped
   def cache_get(_cache, _method, _class, _ref, _args), do: not_loaded()
 
-  @spec cache_enter(cache(), text(), text(), text(), term(), text(), boolean(), reference()) ::
+  @type made_call ::
+          {method :: text(), class :: text(), ref :: text(), args :: term(), worker :: text(),
+           declared :: boolean()}
+
+  @spec cache_enter(cache(), made_call(), reference()) ::
           {:run | :wait, flight()}
           | {:ok, term()}
           | {:encoded, binary()}
@@ -189,8 +193,7 @@ defnative DSPexTelemetry.Native do
           | :crowded
           | :stopped
           | uncacheable()
-  def cache_enter(_cache, _method, _class, _ref, _args, _worker, _declared, _tag),
-    do: not_loaded()
+  def cache_enter(_cache, _call, _tag), do: not_loaded()
 
   @spec cache_prepare(cache(), flight(), non_neg_integer(), non_neg_integer()) ::
           :ok | :landed | :stopped
@@ -225,31 +228,13 @@ defnative DSPexTelemetry.Native do
 
   @spec cache_put(
           cache(),
-          text(),
-          text(),
-          text(),
-          term(),
-          text(),
-          boolean(),
-          non_neg_integer() | nil,
-          binary(),
-          boolean(),
-          non_neg_integer() | nil
+          made_call(),
+          since :: non_neg_integer() | nil,
+          result :: binary(),
+          error? :: boolean(),
+          duration_ns :: non_neg_integer() | nil
         ) :: kept()
-  def cache_put(
-        _cache,
-        _method,
-        _class,
-        _ref,
-        _args,
-        _worker,
-        _declared,
-        _since,
-        _result,
-        _error?,
-        _duration_ns
-      ),
-      do: not_loaded()
+  def cache_put(_cache, _call, _since, _result, _error?, _duration_ns), do: not_loaded()
 
   @spec cache_now(cache()) :: non_neg_integer()
   def cache_now(_cache), do: not_loaded()

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::OnceLock;
 
-use rustler::{Atom, Binary, Encoder, Env, NifResult, ResourceArc, Term};
+use rustler::{Atom, Binary, Encoder, Env, NifResult, NifTuple, ResourceArc, Term};
 use telemetry_core::cache::call::{Call, Kept, Outcome, Target};
 use telemetry_core::cache::flights::{Entered, FlightId};
 use telemetry_core::cache::key::KeyRef;
@@ -32,6 +32,17 @@ const MOST_BYTES: usize = 64 << 10;
 fn cache_open(instance: &InstanceResource) -> u64 {
     // No cache has this number.
     instance.cache.as_ref().map_or(0, |cache| cache.number)
+}
+
+/// A call that is made, as Elixir describes it.
+#[derive(NifTuple)]
+struct MadeTerms<'a> {
+    method: Term<'a>,
+    class: Term<'a>,
+    reference: Term<'a>,
+    arguments: Term<'a>,
+    worker: Term<'a>,
+    is_declared: bool,
 }
 
 /// What is known of a call beside its key.
@@ -78,15 +89,15 @@ fn why(no_key: NoKey) -> Atom {
 fn with_call<'a>(
     env: Env<'a>,
     number: u64,
-    terms: CallTerms<'a>,
-    worker: Term<'a>,
-    declared: bool,
+    made: MadeTerms<'a>,
     go_on: impl FnOnce(&ResourceArc<CacheResource>, Call) -> Term<'a>,
 ) -> Term<'a> {
+    let MadeTerms { method, class, reference, arguments, worker, is_declared } = made;
+    let terms = CallTerms { method, class, reference, arguments };
     let answer = resource::with(number, |resource| {
         let worker = key::text(worker)?;
         terms.with_key(resource, |key, texts| {
-            let call = Known::new(texts, worker).call(resource, key, declared);
+            let call = Known::new(texts, worker).call(resource, key, is_declared);
             if call.is_declared() {
                 return go_on(resource, call);
             }
@@ -119,22 +130,8 @@ fn computed(
 /// What a caller has to do that has found no result: `{run, Flight}`, `{wait, Flight}`, or run the
 /// function on its own for one of the reasons that are said.
 #[rustler::nif]
-#[allow(clippy::too_many_arguments, reason = "they come from Elixir as they are")]
-fn cache_enter<'a>(
-    env: Env<'a>,
-    number: u64,
-    method: Term<'a>,
-    class: Term<'a>,
-    reference: Term<'a>,
-    arguments: Term<'a>,
-    worker: Term<'a>,
-    declared: bool,
-    tag: Term<'a>,
-) -> Term<'a> {
-    let terms = CallTerms { method, class, reference, arguments };
-    with_call(env, number, terms, worker, declared, |resource, call| {
-        enter(env, resource, call, tag)
-    })
+fn cache_enter<'a>(env: Env<'a>, number: u64, call: MadeTerms<'a>, tag: Term<'a>) -> Term<'a> {
+    with_call(env, number, call, |resource, call| enter(env, resource, call, tag))
 }
 
 fn enter<'a>(
@@ -323,23 +320,16 @@ fn cache_leave(env: Env, number: u64, flight: u64) -> bool {
 
 /// What became of a result that was computed without asking before.
 #[rustler::nif(schedule = "DirtyCpu")]
-#[allow(clippy::too_many_arguments, reason = "they come from Elixir as they are")]
 fn cache_put<'a>(
     env: Env<'a>,
     number: u64,
-    method: Term<'a>,
-    class: Term<'a>,
-    reference: Term<'a>,
-    arguments: Term<'a>,
-    worker: Term<'a>,
-    declared: bool,
+    call: MadeTerms<'a>,
     since: Option<u64>,
     result: Binary<'a>,
     is_error: bool,
     duration_ns: Option<u64>,
 ) -> Term<'a> {
-    let terms = CallTerms { method, class, reference, arguments };
-    with_call(env, number, terms, worker, declared, |resource, mut call| {
+    with_call(env, number, call, |resource, mut call| {
         if let Some(since) = since {
             call = resource.cache.since(call, since);
         }

@@ -70,6 +70,7 @@ defmodule DSPexTelemetry.MixProject do
         "docs/caching.md",
         "docs/reference.md",
         "docs/architecture.md",
+        "CONTRIBUTING.md",
         "CHANGELOG.md",
         "LICENSE"
       ],
@@ -130,7 +131,7 @@ defmodule DSPexTelemetry.MixProject do
                 native/core/tests/memory.rs native/core/tests/common
                 native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
                 priv/page priv/prometheus
-                docs mix.exs README.md CHANGELOG.md LICENSE .formatter.exs)
+                docs mix.exs README.md CONTRIBUTING.md CHANGELOG.md LICENSE .formatter.exs)
     ]
   end
 end

@@ -3,7 +3,7 @@ defmodule DSPexTelemetry.DocsTest do
 
   alias DSPexTelemetry.{Documented, Markdown}
 
-  @pages ["README.md", "CHANGELOG.md" | Path.wildcard("docs/*.{md,livemd}")] ++
+  @pages ["README.md", "CONTRIBUTING.md", "CHANGELOG.md" | Path.wildcard("docs/*.{md,livemd}")] ++
            ["examples/bridge/README.md", "test/support/telemetry/README.md"] ++
            ["test/fixtures/recorded_events/README.md"]
 

@@ -11,11 +11,12 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;
-use serde_json::json;
+use serde_json::{Value, json};
 use telemetry_core::call_log::Details;
 use telemetry_core::exposition::message::{Metric, MetricFamily, MetricType};
 use telemetry_core::exposition::{Format, Scrape, render};
 use telemetry_core::field::Inputs;
+use telemetry_core::label::LabelSet;
 use telemetry_core::local::{self, Outcome};
 use telemetry_core::notes::Notes;
 use telemetry_core::plan::PlanId;
@@ -525,6 +526,44 @@ fn exemplars_stand_behind_their_buckets() {
     record(&running, &slow);
     let text = String::from_utf8(scrape(&running, Format::OpenMetrics)).unwrap();
     assert!(!text.contains(" # {"), "{text}");
+}
+
+/// `a_total` and any other metric `a` would be two of one name in OpenMetrics.
+#[test]
+fn a_counter_is_of_unknown_type_beside_any_metric_of_the_rest_of_its_name() {
+    let counter = |name: &str| json!({"name": name, "dimensions": []});
+    let histogram = json!({"name": "of_histogram", "unit": "one", "bounds": [1]});
+    let family = |name: &str, fields: Value| {
+        let mut family = json!({"name": name, "labels": [], "counters": [], "histograms": [],
+            "digits": 2, "series_limit": 1});
+        let fields = fields.as_object().unwrap().clone();
+        family.as_object_mut().unwrap().extend(fields);
+        family
+    };
+    let names = ["of_gauge_total", "of_level_total", "of_histogram_total", "of_measure_total"];
+    let counters = names.iter().chain(&["of_nothing_total"]).map(|name| counter(name));
+    let measure = json!({"name": "of_measure", "help": "", "kind": "counter"});
+    let running = Running::start(json!({
+        "families": [
+            family("counters", json!({"counters": counters.collect::<Vec<_>>()})),
+            family("histograms", json!({"histograms": [histogram]})),
+            family("measures", json!({"measures": [measure]})),
+        ],
+        "gauges": [{"name": "of_gauge"}],
+        "levels": [{"name": "of_level", "labels": [], "divisor": 1.0}],
+        "level_limit": 1,
+        "plans": [],
+        "ref_limit": 0,
+        "worker_limit": 0,
+    }));
+    let counters = running.family("counters");
+    counters.get_or_create(&LabelSet::new([])).unwrap();
+    let text = String::from_utf8(scrape(&running, Format::OpenMetrics)).unwrap();
+    let types: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE of_")).collect();
+    let unknown = names.map(|name| format!("# TYPE {name} unknown"));
+    for line in unknown.iter().map(String::as_str).chain(["# TYPE of_nothing counter"]) {
+        assert!(types.contains(&line), "{line} is not in {types:?}");
+    }
 }
 
 #[test]

@@ -242,7 +242,8 @@ defmodule DSPexTelemetry.PushFailureTest do
     chunk = ["64\r\n", String.duplicate("x", 100), "\r\n"]
 
     for answer <- [
-          &answer(&1, 200, [{"x", String.duplicate("x", 50_000)}]),
+          # OTP 26 and later take headers of 10 kB.
+          &answer(&1, 200, [{"x", String.duplicate("x", 8_000)}]),
           &answer(&1, 200, [], String.duplicate("x", 1_000_000)),
           &send_raw(&1, [
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",

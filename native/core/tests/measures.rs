@@ -127,6 +127,8 @@ fn what_is_refused_is_counted_and_what_is_dropped_is_not() {
     assert_eq!(count(&running, "c 4"), 1);
     // No series came into being.
     assert_eq!(running.family("metrics of e").series_count(), 0);
+    running.instance.reset(moment(1));
+    assert!(running.instance.info().metrics_rejected.is_empty());
 }
 
 #[test]

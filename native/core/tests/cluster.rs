@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use common::{Given, NOW, Running, cases, measurement, moment, send, text};
@@ -17,7 +18,7 @@ use telemetry_core::cluster::report::{ClusterErrors, ClusterReport, usage};
 use telemetry_core::cluster::snapshot::{self, take};
 use telemetry_core::errors::Errors;
 use telemetry_core::histogram::MAX_VALUE;
-use telemetry_core::label::{LabelSet, MAX_LABEL_BYTES};
+use telemetry_core::label::{LabelSet, MAX_LABEL_BYTES, OVERFLOW_LABEL};
 use telemetry_core::local::Outcome;
 use telemetry_core::point::Point;
 use telemetry_core::report::Report;
@@ -421,6 +422,26 @@ fn a_snapshot_that_is_too_large_is_refused_where_it_is_made_and_where_it_comes()
     let answer = [("n".to_owned(), Answer::Snapshot(&node.snapshot()))];
     let merged = Merged::new(answer, Limits { series: 1_000, bytes: 4_000 }, NOW);
     assert_eq!(states(&merged), [State::TooLarge]);
+}
+
+#[test]
+fn a_node_sends_its_busiest_series_and_the_others_as_one() {
+    let node = Node::start(SHAPE);
+    for (method, calls) in [("a", 1), ("b", 3), ("c", 5), ("d", 2), ("e", 4)] {
+        (0..calls).for_each(|_| node.call(method, "Class", 1_000, None, true));
+    }
+    let rows = |series| {
+        let limits = snapshot::Limits { series, bytes: BYTES };
+        let sent = take(&node.0.instance, Window::SinceStart, NOW, limits).unwrap();
+        let report = ClusterReport::new(&merge(&[sent])).report;
+        let rows = report.operations.into_iter().map(|row| (row.method, row.count));
+        rows.collect::<BTreeSet<_>>()
+    };
+    let expected = |rows: &[(&str, u64)]| {
+        rows.iter().map(|(method, count)| ((*method).to_owned(), *count)).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(rows(5), expected(&[("a", 1), ("b", 3), ("c", 5), ("d", 2), ("e", 4)]));
+    assert_eq!(rows(2), expected(&[("c", 5), ("e", 4), (OVERFLOW_LABEL, 6)]));
 }
 
 #[test]

@@ -195,12 +195,16 @@ impl CallPaths {
         }
     }
 
-    /// A process ends an operation of a bridge.
-    #[cold]
-    pub(crate) fn leave(&self, process: u64, operation: Operation) {
-        if self.caller_count.load(Relaxed) == 0 {
-            return;
+    /// A process ends an operation of a bridge. Mostly none is in any, and it is not asked which one this is.
+    #[inline]
+    pub(crate) fn leave(&self, process: impl FnOnce() -> u64, operation: Operation) {
+        if self.has_callers() {
+            self.leave_now(process(), operation);
         }
+    }
+
+    #[cold]
+    fn leave_now(&self, process: u64, operation: Operation) {
         let is_outside = |caller: &mut Caller| {
             caller.leave(operation);
             caller.operations == 0
@@ -214,7 +218,12 @@ impl CallPaths {
 
     /// Whether a process is in an operation of a bridge.
     pub(crate) fn is_inside(&self, process: u64) -> bool {
-        self.caller_count.load(Relaxed) > 0 && self.callers.contains_key(&process)
+        self.has_callers() && self.callers.contains_key(&process)
+    }
+
+    #[inline]
+    fn has_callers(&self) -> bool {
+        self.caller_count.load(Relaxed) > 0
     }
 
     /// A worker gets a request that a process has made.
@@ -391,7 +400,7 @@ mod tests {
         paths.dispatched(1, "w", b"predict");
         assert_eq!(execution(&paths, 2, "w", "predict"), [Path::Carried(2); 2]);
         paths.forget_worker("w");
-        paths.leave(1, Operation::Call);
+        paths.leave(|| 1, Operation::Call);
         assert_eq!(execution(&paths, 1, "w", "predict"), [Path::Direct; 2]);
     }
 
@@ -405,7 +414,7 @@ mod tests {
         assert_eq!(execution(&paths, 8, "b", "predict"), [Path::Direct; 2]);
         // The call may be over before the execution is.
         paths.dispatched(1, "a", b"predict");
-        paths.leave(1, Operation::Call);
+        paths.leave(|| 1, Operation::Call);
         assert_eq!(execution(&paths, 7, "a", "predict"), [Path::Carried(1); 2]);
         // Another attempt of the same request.
         assert_eq!(execution(&paths, 7, "a", "predict"), [Path::Carried(1); 2]);
@@ -437,20 +446,20 @@ mod tests {
         let paths = paths(&[]);
         paths.enter(1, Operation::Create);
         paths.enter(1, Operation::Call);
-        paths.leave(1, Operation::Tool);
-        paths.leave(1, Operation::Call);
+        paths.leave(|| 1, Operation::Tool);
+        paths.leave(|| 1, Operation::Call);
         assert!(paths.is_inside(1));
         // A call within a call.
-        paths.leave(1, Operation::Create);
+        paths.leave(|| 1, Operation::Create);
         (0..2).for_each(|_| paths.enter(1, Operation::Call));
-        paths.leave(1, Operation::Call);
+        paths.leave(|| 1, Operation::Call);
         assert!(paths.is_inside(1));
-        paths.leave(1, Operation::Call);
+        paths.leave(|| 1, Operation::Call);
         assert!(!paths.is_inside(1));
         paths.enter(1, Operation::Create);
         paths.enter(1, Operation::Call);
         paths.enter(1, Operation::Tool);
-        paths.leave(1, Operation::Create);
+        paths.leave(|| 1, Operation::Create);
         assert!(!paths.is_inside(1));
         assert_eq!(paths.caller_count.load(Relaxed), 0);
         for _ in 0..100 {
@@ -467,7 +476,7 @@ mod tests {
         // The execution has told it already.
         assert!(!paths.call_completes(1));
         assert!(paths.call_completes(1), "another call of the process");
-        paths.leave(1, Operation::Call);
+        paths.leave(|| 1, Operation::Call);
         // From now on the bridge tells it.
         paths.enter(1, Operation::Call);
         assert!(!paths.completes(Path::Carried(1)));

@@ -312,7 +312,7 @@ impl Plan {
     pub(crate) fn leave(&self, process: impl Fn() -> u64) {
         for step in &self.compiled.steps {
             if let Step::Leave { operation } = step {
-                self.surroundings.call_paths.leave(process(), *operation);
+                self.surroundings.call_paths.leave(&process, *operation);
             }
         }
     }
@@ -417,10 +417,7 @@ impl Plan {
                     }
                 }
                 Step::Leave { operation } => {
-                    let paths = &self.surroundings.call_paths;
-                    if paths.follows() {
-                        paths.leave(process(), *operation);
-                    }
+                    self.surroundings.call_paths.leave(&process, *operation);
                 }
                 Step::Dispatched { process: of, worker, command } => {
                     let process = fields.number(*of).unwrap_or_else(&process);

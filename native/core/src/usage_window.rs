@@ -22,7 +22,7 @@ pub struct UsageInWindow {
 }
 
 /// What was used how often in a window, of one kind. Names over the limit of series are one,
-/// [`crate::family::OVERFLOW_LABEL`].
+/// [`crate::label::OVERFLOW_LABEL`].
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct KindInWindow {
     /// All uses.

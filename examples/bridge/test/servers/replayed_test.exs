@@ -70,11 +70,12 @@ defmodule Bridge.ReplayedTest do
         {[:snakebridge, :session | event], %{system_time: 1}, metadata}
       end
 
-    # The recorded workers have ended, and with them the series of what they used.
+    # The recorded workers have ended, and with them the series of what they used. What they send later is ignored.
     used =
       for what <- [:cpu, :memory],
-          sample <- SnakepitSamples.of([:snakepit, :python, what, :sampled]),
-          do: sample
+          {name, measurements, metadata} <-
+            SnakepitSamples.of([:snakepit, :python, what, :sampled]),
+          do: {name, measurements, %{metadata | worker_id: "a worker that is there"}}
 
     released ++ Enum.reject(SnakepitSamples.all(), &(&1 in recorded)) ++ used
   end

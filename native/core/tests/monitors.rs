@@ -315,6 +315,53 @@ proptest! {
     }
 }
 
+/// Of each call that fails its method's calls are looked at, whether the thread has them at hand or not.
+#[test]
+fn errors_are_a_spike_only_if_enough_of_the_methods_calls_fail() {
+    let labels = json!([{"field": 0}, {"constant": "C"}]);
+    let counters = |name: &str| json!([{"name": name, "dimensions": []}]);
+    let family = |name: &str| {
+        json!({"name": name, "labels": ["method", "python_class"], "counters": counters(name),
+            "histograms": [], "digits": 2, "series_limit": 10})
+    };
+    let failure = json!({"failure": {"unless": 1, "labels": labels, "otherwise": "unknown",
+        "kind": {"constant": "error"}, "spikes": "spikes", "calls": "calls"}});
+    let feed = json!({"feed": {"family": "calls", "labels": labels, "observes": [],
+        "counts": [{"counter": "calls", "dimensions": []}]}});
+    let success = json!({"flag": {"default": null}});
+    let plan =
+        |steps: Value| json!({"event": "stop", "fields": [text(true), success], "steps": steps});
+    let mut alerts = common::alerts();
+    alerts["spikes"] = json!({"threshold": 3, "window_ms": 1_000, "percent": 50, "key_limit": 10});
+    let running = Running::start(json!({
+        "families": [family("calls"), family("spikes")],
+        // By the second the calls are counted after the error, as if the cache had lost them.
+        "plans": [plan(json!([feed, failure])), plan(json!([failure, feed]))],
+        "ref_limit": 0,
+        "worker_limit": 0,
+        "alerts": alerts,
+    }));
+    let started = || {
+        let family = running.family("spikes");
+        let cell = family.layout().counters()[0].cell(0);
+        family.series().iter().map(|series| series.lanes().sum(cell)).sum::<u64>()
+    };
+    for plan in 0..2 {
+        let call = |success| {
+            let method = if plan == 0 { "counted first" } else { "counted last" };
+            send(running.plans[plan], &[Given::Text(method), Given::Flag(success)]);
+        };
+        let before = started();
+        for _ in 0..3 {
+            (0..10).for_each(|_| call(true));
+            call(false);
+        }
+        assert_eq!(started(), before, "three of 23 calls");
+        (0..3).for_each(|_| call(false));
+        assert_eq!(started(), before + 1, "the last three");
+    }
+}
+
 fn check_errors(
     running: &Running,
     calls: &[(u64, Call)],

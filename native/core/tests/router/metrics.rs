@@ -119,6 +119,15 @@ fn a_worker_whose_name_was_dropped_begins_with_zero_when_it_is_back() {
     assert_eq!(running.router.decisions(Reason::Best), 14);
 }
 
+/// So that whoever watches them sees from where they go up.
+#[test]
+fn all_others_are_told_before_the_first_worker_may_be_one_of_them() {
+    for (metrics_limit, others) in [(0, Some((0, 0, true))), (1, Some((0, 0, false))), (2, None)] {
+        let running = Running::start(1, RouterSpec { metrics_limit, ..spec() });
+        assert_eq!(told(&running, "other"), others, "{metrics_limit}");
+    }
+}
+
 #[test]
 fn memory_does_not_grow_with_workers_that_come_and_go_and_is_told() {
     let running = Running::start(1, spec());

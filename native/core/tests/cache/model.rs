@@ -459,6 +459,23 @@ fn a_tick_gives_back_what_is_past_its_time_though_nothing_is_stored() {
 }
 
 #[test]
+fn what_is_known_of_methods_is_counted() {
+    let cache = start(CacheSpec { method_limit: 100, ..spec() });
+    let empty = cache.memory_bytes();
+    for number in 0..50 {
+        let method = format!("{number:0100}");
+        let target = Target { method: &method, ..Target::default() };
+        let call = cache.call(cache.key(b"k"), target, false);
+        cache.computed(&call, Outcome::Error(b"e"), None, 0);
+    }
+    let methods = cache.methods();
+    assert_eq!(methods.len(), 50);
+    let least = methods.iter().map(|method| size_of_val(&**method) + 100).sum::<usize>();
+    let told = cache.memory_bytes() - empty;
+    assert!((least..2 * least).contains(&told), "{told}, at least {least}");
+}
+
+#[test]
 fn a_tick_gives_back_what_is_forgotten_by_its_key() {
     const LONGEST: Duration = Duration::from_secs(30);
     let cache = start(spec());

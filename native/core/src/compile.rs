@@ -177,7 +177,7 @@ impl<'a> Compiler<'a> {
     fn failure(&self, spec: &FailureSpec) -> Result<Failure, DefinitionError> {
         let (spikes, counter) = self.first_counter(&spec.spikes)?;
         let calls = spec.calls.as_ref().map(|calls| self.calls(calls, spikes)).transpose()?;
-        let errors = spec.errors.iter().map(|family| self.errors(family, spikes));
+        let errors = spec.errors.iter().map(|family| self.errors(family, spikes, &spec.labels));
         Ok(Failure {
             unless: self.unless([spec.unless, spec.or_unless])?,
             claimed: spec.claimed,
@@ -193,20 +193,25 @@ impl<'a> Compiler<'a> {
 
     /// A counter of errors by kind, the last label of whose family is the reason. The others, if there are any, are
     /// those of spikes.
-    fn errors(&self, name: &str, spikes: &Family) -> Result<ErrorCount, DefinitionError> {
+    fn errors(
+        &self,
+        name: &str,
+        spikes: &Family,
+        key: &[LabelSource],
+    ) -> Result<ErrorCount, DefinitionError> {
         let (family, counter) = self.first_counter(name)?;
         if counter.dimensions.len() != 1 {
             return Err(self.unknown(format!("a counter by kind of {name}")));
         }
-        let by_key = match family.label_names().len() {
-            1 => false,
-            count if count == spikes.label_names().len() + 1 => true,
+        let labels = match family.label_names().len() {
+            1 => self.labels(name, 0, &[])?,
+            count if count == spikes.label_names().len() + 1 => self.labels_of(spikes, key)?,
             _ => return Err(self.unknown(format!("the labels of {name}"))),
         };
         let kinds = counter.dimensions.iter().flat_map(|dimension| &dimension.values);
         Ok(ErrorCount {
             family: Arc::clone(family),
-            by_key,
+            labels,
             cells: kinds.zip(counter.cells()).map(|(kind, cell)| (kind.clone(), cell)).collect(),
         })
     }
@@ -333,7 +338,7 @@ impl<'a> Compiler<'a> {
             };
             slots[label] = slot as u8;
         }
-        Ok(LabelSlots { count: sources.len(), slots, constants, join })
+        Ok(LabelSlots { count: sources.len(), slots, constants: constants.into(), join })
     }
 
     fn count(&self, family: &Family, spec: &CountSpec) -> Result<Count, DefinitionError> {

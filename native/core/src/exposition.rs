@@ -87,7 +87,7 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
 
 /// The metrics of an instance that belong to no series.
 fn scalars(instance: &Instance, info: &Info) -> impl Iterator<Item = Scalar> {
-    let workers = instance.workers().len();
+    let workers = info.workers;
     let gauges = instance.gauges().iter().map(move |gauge| gauge.scalar(workers));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
     let routing = router::scalars(instance.router(), instance.router_now());

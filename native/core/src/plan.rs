@@ -105,7 +105,7 @@ pub(crate) struct LabelSlots {
     /// For each label the field that it comes from or, from [`MAX_FIELDS`] on, the constant.
     pub(crate) slots: [u8; MAX_LABELS],
     /// Labels that are always the same.
-    pub(crate) constants: Vec<Box<str>>,
+    pub(crate) constants: Box<[Box<str>]>,
     pub(crate) join: Option<Join>,
 }
 
@@ -156,8 +156,8 @@ impl Calls {
 /// Where errors are counted by kind, under labels of which the last is the reason.
 pub(crate) struct ErrorCount {
     pub(crate) family: Arc<Family>,
-    /// Whether the labels before it are those of the key; there are none otherwise.
-    pub(crate) by_key: bool,
+    /// The labels before it: those of the key, or none.
+    pub(crate) labels: LabelSlots,
     /// Each kind with its cell.
     pub(crate) cells: Box<[(String, usize)]>,
 }
@@ -728,35 +728,34 @@ impl Plan {
         let Surroundings { spikes, clock, refs, pools, call_log, .. } = &*self.surroundings;
         let (kind, reason) = failure.why(fields);
         for errors in &failure.errors {
-            let slots = if errors.by_key { &failure.key } else { &LabelSlots::NONE };
-            let labels = (slots, Some(reason.as_bytes()));
+            let labels = (&errors.labels, Some(reason.as_bytes()));
             let series = self.series(&errors.family, labels, fields, number, cache);
             errors.count(&kind, series, cache);
         }
         let now = clock();
         // Mostly the event has just been counted in a series that has the key as its labels.
-        let counted = failure.calls.as_ref().and_then(|calls| {
-            let series = self.cached_series(&calls.family, &failure.key, fields, cache)?;
-            Some((calls, series))
-        });
-        let change = match counted {
-            Some((calls, series)) => {
-                let total = || Some(calls.total(series));
-                spikes.record(series.labels(), &kind, &reason, now.ms, total)
-            }
+        let counted = failure
+            .calls
+            .as_ref()
+            .and_then(|calls| self.cached_series(&calls.family, &failure.key, fields, cache));
+        let resolved;
+        let key = match counted {
+            Some(series) => series.labels(),
             None => {
-                let key = failure.key.resolve(fields, refs, pools);
-                let total = || {
-                    let calls = failure.calls.as_ref()?;
-                    let series = calls.family.get(&key)?;
-                    Some(calls.total(&series))
-                };
-                spikes.record(&key, &kind, &reason, now.ms, total)
+                resolved = failure.key.resolve(fields, refs, pools);
+                &resolved
             }
         };
+        let total = || {
+            let calls = failure.calls.as_ref()?;
+            match counted {
+                Some(series) => Some(calls.total(series)),
+                None => Some(calls.total(&*calls.family.get(key)?)),
+            }
+        };
+        let change = spikes.record(key, &kind, &reason, now.ms, total);
         if change != SpikeChange::default() {
-            let key = failure.key.resolve(fields, refs, pools);
-            self.spike_changed(failure, change, &key, now);
+            self.spike_changed(failure, change, key, now);
         }
         self.compiled.call.is_some() && call_log.takes_failure(now.ms)
     }
@@ -783,8 +782,7 @@ impl Plan {
         if change.started {
             let (family, cell) = &failure.spikes;
             let series = family.get_or_create(key).unwrap_or_else(|| family.overflow_for_event());
-            let shared = series.lanes().shared();
-            shared.finish(&shared.cells()[*cell]);
+            count_at(&series.lanes().shared(), *cell);
         }
         if let Some(spike) = change.spike {
             signals.send(now, Signal::ErrorSpike(spike));
@@ -869,8 +867,6 @@ impl Word {
 }
 
 impl LabelSlots {
-    const NONE: Self = Self { count: 0, slots: [0; MAX_LABELS], constants: Vec::new(), join: None };
-
     /// The labels of an event as series are found by them in a thread's cache, with one more at their end if there is
     /// one.
     #[inline]

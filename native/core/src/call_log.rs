@@ -7,12 +7,13 @@
 
 use std::collections::VecDeque;
 use std::mem::size_of;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use crate::label;
+use crate::lock::lock;
 use crate::metric::NANOSECONDS_PER_MICROSECOND;
 use crate::window::Interval;
 
@@ -275,10 +276,6 @@ impl LoggedCall {
             + self.python_class.capacity()
             + optional.into_iter().flatten().map(String::capacity).sum::<usize>()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

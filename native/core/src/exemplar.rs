@@ -8,11 +8,12 @@
 //! one in a bucket is at most about a slice older than the newest sample there.
 
 use std::mem::size_of;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use once_cell::race::OnceBox;
 
 use crate::label;
+use crate::lock::lock;
 
 /// Most characters of an exemplar's label names and values together, as OpenMetrics 1.0 demands.
 pub const MAX_CHARACTERS: usize = 128;
@@ -124,10 +125,6 @@ impl Exemplars {
                 + exemplars.sum::<usize>()
         })
     }
-}
-
-fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! deltas of a series add up to all that it has counted, whatever is recorded meanwhile.
 
 use std::mem::size_of;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use once_cell::race::OnceBox;
 
@@ -12,6 +12,7 @@ use crate::bounds::Bounds;
 use crate::histogram::Location;
 use crate::lane::Lanes;
 use crate::layout::Layout;
+use crate::lock::lock;
 use crate::point::Point;
 
 /// Kept encoded, and by series that were ever exported as deltas only.
@@ -70,10 +71,6 @@ impl Exported {
     pub(crate) fn memory_bytes(&self) -> usize {
         self.0.get().map_or(0, |told| size_of::<Mutex<Box<[u8]>>>() + lock(told).len())
     }
-}
-
-fn lock(told: &Mutex<Box<[u8]>>) -> MutexGuard<'_, Box<[u8]>> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn decode(bytes: &[u8], layout: &Layout) -> Point {

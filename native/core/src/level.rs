@@ -4,12 +4,13 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::mem::size_of;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
 use crate::label::LabelSet;
+use crate::lock::lock;
 use crate::scalar::{Kind, Scalar};
 
 /// Of how many workers that have gone late samples are ignored.
@@ -165,10 +166,6 @@ impl Level {
 
 fn has(gone: &VecDeque<Box<str>>, worker: &str) -> bool {
     gone.iter().any(|id| **id == *worker)
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ pub mod lane;
 pub mod layout;
 pub mod level;
 pub mod local;
+mod lock;
 pub mod measure;
 pub mod metric;
 pub mod notes;

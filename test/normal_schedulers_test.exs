@@ -187,11 +187,11 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
         ref: &Native.cache_get(cache, "embed", nil, &1, []),
         arguments: &Native.cache_get(cache, "embed", nil, nil, &1),
         nested: &Native.cache_get(cache, "embed", nil, nil, [%{a: {&1}}]),
-        enter_method: &Native.cache_enter(cache, {&1, nil, nil, [], nil, false}, tag),
-        enter_class: &Native.cache_enter(cache, {"embed", &1, nil, [], nil, false}, tag),
-        enter_ref: &Native.cache_enter(cache, {"embed", nil, &1, [], nil, false}, tag),
-        enter_arguments: &Native.cache_enter(cache, {"embed", nil, nil, &1, nil, false}, tag),
-        enter_worker: &Native.cache_enter(cache, {"embed", nil, "ref", [], &1, false}, tag),
+        enter_method: &Native.cache_enter(cache, {{&1, nil, nil, []}, nil, false}, tag),
+        enter_class: &Native.cache_enter(cache, {{"embed", &1, nil, []}, nil, false}, tag),
+        enter_ref: &Native.cache_enter(cache, {{"embed", nil, &1, []}, nil, false}, tag),
+        enter_arguments: &Native.cache_enter(cache, {{"embed", nil, nil, &1}, nil, false}, tag),
+        enter_worker: &Native.cache_enter(cache, {{"embed", nil, "ref", []}, &1, false}, tag),
         invalidate_method: &Native.cache_invalidate_key(cache, &1, nil, nil, []),
         invalidate_arguments: &Native.cache_invalidate_key(cache, "embed", nil, nil, &1)
       )
@@ -201,7 +201,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
       cache = Native.cache_open(native(TestCache.start!()))
 
       enter = fn ->
-        Native.cache_enter(cache, {"embed", nil, nil, [1], nil, false}, make_ref())
+        Native.cache_enter(cache, {{"embed", nil, nil, [1]}, nil, false}, make_ref())
       end
 
       assert {:run, flight} = enter.()
@@ -245,7 +245,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
 
   test "what the VM can only copy has no place in a key" do
     cache = Native.cache_open(native(TestCache.start!(max_key_bytes: 131_072)))
-    get = &Native.cache_enter(cache, {"embed", nil, nil, [&1], nil, false}, make_ref())
+    get = &Native.cache_enter(cache, {{"embed", nil, nil, [&1]}, nil, false}, make_ref())
     huge = Bitwise.bsl(1, 8 * 1024)
 
     for integer <- [huge, huge * huge, -huge],
@@ -270,7 +270,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
       cache = Native.cache_open(native(instance))
 
       assert {:run, flight} =
-               Native.cache_enter(cache, {"embed", nil, nil, [1], nil, false}, make_ref())
+               Native.cache_enter(cache, {{"embed", nil, nil, [1]}, nil, false}, make_ref())
 
       wait!(instance, count)
       {cache, flight}

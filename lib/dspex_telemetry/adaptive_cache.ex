@@ -131,7 +131,7 @@ defmodule DSPexTelemetry.AdaptiveCache do
   end
 
   defp enter(method, args, {number, ref, class, worker, timeout, instance}, fun) do
-    made = {method, class, ref, args, worker, declares?(instance, method, class, ref, args)}
+    made = {{method, class, ref, args}, worker, declares?(instance, method, class, ref, args)}
     tag = make_ref()
 
     case Native.cache_enter(number, made, tag) do
@@ -245,7 +245,7 @@ defmodule DSPexTelemetry.AdaptiveCache do
     options = Keyword.new(Map.take(metadata, [:ref, :python_class, :worker_id, :instance]))
     {number, ref, class, worker, _timeout, instance} = call(options)
     declared? = number != 0 and declares?(instance, method, class, ref, args)
-    made = {method, class, ref, args, worker, declared?}
+    made = {{method, class, ref, args}, worker, declared?}
 
     duration =
       with duration when is_integer(duration) <- metadata[:duration],

@@ -181,7 +181,7 @@ defnative DSPexTelemetry.Native do
   def cache_get(_cache, _method, _class, _ref, _args), do: not_loaded()
 
   @type made_call ::
-          {method :: text(), class :: text(), ref :: text(), args :: term(), worker :: text(),
+          {{method :: text(), class :: text(), ref :: text(), args :: term()}, worker :: text(),
            declared :: boolean()}
 
   @spec cache_enter(cache(), made_call(), reference()) ::

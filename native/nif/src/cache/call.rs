@@ -37,10 +37,7 @@ fn cache_open(instance: &InstanceResource) -> u64 {
 /// A call that is made, as Elixir describes it.
 #[derive(NifTuple)]
 struct MadeTerms<'a> {
-    method: Term<'a>,
-    class: Term<'a>,
-    reference: Term<'a>,
-    arguments: Term<'a>,
+    terms: CallTerms<'a>,
     worker: Term<'a>,
     is_declared: bool,
 }
@@ -92,8 +89,7 @@ fn with_call<'a>(
     made: MadeTerms<'a>,
     go_on: impl FnOnce(&ResourceArc<CacheResource>, Call) -> Term<'a>,
 ) -> Term<'a> {
-    let MadeTerms { method, class, reference, arguments, worker, is_declared } = made;
-    let terms = CallTerms { method, class, reference, arguments };
+    let MadeTerms { terms, worker, is_declared } = made;
     let answer = resource::with(number, |resource| {
         let worker = key::text(worker)?;
         terms.with_key(resource, |key, texts| {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
-use rustler::{Encoder, Env, Nif, Resource, ResourceArc, Term};
+use rustler::{Encoder, Env, Nif, NifTuple, Resource, ResourceArc, Term};
 use telemetry_core::cache::key::KeyRef;
 use telemetry_core::cache::store::{Bytes, Entry};
 
@@ -71,7 +71,7 @@ thread_local! {
 }
 
 /// Method, class, reference and arguments as they come.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, NifTuple)]
 pub struct CallTerms<'a> {
     pub method: Term<'a>,
     pub class: Term<'a>,

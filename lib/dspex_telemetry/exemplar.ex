@@ -25,11 +25,6 @@ defmodule DSPexTelemetry.Exemplar do
   @doc false
   # Their values in these metadata, `""` where there is none.
   @spec values(map()) :: [String.t()]
-  def values(%{} = metadata)
-      when not is_map_key(metadata, :trace_id) and not is_map_key(metadata, :span_id) and
-             not is_map_key(metadata, :correlation_id) and not is_map_key(metadata, :session_id),
-      do: ["", "", "", ""]
-
   def values(metadata), do: for(label <- @labels, do: text(label, Map.get(metadata, label)))
 
   defp text(:session_id, "session_" <> rest = session),

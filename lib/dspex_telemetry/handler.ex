@@ -104,20 +104,13 @@ defmodule DSPexTelemetry.Handler do
           word
 
         %{type: :why, unless: flag} ->
-          succeeded = fields |> Enum.find(&(&1.key == flag)) |> value.()
-          quote(do: if(unquote(succeeded) == true, do: nil, else: unquote(word)))
+          case fields |> Enum.find(&(&1.key == flag)) |> value.() do
+            true -> nil
+            succeeded -> quote(do: if(unquote(succeeded) == true, do: nil, else: unquote(word)))
+          end
 
         field ->
           value.(field)
-      end)
-    end
-
-    # The arguments of an event of which a flag is known to be true.
-    succeeded_arguments = fn flag ->
-      Enum.map(fields, fn
-        %{type: :why} -> nil
-        ^flag -> true
-        field -> matched.(field)
       end)
     end
 
@@ -151,7 +144,8 @@ defmodule DSPexTelemetry.Handler do
     succeeded =
       with %Field{unless: key} <- Enum.find(fields, &(&1.type == :why)),
            %Field{flags: []} = flag <- Enum.find(usual, &(&1.key == key)) do
-        [{quote(do: unquote(variable.(flag)) == true), succeeded_arguments.(flag)}]
+        known = fn field -> if field == flag, do: true, else: matched.(field) end
+        [{quote(do: unquote(variable.(flag)) == true), arguments.(known)}]
       else
         _cannot_be_matched -> []
       end

@@ -421,7 +421,6 @@ fn spikes_and_causes_take_what_they_say() {
 /// Most keys that a router of the tests keeps.
 const KEYS: usize = 100_000;
 
-/// A router without workers, with the limits that one has by default.
 /// What steps and claims remember beside series: a thousand of each, with long names.
 fn what_steps_remember_takes_what_it_says() {
     const COUNT: usize = 1_000;
@@ -487,6 +486,7 @@ fn usage_takes_what_it_says() {
     }
 }
 
+/// A router without workers, with the limits that one has by default.
 fn router() -> Router {
     let ejection =
         EjectionSpec { failures: None, error_rate: 1.0, base_ms: 0, longest_ms: 0, share: 0.0 };

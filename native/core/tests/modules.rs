@@ -2,7 +2,7 @@
 //! children are aside, and tests, which may use whatever they like.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
 
@@ -136,14 +136,14 @@ fn needs(crate_folder: &str) -> Needs {
 fn circle(needs: &Needs) -> Option<Vec<String>> {
     let ways = needs.keys().filter_map(|start| {
         let mut came_from: BTreeMap<&Module, &Module> = BTreeMap::new();
-        let mut next = vec![start];
-        while let Some(module) = next.pop() {
+        let mut next = VecDeque::from([start]);
+        while let Some(module) = next.pop_front() {
             for needed in needs.get(module).into_iter().flatten() {
                 if came_from.contains_key(needed) {
                     continue;
                 }
                 came_from.insert(needed, module);
-                next.insert(0, needed);
+                next.push_back(needed);
             }
         }
         let mut way = vec![start];

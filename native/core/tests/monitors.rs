@@ -129,16 +129,13 @@ enum Outcome {
 
 impl Call {
     fn send(&self, running: &Running) {
-        let reference = self.class.as_ref().map(|class| format!("a reference of class {class}"));
-        let (mut reference, mut class) = (reference.as_deref(), self.class.as_deref());
-        if self.by_reference {
-            let bound =
-                reference.zip(class).map(|(reference, class)| [reference, class].map(Given::Text));
-            bound.map(|bound| send(running.plans[3], &bound));
-            class = None;
-        } else {
-            reference = None;
+        let class = self.class.as_deref();
+        let reference = class.map(|class| format!("a reference of class {class}"));
+        let reference = reference.as_deref().filter(|_| self.by_reference);
+        if let (Some(reference), Some(class)) = (reference, class) {
+            send(running.plans[3], &[reference, class].map(Given::Text));
         }
+        let class = class.filter(|_| !self.by_reference);
         let [reference, class] =
             [reference, class].map(|text| text.map_or(Given::Absent, Given::Text));
         let (duration, method) = (Given::Number(self.duration), Given::Text(&self.method));

@@ -276,7 +276,7 @@ defmodule DSPexTelemetry.ClusterTest do
 
     answers = %{
       other_version:
-        "fn <<head::binary-size(4), _::16, rest::binary>> -> {:ok, <<head::binary, 2::16, rest::binary>>} end",
+        "fn <<head::binary-size(4), _::16, rest::binary>> -> {:ok, <<head::binary, 1::16, rest::binary>>} end",
       corrupt: "fn snapshot -> {:ok, binary_part(snapshot, 0, 40)} end",
       failed: "fn _snapshot -> raise \"broken\" end"
     }
@@ -464,22 +464,27 @@ defmodule DSPexTelemetry.ClusterTest do
     assert states(report) == [:merged, :merged, :not_asked]
   end
 
-  test "metrics of definitions are each node's own, and keep nothing from merging", context do
+  test "metrics of definitions are merged where they are the same, and keep nothing from merging",
+       context do
     %{caller: caller, others: [other, third]} = context
-    start_instances!([caller, third])
 
-    definitions = [
-      Telemetry.Metrics.summary("of.node", event_name: @call, measurement: :duration)
-    ]
+    summary = fn name ->
+      Telemetry.Metrics.summary(name, event_name: @call, measurement: :duration)
+    end
 
-    start_instances!([other], metrics: definitions)
+    start_instances!([caller, other], metrics: [summary.("of.node")])
+    start_instances!([third], metrics: [summary.("of.another")])
     for node <- context.nodes, do: emit!(node, [call_event("m", 5)])
     report = report(caller, nodes: names(context.nodes))
     assert states(report) == [:merged, :merged, :merged]
     assert [%{count: 3}] = report.operations
-    refute to_string(report) =~ "of_node"
-    own = call(other, DSPexTelemetry, :report, [[instance: @instance]])
-    assert [%{name: "of_node", count: 1}] = own.summaries
+    assert [%{name: "of_node", count: 2, sum: 10}] = report.summaries
+    assert to_string(report) =~ ~r/^  of_node +2 /m
+    [nil, nil, reason] = Enum.map(report.nodes, & &1.reason)
+    assert reason =~ "without the metrics of #{Enum.join(@call, ".")}: the definitions of"
+    assert to_string(report) =~ "without the metrics of"
+    own = call(third, DSPexTelemetry, :report, [[instance: @instance]])
+    assert [%{name: "of_another", count: 1}] = own.summaries
   end
 
   test "options that are not allowed are refused" do

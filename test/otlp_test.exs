@@ -124,7 +124,7 @@ defmodule DSPexTelemetry.OTLPTest do
       assert [%{attributes: %{"version" => "0.1.0"}}] = info.points
     end
 
-    test "has metrics of definitions, since the start whatever the temporality" do
+    test "has metrics of definitions, gauges and summaries as they stand also where others are deltas" do
       server = start_server!()
       event = [:otlp_test, :"#{label("e")}"]
       options = [event_name: event, tags: [:t]]
@@ -148,14 +148,14 @@ defmodule DSPexTelemetry.OTLPTest do
       point = fn told, name -> hd(told[name].points) end
 
       for name <- ~w(od_c od_s), metric = told[name] do
-        assert %{type: :sum, monotonic: true, temporality: :cumulative} = metric
+        assert %{type: :sum, monotonic: true, temporality: :delta} = metric
       end
 
       assert point.(told, "od_c").as_int == 3
       assert point.(told, "od_s").as_double == 7.5
       assert %{type: :gauge, points: [%{as_int: 4}]} = told["od_l"]
       assert %{type: :gauge, points: [%{as_double: 7.5}]} = told["od_g"]
-      assert %{type: :histogram, temporality: :cumulative} = told["od_d"]
+      assert %{type: :histogram, temporality: :delta} = told["od_d"]
 
       assert %{count: 3, sum: 7.5, bucket_counts: [1, 1, 1], explicit_bounds: [1.0, 2.5]} =
                point.(told, "od_d")
@@ -173,12 +173,16 @@ defmodule DSPexTelemetry.OTLPTest do
 
       send_one.(2)
       again = OTLPDecoder.metrics(take_export!(server, name).body)
-      assert point.(again, "od_c").as_int == 4
+      assert {point.(again, "od_c").as_int, point.(again, "od_s").as_int} == {1, 2}
+      assert {point.(again, "od_l").as_int, point.(again, "od_g").as_double} == {2, 9.5}
 
       assert point.(again, "od_c").start_time_unix_nano ==
-               point.(told, "od_c").start_time_unix_nano
+               point.(told, "od_c").time_unix_nano
 
-      assert point.(again, "od_d").bucket_counts == [1, 2, 1]
+      assert point.(again, "od_q").start_time_unix_nano ==
+               point.(told, "od_q").start_time_unix_nano
+
+      assert point.(again, "od_d").bucket_counts == [0, 1, 0]
       assert point.(again, "od_q").count == 4
     end
 

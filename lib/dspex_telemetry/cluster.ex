@@ -31,12 +31,13 @@ defmodule DSPexTelemetry.Cluster do
 
   ## Nodes
 
-  Every entry of `:nodes` has `:node`, `:state`, `:reason` (a sentence; `nil` if it was merged), `:interval`
+  Every entry of `:nodes` has `:node`, `:state`, `:reason` (a sentence; `nil` if all of it was merged), `:interval`
   (which time its numbers cover, by its clock), `:series` (how many it sent), `:folded` (how many of its series
   had no room and are in overflow rows), `:calls` and `:errors` (method calls that it completed, and those
   that failed) and `:bytes` (that it sent, compressed). The states:
 
-    * `:merged` - its numbers are in the report
+    * `:merged` - its numbers are in the report, but for metrics of option `:metrics` that differ from those of
+      the first node; the reason names them
     * `:timeout` - it did not answer in time
     * `:not_connected` - there is no connection, or there was none any more before it answered
     * `:no_instance` - no instance of this name runs there

@@ -20,8 +20,8 @@ defmodule DSPexTelemetry.Report do
       `queue_wait_us`, `queue_wait_us_by_command`
     * `:slowest` - the slowest calls (option `slowest_calls`), the slowest first; see `t:call/0`
     * `:summaries` - a row for each series of a summary among option `:metrics`: `name`, `labels` (a map), `count`,
-      `sum`, `mean`, `min`, `max`, `p50`, `p90`, `p95`, `p99` and `p999`, in the unit of the metric, since the start
-      whatever the interval; see `DSPexTelemetry.Reporter`
+      `sum`, `mean`, `min`, `max`, `p50`, `p90`, `p95`, `p99` and `p999`, in the unit of the metric; see
+      `DSPexTelemetry.Reporter`
 
   Rows have `count` (completed calls), `errors` (exceptions and calls without success),
   `error_rate` (their quotient), `mean_us`, `min_us`, `max_us`, `p50_us`, `p90_us`, `p95_us`,

@@ -29,8 +29,7 @@ defmodule DSPexTelemetry.Reporter do
 
   Numbers may be negative and have fractions. OpenMetrics does not allow negative counters, quantiles and sums of
   histograms and summaries, so a scrape in that format lacks them; `dspex_telemetry_samples_left_out{metric}` there says
-  how many. Integers have at most 64 bits. Sums of integers stop at the smallest and largest integer of 64 bits on each
-  scheduler.
+  how many. Integers have at most 64 bits, and their sums stop at the smallest and largest integer of 64 bits.
 
   ## What is taken of a definition
 
@@ -77,16 +76,20 @@ defmodule DSPexTelemetry.Reporter do
   Option `:series_limit` holds for each metric. What comes later goes to a series that has the label
   `otel_metric_overflow="true"` in the place of its tags. Tags are cut at 256 bytes. A metric has at most 16.
 
-  Metrics of this option are counted since the start or the last `DSPexTelemetry.reset/1`, also in reports over a
-  window of time. `DSPexTelemetry.report/1` has the summaries.
+  ## Reports
+
+  `DSPexTelemetry.report/1` has the summaries, since the start or in a window of time, and
+  `DSPexTelemetry.Cluster.report/1` those of all nodes. Nodes that define other metrics for an event are left out of the sums
+  for that event, and their `:reason` says so.
 
   ## Memory
 
   For each series of metrics that share event, tags and `tag_values`: 303 bytes, the tags and 2 bytes for each,
   16 for each scheduler of the VM, and for each scheduler that has recorded into it 104 bytes and 128 for
-  every 16 cells: 2 and, for a counter 1, a sum 3, a distribution 3 and one for each bound, a summary 5. A last value takes
+  every 16 cells: 2 and, for a counter 1, a sum 3, a distribution 3 and one for each bound, a summary 7. A last value takes
   8 bytes. A summary takes for each of the first four schedulers as much as two histograms of the
-  catalogue, of which the second is for negative numbers.
+  catalogue, of which the second is for negative numbers. Once a slice of time
+  has ended, a series also has 8 bytes for each cell, and the counters of its summaries once more.
   """
 
   alias DSPexTelemetry.Reporter.{Handler, Metric, Name, Names, Plan}

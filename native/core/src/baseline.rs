@@ -47,9 +47,9 @@ impl Baseline {
     }
 
     /// Turns cells of a series into what came in since.
-    pub(crate) fn subtract_from(&self, cells: &mut [u64]) {
-        for (cell, before) in cells.iter_mut().zip(&self.cells) {
-            *cell = cell.saturating_sub(*before);
+    pub(crate) fn subtract_from(&self, cells: &mut [u64], layout: &Layout) {
+        for ((word, before), cell) in cells.iter_mut().zip(&self.cells).zip(layout.cells()) {
+            *word = cell.since(*word, *before);
         }
     }
 
@@ -75,11 +75,12 @@ impl Baseline {
         if self.cells.is_empty() {
             self.cells = vec![0; layout.cell_count()].into();
         }
-        for (cell, before) in self.cells.iter_mut().enumerate() {
-            *before = before.saturating_add(delta.cell(cell));
+        for (at, (before, cell)) in self.cells.iter_mut().zip(layout.cells()).enumerate() {
+            *before = cell.merge(*before, delta.cell(at));
         }
-        for metric in layout.histograms() {
-            self.advance_counts(metric.precision, metric.index(), delta.counts(metric.index()));
+        let precision = layout.shape().precision;
+        for histogram in 0..layout.histogram_count() {
+            self.advance_counts(precision, histogram, delta.counts(histogram));
         }
     }
 
@@ -126,8 +127,8 @@ impl Baseline {
         if self.cells.is_empty() {
             self.cells = vec![0; layout.cell_count()].into();
         }
-        for (cell, more) in self.cells.iter_mut().zip(&other.cells) {
-            *cell = cell.saturating_add(*more);
+        for ((word, more), cell) in self.cells.iter_mut().zip(&other.cells).zip(layout.cells()) {
+            *word = cell.merge(*word, *more);
         }
         let precision = layout.shape().precision;
         let length = precision.chunk_length() / LINE;

@@ -14,7 +14,7 @@ pub mod snapshot;
 
 /// The version of what nodes send each other. It changes with whatever a node of the version before
 /// could not read or would read differently.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// Most samples, and most events, that a snapshot may claim, so that no sum over all nodes overflows:
 /// at a million per second they take 142 years.

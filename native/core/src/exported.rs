@@ -35,7 +35,7 @@ impl Exported {
         }
         // With counts goes what their samples wrote before them, and maybe more, which waits for its counts.
         point.read(lanes, layout);
-        let delta = point.since(&before, layout);
+        let mut delta = point.since(&before, layout);
         for metric in layout.histograms() {
             if delta.counts(metric.index()).is_empty() {
                 // Of samples that are being recorded. It is told with their counts.
@@ -45,6 +45,15 @@ impl Exported {
                 delta.cell(metric.covered_cell(bound))
             }) {
                 point.cells_mut()[metric.covered_cell(bound)] -= surplus;
+            }
+        }
+        for measure in layout.measures() {
+            let Some(total) = measure.total().filter(|_| !measure.has_numbers(&delta)) else {
+                continue;
+            };
+            for cell in [total.integers, total.floats] {
+                point.cells_mut()[cell] = before.cell(cell);
+                delta.cells_mut()[cell] = 0;
             }
         }
         let mut bytes = Vec::with_capacity(told.len());
@@ -100,8 +109,10 @@ fn surplus(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::family::{Family, FamilySpec};
     use crate::label::LabelSet;
     use crate::lane::Writer;
+    use crate::measure::{Bound, MeasureKind, MeasureSpec, Number, Reading, Total};
     use crate::series::Series;
     use crate::series::tests::family;
 
@@ -147,6 +158,58 @@ mod tests {
         });
         add();
         assert_eq!((buckets, sum), ([SAMPLES, 0], 5 * SAMPLES));
+    }
+
+    /// As for histograms: an export comes after a number was added to a total and before it is counted.
+    #[test]
+    fn a_total_is_told_with_the_count_of_its_numbers() {
+        let bounds = vec![Bound { value: 1.0, text: "1".into() }];
+        let kinds = [MeasureKind::Sum { monotonic: true }, MeasureKind::Distribution { bounds }];
+        let measure = |kind| MeasureSpec { name: String::new(), help: String::new(), kind };
+        let family = Family::new(FamilySpec {
+            name: "family".into(),
+            labels: vec![],
+            counters: vec![],
+            histograms: vec![],
+            digits: 2,
+            series_limit: 1,
+            usage: None,
+            measures: kinds.into_iter().map(measure).collect(),
+        })
+        .expect("valid");
+        let layout = family.layout();
+        let series = Series::new(LabelSet::new([]), layout, 0);
+        let shared = series.lanes().shared();
+        let cells = shared.cells();
+        let tell = || {
+            let mut point = Point::new(layout);
+            let any = series.take_exported(layout, &mut point);
+            let total = |measure: &crate::measure::Measure| match measure.read(&point) {
+                Some(Reading::Sum(total)) => Some(total),
+                Some(Reading::Distribution(buckets)) => Some(buckets.sum),
+                _ => None,
+            };
+            any.then(|| layout.measures().iter().map(total).collect::<Vec<_>>())
+        };
+        for measure in layout.measures() {
+            let total = measure.total().expect("a total");
+            shared.add_signed(&cells[total.integers], -7);
+            shared.add_float(&cells[total.floats], 0.5);
+        }
+        // Of another event, whose numbers nobody wanted.
+        shared.finish(&cells[layout.events_cell()]);
+        assert_eq!(tell(), Some(vec![None, None]));
+        for measure in layout.measures() {
+            shared.add(&cells[measure.count_cells().start], 1);
+        }
+        shared.finish(&cells[layout.events_cell()]);
+        assert_eq!(tell(), Some(vec![Some(Total::Float(-6.5)); 2]));
+        for measure in layout.measures() {
+            let _mark = measure.record(&shared, &series, Number::Integer(2));
+        }
+        shared.finish(&cells[layout.events_cell()]);
+        assert_eq!(tell(), Some(vec![Some(Total::Integer(2)); 2]));
+        assert_eq!(tell(), None);
     }
 
     /// An export comes after a sample was added to the sum and is known to be within its bound, and before

@@ -13,7 +13,7 @@ use crate::departed::Departed;
 use crate::error::DefinitionError;
 use crate::label::{LabelSet, MAX_LABELS, MAX_TAGS, OVERFLOW_LABEL};
 use crate::layout::Layout;
-use crate::measure::MeasureSpec;
+use crate::measure::{Measure, MeasureSpec};
 use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
 use crate::point::Point;
 use crate::series::Series;
@@ -37,8 +37,8 @@ pub struct FamilySpec {
     /// Of what its series count uses.
     #[serde(default)]
     pub usage: Option<Usage>,
-    /// Its measures. A family that has any has neither counters nor histograms, and no slices of time.
-    #[serde(default, skip_serializing)]
+    /// Its measures. A family that has any has neither counters nor histograms.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<MeasureSpec>,
 }
 
@@ -171,7 +171,7 @@ impl Family {
             digits: self.layout.shape().precision.digits(),
             series_limit: 0,
             usage: self.usage.clone(),
-            measures: Vec::new(),
+            measures: self.layout.measures().iter().map(Measure::configuration).collect(),
         }
     }
 
@@ -195,11 +195,6 @@ impl Family {
     #[inline]
     pub fn layout(&self) -> &Layout {
         &self.layout
-    }
-
-    /// Whether what its series count is kept by slices of time.
-    pub(crate) fn has_slices(&self) -> bool {
-        self.layout.measures().is_empty()
     }
 
     /// How many series it may have.

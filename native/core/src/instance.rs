@@ -278,7 +278,7 @@ impl Instance {
             family.tell_time(now.unix_ms);
             let removed = |series: &Series| self.count_uses_of(family, series, now);
             let farewell = |series: &Series, delta: &mut Point| {
-                if !family.has_slices() {
+                if !family.layout().has_slices() {
                     return;
                 }
                 if series.take_delta(family.layout(), delta) {
@@ -328,7 +328,7 @@ impl Instance {
         }
         let mut collector = state.windows.collector();
         for (index, family) in self.families.iter().enumerate() {
-            if !family.has_slices() {
+            if !family.layout().has_slices() {
                 continue;
             }
             let mut delta = Point::new(family.layout());

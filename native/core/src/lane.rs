@@ -23,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 
 use once_cell::race::OnceBox;
 
+use crate::cell::{Cell, plus_float, plus_signed};
 use crate::histogram::{Counts, Location, Precision};
 use crate::prefetch;
 use crate::thread_number::{ThreadNumber, exclusive_lanes};
@@ -390,6 +391,16 @@ impl Lanes {
         }
     }
 
+    /// As [`Self::add_cells_to`], for cells of any meaning.
+    pub(crate) fn merge_cells_to(&self, first: usize, merged: &mut [u64], meanings: &[Cell]) {
+        for cells in self.cells() {
+            let words = &cells.as_slice()[first..];
+            for ((merged, meaning), cell) in merged.iter_mut().zip(meanings).zip(words) {
+                *merged = meaning.merge(*merged, cell.load(Ordering::Acquire));
+            }
+        }
+    }
+
     /// The largest value of a cell over all lanes, which starts anew from zero. A value that a
     /// writer is raising it to meanwhile is in this result or in the next.
     pub fn take_max(&self, cell: usize) -> u64 {
@@ -728,15 +739,11 @@ pub trait Writer {
     /// which is never below it, so that mostly one comparison does for both.
     fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64);
 
-    /// Adds to a sum of integers of either sign, kept in two's complement, which stops at the
-    /// smallest and largest value.
+    /// Adds to a [`Cell::Integer`].
     fn add_signed(&self, cell: &AtomicU64, amount: i64);
 
-    /// Adds to a sum of numbers with fractions, kept as the bits of an `f64`.
+    /// Adds to a [`Cell::Float`].
     fn add_float(&self, cell: &AtomicU64, amount: f64);
-
-    /// Raises a cell to a value that is larger.
-    fn raise_one(&self, cell: &AtomicU64, value: u64);
 
     /// Marks the lines of samples that have been counted: who sees the mark sees the counts. Returns
     /// the marks that were there.
@@ -753,18 +760,6 @@ pub trait Writer {
 
     /// Counts one sample.
     fn count(&self, counted: Self::Counted<'_>);
-}
-
-/// A sum in two's complement and an integer.
-#[inline]
-fn plus_signed(sum: u64, amount: i64) -> u64 {
-    (sum as i64).saturating_add(amount) as u64
-}
-
-/// A sum as the bits of an `f64` and a number.
-#[inline]
-fn plus_float(sum: u64, amount: f64) -> u64 {
-    (f64::from_bits(sum) + amount).clamp(f64::MIN, f64::MAX).to_bits()
 }
 
 /// Replaces a cell that others write to as well.
@@ -829,13 +824,6 @@ impl Writer for Exclusive<'_> {
     #[inline]
     fn add_float(&self, cell: &AtomicU64, amount: f64) {
         cell.store(plus_float(cell.load(Relaxed), amount), Relaxed);
-    }
-
-    #[inline]
-    fn raise_one(&self, cell: &AtomicU64, value: u64) {
-        if value > cell.load(Relaxed) {
-            cell.store(value, Relaxed);
-        }
     }
 
     #[inline]
@@ -932,10 +920,6 @@ impl Writer for Shared<'_> {
 
     fn add_float(&self, cell: &AtomicU64, amount: f64) {
         update(cell, |old| plus_float(old, amount));
-    }
-
-    fn raise_one(&self, cell: &AtomicU64, value: u64) {
-        cell.fetch_max(value, Relaxed);
     }
 
     fn mark(&self, marks: &AtomicU64, mark: u64) -> u64 {

@@ -2,6 +2,7 @@
 
 use std::mem::size_of;
 
+use crate::cell::Cell;
 use crate::error::DefinitionError;
 use crate::histogram::Precision;
 use crate::lane::{ChunkIndex, Shape};
@@ -22,8 +23,11 @@ pub struct Layout {
     histogram_count: usize,
     precision: Precision,
     events_cell: usize,
-    /// For each cell whether its total is the largest over lanes.
-    raising: Box<[bool]>,
+    /// What each cell means.
+    cells: Box<[Cell]>,
+    /// Pairs of cells that keep the largest of some words: of all time, and of the slice of time that is
+    /// under way.
+    raising: Box<[(usize, usize)]>,
 }
 
 impl Layout {
@@ -55,7 +59,7 @@ impl Layout {
         }
         let first_measured = cell_count;
         let mut room = Room { cells: cell_count, histograms: histograms.len(), last_values: 0 };
-        let measures = measure_specs
+        let measures: Vec<Measure> = measure_specs
             .into_iter()
             .map(|spec| Measure::new(spec, &mut room, precision))
             .collect::<Result<_, _>>()?;
@@ -64,10 +68,17 @@ impl Layout {
         if histogram_count > allowed {
             return Err(DefinitionError::TooManyHistograms { given: histogram_count, allowed });
         }
-        let mut raising: Box<[_]> = vec![false; cell_count].into();
-        for metric in &histograms {
-            raising[metric.max_cell()] = true;
-            raising[metric.min_complement_cell()] = true;
+        let mut cells: Box<[_]> = vec![Cell::Natural; cell_count].into();
+        let of_histograms = histograms.iter().flat_map(HistogramMetric::raising_cells);
+        let of_measures = measures.iter().flat_map(Measure::raising_cells);
+        let raising: Box<[_]> = of_histograms.chain(of_measures).collect();
+        for (ever, slice) in &raising {
+            cells[*ever] = Cell::Largest;
+            cells[*slice] = Cell::Largest;
+        }
+        for total in measures.iter().filter_map(Measure::total) {
+            cells[total.integers] = Cell::Integer;
+            cells[total.floats] = Cell::Float;
         }
         Ok(Self {
             counters,
@@ -78,6 +89,7 @@ impl Layout {
             histogram_count,
             precision,
             events_cell,
+            cells,
             raising,
         })
     }
@@ -111,9 +123,14 @@ impl Layout {
         self.last_values
     }
 
-    /// The cells of measures, which mean what each measure says.
-    pub(crate) fn measured_cells(&self) -> std::ops::Range<usize> {
-        self.first_measured..self.cell_count()
+    /// Whether a series has anything that adds up over time. The latest of some numbers does not.
+    pub(crate) fn has_slices(&self) -> bool {
+        self.measures.is_empty() || self.measures.iter().any(Measure::adds_up)
+    }
+
+    /// Where cells begin that may be others than [`Cell::Natural`] and those of [`Self::raising_cells`].
+    pub(crate) fn first_measured_cell(&self) -> usize {
+        self.first_measured
     }
 
     /// The cell that counts events which increment no counter.
@@ -133,13 +150,18 @@ impl Layout {
 
     /// How many cells a series has.
     pub(crate) fn cell_count(&self) -> usize {
-        self.raising.len()
+        self.cells.len()
     }
 
-    /// Whether points merge by the larger value of a cell rather than by the sum.
+    /// What each cell means.
     #[inline]
-    pub(crate) fn is_raising(&self, cell: usize) -> bool {
-        self.raising[cell]
+    pub(crate) fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
+    /// How many histograms a series has, those of measures included.
+    pub(crate) fn histogram_count(&self) -> usize {
+        self.histogram_count
     }
 
     /// Bytes allocated, but for names, help and dimensions.
@@ -149,6 +171,7 @@ impl Layout {
         self.counters.capacity() * size_of::<Counter>()
             + self.histograms.capacity() * size_of::<HistogramMetric>()
             + self.measures.capacity() * size_of::<Measure>()
+            + size_of_val(&*self.cells)
             + size_of_val(&*self.raising)
             + bounds.sum::<usize>()
             + limits.sum::<usize>()
@@ -157,11 +180,6 @@ impl Layout {
     /// Pairs of cells whose total is the largest over lanes: the one of all time, and the one of
     /// the slice that is under way.
     pub(crate) fn raising_cells(&self) -> impl Iterator<Item = (usize, usize)> {
-        self.histograms.iter().flat_map(|metric| {
-            [
-                (metric.max_cell(), metric.slice_max_cell()),
-                (metric.min_complement_cell(), metric.slice_min_complement_cell()),
-            ]
-        })
+        self.raising.iter().copied()
     }
 }

@@ -12,6 +12,7 @@ pub mod bounds;
 pub mod cache;
 pub mod call_log;
 pub mod call_path;
+pub mod cell;
 pub mod cluster;
 mod compile;
 mod departed;

@@ -240,14 +240,10 @@ impl HistogramMetric {
         self.first_scalar + Self::MIN_COMPLEMENT
     }
 
-    /// The cell of the slice's largest sample.
-    pub(crate) fn slice_max_cell(&self) -> usize {
-        self.first_scalar + Self::SLICE_MAX
-    }
-
-    /// The cell of the complement of the slice's smallest sample.
-    pub(crate) fn slice_min_complement_cell(&self) -> usize {
-        self.first_scalar + Self::SLICE_MIN_COMPLEMENT
+    /// The cells of the largest sample and of the smallest one's complement, each with that of the slice.
+    pub(crate) fn raising_cells(&self) -> [(usize, usize); 2] {
+        [(Self::MAX, Self::SLICE_MAX), (Self::MIN_COMPLEMENT, Self::SLICE_MIN_COMPLEMENT)]
+            .map(|(ever, slice)| (self.first_scalar + ever, self.first_scalar + slice))
     }
 
     /// The cell that counts the samples in a bound's HDR bucket that are at or below the bound.

@@ -25,7 +25,7 @@ pub struct Point {
 impl Point {
     /// No events.
     pub fn new(layout: &Layout) -> Self {
-        let histograms = layout.histograms().len();
+        let histograms = layout.histogram_count();
         Self {
             cells: vec![0; layout.cell_count()],
             counts: vec![Counts::new(); histograms],
@@ -60,7 +60,10 @@ impl Point {
         let first = layout.event_cell_count();
         let rest = &mut self.cells[first..];
         rest.fill(0);
-        lanes.add_cells_to(first, rest);
+        let measured = layout.first_measured_cell();
+        let (natural, rest) = rest.split_at_mut(measured - first);
+        lanes.add_cells_to(first, natural);
+        lanes.merge_cells_to(measured, rest, &layout.cells()[measured..]);
         for (ever, slice) in layout.raising_cells() {
             self.cells[ever] = 0;
             self.cells[slice] = 0;
@@ -96,15 +99,17 @@ impl Point {
             self.cells[metric.max_cell()] = max;
             self.cells[metric.min_complement_cell()] = min;
         }
+        for measure in layout.measures() {
+            measure.settle(&mut self.cells, &self.counts);
+        }
     }
 
     /// What was counted since an earlier point of the same series.
     pub(crate) fn since(&self, before: &Self, layout: &Layout) -> Self {
         let mut delta = self.clone();
-        for (cell, value) in delta.cells.iter_mut().enumerate() {
-            if !layout.is_raising(cell) {
-                *value = value.saturating_sub(before.cells[cell]);
-            }
+        for ((value, before), cell) in delta.cells.iter_mut().zip(&before.cells).zip(layout.cells())
+        {
+            *value = cell.since(*value, *before);
         }
         for (counts, before) in delta.counts.iter_mut().zip(&before.counts) {
             let mut before = before.iter().peekable();
@@ -191,11 +196,7 @@ impl Point {
             let cell = next + take(&mut bytes) as usize;
             let value = take(&mut bytes);
             if let Some(sum) = self.cells.get_mut(cell) {
-                *sum = if layout.is_raising(cell) {
-                    (*sum).max(value)
-                } else {
-                    sum.saturating_add(value)
-                };
+                *sum = layout.cells()[cell].merge(*sum, value);
             }
             next = cell + 1;
         }
@@ -225,21 +226,23 @@ impl Point {
         for _ in 0..bytes.number()? {
             let cell = next.checked_add(bytes.number()?).ok_or(Malformed)?;
             let value = bytes.number()?;
-            if cell >= layout.cell_count() as u64 {
+            let known = usize::try_from(cell).ok().and_then(|cell| layout.cells().get(cell));
+            if !known.is_some_and(|cell| cell.may_be(value)) {
                 return Err(Malformed);
             }
             visit(cell as usize, value);
             next = cell + 1;
         }
         let mut samples = 0_u64;
-        for metric in layout.histograms() {
+        let precision = layout.shape().precision;
+        for _ in 0..layout.histogram_count() {
             let mut last = None;
             for _ in 0..bytes.number()? {
                 let number = last.unwrap_or(0_u64).checked_add(bytes.number()?).ok_or(Malformed)?;
                 let location = u16::try_from(number).map_err(|_| Malformed)?;
                 let count = bytes.number()?;
                 let ascends = last.is_none_or(|last| last < number);
-                let known = metric.precision.has(Location::from_number(location));
+                let known = precision.has(Location::from_number(location));
                 if !ascends || !known || count == 0 {
                     return Err(Malformed);
                 }
@@ -258,10 +261,8 @@ impl Point {
     /// Adds another point of the same family. [`Self::merge_counts`] or [`Self::finish`] follows
     /// after the last one.
     pub(crate) fn add(&mut self, other: &Self, layout: &Layout) {
-        for (cell, &value) in other.cells.iter().enumerate() {
-            let sum = &mut self.cells[cell];
-            *sum =
-                if layout.is_raising(cell) { (*sum).max(value) } else { sum.saturating_add(value) };
+        for ((sum, value), cell) in self.cells.iter_mut().zip(&other.cells).zip(layout.cells()) {
+            *sum = cell.merge(*sum, *value);
         }
         for (index, counts) in other.counts.iter().enumerate() {
             self.counts[index].extend_from_slice(counts);
@@ -434,9 +435,8 @@ mod tests {
         let mut counts = vec![BTreeMap::new(); 2];
         for point in points {
             for (cell, &value) in point.cells.iter().enumerate() {
-                let raising = layout.histograms().iter().any(|metric| {
-                    [metric.max_cell(), metric.min_complement_cell()].contains(&cell)
-                });
+                let raising =
+                    layout.raising_cells().any(|(ever, slice)| [ever, slice].contains(&cell));
                 let old = sum.cells[cell];
                 sum.cells[cell] = if raising { old.max(value) } else { old.saturating_add(value) };
             }

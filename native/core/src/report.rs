@@ -51,7 +51,7 @@ pub struct Report {
     pub pool: Pool,
     /// The slowest calls, the slowest first.
     pub slowest: Vec<LoggedCall>,
-    /// Summaries among the metrics of other definitions, since the start whatever the interval.
+    /// Summaries among the metrics of other definitions.
     pub summaries: Vec<SummaryRow>,
 }
 
@@ -205,10 +205,10 @@ impl Report {
         let reader = instance.read();
         let source = Live::new(&reader, window, now);
         let slowest = instance.call_log().slowest(&source.interval());
-        Self { slowest, summaries: summaries::rows(instance), ..Self::of(&source) }
+        Self { slowest, ..Self::of(&source) }
     }
 
-    /// What a source says. It has neither single calls nor summaries.
+    /// What a source says. It has no single calls.
     pub(crate) fn of(source: &dyn Source) -> Self {
         let view = View(source);
         Self {
@@ -220,7 +220,7 @@ impl Report {
             variables: view.variables(),
             pool: view.pool(),
             slowest: Vec::new(),
-            summaries: Vec::new(),
+            summaries: summaries::rows(source),
         }
     }
 

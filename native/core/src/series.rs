@@ -8,6 +8,7 @@ use hdrhistogram::Histogram as Snapshot;
 
 use crate::baseline::Baseline;
 use crate::bounds::BucketReader;
+use crate::cell::Cell;
 use crate::exemplar::{Exemplar, Exemplars, Place};
 use crate::exported::Exported;
 use crate::histogram::{add_counts, empty_snapshot};
@@ -61,7 +62,7 @@ impl Series {
     pub(crate) fn read_ahead(batch: &[Arc<Self>], layout: &Layout) {
         Self::ask_for_cells(batch, |series| series.baseline().ask_for_cells());
         let marks = |series: &Self| series.lanes.marks(layout.marks_cell());
-        let histograms = 0..layout.histograms().len();
+        let histograms = 0..layout.histogram_count();
         for series in batch {
             let marks = marks(series);
             let baseline = series.baseline();
@@ -79,7 +80,7 @@ impl Series {
     /// Asks for all that [`Self::read_cells`] and what reads counts are going to read of some series.
     pub(crate) fn read_all_ahead(batch: &[Arc<Self>], layout: &Layout) {
         Self::ask_for_cells(batch, |_| ());
-        let histograms = 0..layout.histograms().len();
+        let histograms = 0..layout.histogram_count();
         for series in batch {
             histograms.clone().for_each(|at| series.lanes.ask_for_touched_rows(at));
         }
@@ -176,7 +177,7 @@ impl Series {
             return false;
         }
         delta.read_other_cells(&self.lanes, layout);
-        baseline.subtract_from(delta.cells_mut());
+        baseline.subtract_from(delta.cells_mut(), layout);
         let marks = layout.marks_cell();
         let marks = if take { self.lanes.take_marks(marks) } else { self.lanes.marks(marks) };
         let precision = self.lanes.precision();
@@ -279,27 +280,29 @@ impl Series {
         self.created_unix_ms.fetch_min(other.created_unix_ms(), Relaxed);
         self.exemplars.absorb(&other.exemplars);
         self.exported.absorb(&other.exported, layout);
-        let mut point = other.point(layout);
+        let point = other.point(layout);
         for (ever, slice) in layout.raising_cells() {
             shared.raise(&cells[slice], &cells[ever], other.lanes.max(slice));
-            cells[ever].fetch_max(point.cell(ever), Relaxed);
-            point.cells_mut()[ever] = 0;
         }
-        for metric in layout.histograms() {
-            for &(location, count) in point.counts(metric.index()) {
-                shared.add_samples(metric.index(), location, count);
-                shared.mark(
-                    &cells[layout.marks_cell()],
-                    mark_of(metric.precision, metric.index(), location),
-                );
+        let precision = self.lanes.precision();
+        for histogram in 0..layout.histogram_count() {
+            for &(location, count) in point.counts(histogram) {
+                shared.add_samples(histogram, location, count);
+                let mark = mark_of(precision, histogram, location);
+                shared.mark(&cells[layout.marks_cell()], mark);
             }
         }
         for measure in layout.measures() {
-            measure.absorb(&shared, self, other);
+            measure.inherit(self, other);
         }
-        point.cells_mut()[layout.measured_cells()].fill(0);
-        for (cell, &sum) in cells.iter().zip(&*point.cells_mut()) {
-            shared.add_saturating(cell, sum);
+        for (at, (cell, meaning)) in cells.iter().zip(layout.cells()).enumerate() {
+            let word = point.cell(at);
+            match meaning {
+                Cell::Natural => shared.add_saturating(cell, word),
+                Cell::Integer => shared.add_signed(cell, word as i64),
+                Cell::Float => shared.add_float(cell, f64::from_bits(word)),
+                Cell::Largest => drop(cell.fetch_max(word, Relaxed)),
+            }
         }
     }
 

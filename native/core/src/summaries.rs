@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::instance::Instance;
+use crate::label::LabelSet;
 use crate::measure::{QUANTILES, Reading, Total};
+use crate::point::Point;
+use crate::source::Source;
 
 /// One series of a summary.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -38,22 +40,22 @@ pub struct SummaryRow {
 
 const _: () = assert!(QUANTILES.len() == 5, "a row has a field for each");
 
-/// The summaries of an instance since its start, in the definition's order, and in that of their labels.
-pub(crate) fn rows(instance: &Instance) -> Vec<SummaryRow> {
+/// The summaries of a source, in the definition's order, and in that of their labels, the overflow series last.
+pub(crate) fn rows(source: &dyn Source) -> Vec<SummaryRow> {
     let mut rows = Vec::new();
-    for family in instance.families().iter().filter(|family| !family.has_slices()) {
-        let mut all = family.series();
-        all.sort_unstable_by(|left, right| left.labels().cmp(right.labels()));
-        all.extend(family.existing_overflow());
+    for family in source.families().iter().filter(|family| !family.layout().measures().is_empty()) {
+        let overflow = family.overflow_labels();
+        let points = source.points(family.name());
+        let mut points: Vec<&(LabelSet, Point)> = points.iter().collect();
+        points.sort_by_key(|(labels, _)| (*labels == overflow, labels));
         for measure in family.layout().measures() {
-            for series in &all {
-                let Some(Reading::Summary(summary)) = measure.read(series) else { continue };
+            for (labels, point) in &points {
+                let Some(Reading::Summary(summary)) = measure.read(point) else { continue };
                 let names = family.label_names().iter().cloned();
-                let labels = names.zip(series.labels().values().map(str::to_owned)).collect();
                 let [p50, p90, p95, p99, p999] = summary.quantiles;
                 rows.push(SummaryRow {
                     name: measure.name.clone(),
-                    labels,
+                    labels: names.zip(labels.values().map(str::to_owned)).collect(),
                     count: summary.count,
                     sum: summary.sum,
                     mean: summary.sum.as_f64() / summary.count as f64,

@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::measured::{measure, send, start_with};
 use common::{Running, moment};
 use prost::Message;
 use serde_json::json;
@@ -12,40 +13,12 @@ use telemetry_core::exposition::otlp::message::metric::Data;
 use telemetry_core::exposition::otlp::{Export, HistogramKind, Temporality, export};
 use telemetry_core::exposition::{Format, Scrape, render};
 use telemetry_core::family::Family;
-use telemetry_core::local::observe;
 use telemetry_core::measure::{Number, Total};
-use telemetry_core::observation::{
-    Given, Observation, Observed, Refusal, Tag, TagSource, ValueSource,
-};
+use telemetry_core::observation::{Given, Observed, Refusal, Tag};
 use telemetry_core::report::Report;
 use telemetry_core::window::Window;
 
-/// An event with one number and one tag.
-struct Event<'a> {
-    value: Given,
-    tag: Tag<'a>,
-    is_final: bool,
-}
-
-impl<'a> Observation<'a> for Event<'a> {
-    fn tag(&self, _source: &TagSource) -> Tag<'a> {
-        self.tag
-    }
-
-    fn value(&self, source: &ValueSource) -> Given {
-        match source {
-            ValueSource::One => Given::Number(Number::Integer(1)),
-            _ => self.value,
-        }
-    }
-
-    fn is_final(&self) -> bool {
-        self.is_final
-    }
-}
-
 fn start() -> Running {
-    let measure = |name: &str, kind| json!({"name": name, "help": "h", "kind": kind});
     let source = || json!({"value": {"measurement": "v"}});
     Running::start(json!({
         "families": [{
@@ -73,10 +46,6 @@ fn start() -> Running {
         "ref_limit": 1,
         "worker_limit": 1,
     }))
-}
-
-fn send(running: &Running, value: Given, tag: Tag<'_>, is_final: bool) -> Observed {
-    observe(running.plans[0], &Event { value, tag, is_final })
 }
 
 fn rendered(running: &Running, format: Format) -> Vec<u8> {
@@ -157,31 +126,14 @@ fn protobuf_has_summaries_and_counters_by_their_whole_names() {
     assert_eq!(histogram.schema, None);
 }
 
-/// Measures that take the same number, without tags.
-fn start_with(measures: Vec<serde_json::Value>) -> Running {
-    let sources: Vec<_> = measures.iter().map(|_| json!({"value": {"measurement": "v"}})).collect();
-    Running::start(json!({
-        "families": [{
-            "name": "f", "labels": [], "counters": [], "histograms": [], "digits": 2,
-            "series_limit": 10, "measures": measures,
-        }],
-        "plans": [],
-        "observations": [{
-            "event": "e", "groups": [{"family": "f", "tags": [], "measures": sources}],
-        }],
-        "ref_limit": 1,
-        "worker_limit": 1,
-    }))
-}
-
 fn send_number(running: &Running, number: f64) {
     send(running, Given::Number(Number::Float(number)), Tag::Text(b""), false);
 }
 
 #[test]
 fn a_sum_is_a_counter_if_it_only_grows_and_a_gauge_otherwise() {
-    let sum = |name: &str, monotonic: bool| json!({"name": name, "help": "h", "kind": {"sum": {"monotonic": monotonic}}});
-    let running = start_with(vec![sum("up", true), sum("any", false)]);
+    let sum = |name: &str, monotonic: bool| measure(name, json!({"sum": {"monotonic": monotonic}}));
+    let running = start_with(&[], vec![sum("up", true), sum("any", false)]);
     send_number(&running, 2.5);
     let bytes = rendered(&running, Format::Protobuf);
     let mut rest = &bytes[..];
@@ -195,9 +147,9 @@ fn a_sum_is_a_counter_if_it_only_grows_and_a_gauge_otherwise() {
 
 #[test]
 fn sums_of_huge_numbers_stay_finite() {
-    let summary = json!({"name": "q", "help": "h", "kind": {"summary": {"fraction_bits": 16}}});
-    let sum = json!({"name": "s", "help": "h", "kind": {"sum": {"monotonic": true}}});
-    let running = start_with(vec![summary, sum]);
+    let summary = measure("q", json!({"summary": {"fraction_bits": 16}}));
+    let sum = measure("s", json!({"sum": {"monotonic": true}}));
+    let running = start_with(&[], vec![summary, sum]);
     send_number(&running, 1e308);
     send_number(&running, 1e308);
     let report = Report::new(&running.instance, Window::SinceStart, moment(1));
@@ -216,8 +168,7 @@ fn a_distribution_of_negative_numbers_has_no_sum_over_otlp() {
         let bound = json!({"value": first, "text": first.to_string()});
         json!({"distribution": {"bounds": [bound]}})
     };
-    let measure = |name: &str, first| json!({"name": name, "help": "h", "kind": kind(first)});
-    let running = start_with(vec![measure("below", -1.0), measure("above", 1.0)]);
+    let running = start_with(&[], vec![measure("below", kind(-1.0)), measure("above", kind(1.0))]);
     send_number(&running, 2.0);
     let wanted = Export {
         temporality: Temporality::Cumulative,
@@ -244,7 +195,7 @@ fn a_distribution_of_negative_numbers_has_no_sum_over_otlp() {
 fn more_summaries_than_a_series_can_hold_are_refused() {
     let summaries = |count: usize| -> Vec<_> {
         (0..count)
-            .map(|n| json!({"name": format!("q{n}"), "help": "h", "kind": {"summary": {"fraction_bits": 0}}}))
+            .map(|n| measure(&format!("q{n}"), json!({"summary": {"fraction_bits": 0}})))
             .collect()
     };
     let family = |count| {
@@ -258,7 +209,7 @@ fn more_summaries_than_a_series_can_hold_are_refused() {
     let allowed = refused.split(' ').rev().find_map(|word| word.parse::<usize>().ok()).unwrap();
     assert!(refused.contains("1200 histograms"), "{refused}");
     // A summary takes two.
-    let running = start_with(summaries(allowed / 2));
+    let running = start_with(&[], summaries(allowed / 2));
     for n in 0..30 {
         send_number(&running, f64::from(1 << n));
     }

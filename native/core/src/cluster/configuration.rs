@@ -6,9 +6,10 @@ use std::fmt::Debug;
 use super::node::{Refusal, State};
 use crate::family::{Family, FamilySpec};
 
-/// More than any catalogue has, and few enough to be made without asking what they cost.
-pub(super) const MAX_FAMILIES: usize = 512;
+/// More than any instance has, and few enough to be made without asking what they cost.
+pub(super) const MAX_FAMILIES: usize = 2_048;
 const MAX_METRICS: usize = 64;
+const MAX_MEASURES: usize = 128;
 const MAX_CELLS: usize = 8_192;
 
 /// Makes the families that a snapshot has points of; they hold no series.
@@ -33,13 +34,14 @@ pub(super) fn families(specs: &[FamilySpec]) -> Result<Vec<Family>, Refusal> {
         .collect()
 }
 
-/// An upper bound of the cells that a series takes, `None` if they are too many or a dimension has no
+/// An upper bound of the cells that counters and histograms of a series take, `None` if they are too many or a dimension has no
 /// values.
 fn cell_count(spec: &FamilySpec) -> Option<usize> {
     if spec.counters.len() > MAX_METRICS || spec.histograms.len() > MAX_METRICS {
         return None;
     }
-    if !spec.measures.is_empty() {
+    // Of their cells a definition has to name each, so they cost whoever sends it the more.
+    if spec.measures.len() > MAX_MEASURES {
         return None;
     }
     let mut cells = 0_usize;
@@ -78,7 +80,8 @@ pub(super) fn check(merged: &FamilySpec, other: &FamilySpec) -> Result<(), Refus
         spec.counters.iter().map(counter).collect::<Vec<_>>()
     };
     differ(name, "counters", &counters(merged), &counters(other))?;
-    differ(name, "usage", &merged.usage, &other.usage)
+    differ(name, "usage", &merged.usage, &other.usage)?;
+    differ(name, "definitions", &merged.measures, &other.measures)
 }
 
 fn differ<T: PartialEq + Debug>(

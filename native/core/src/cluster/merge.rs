@@ -133,9 +133,17 @@ impl Merged {
         let payload = open(bytes, self.limits.bytes)?;
         let checked = look_through(&payload)?;
         let Checked { head, families, sections, series, mut folded, calls, errors } = checked;
+        let mut left_out = Vec::new();
         for spec in &head.families {
             let merged = self.sums.iter().find(|sum| sum.spec.name == spec.name);
-            merged.map_or(Ok(()), |merged| check(&merged.spec, spec))?;
+            match merged.map_or(Ok(()), |merged| check(&merged.spec, spec)) {
+                Ok(()) => {}
+                // While a new release is rolled out, nodes have different definitions.
+                Err(refusal) if !spec.measures.is_empty() => {
+                    left_out.push((spec.name.clone(), refusal.reason));
+                }
+                Err(refusal) => return Err(refusal),
+            }
         }
         let is_new = |spec: &&FamilySpec| !self.sums.iter().any(|sum| sum.spec.name == spec.name);
         let new = head.families.iter().filter(is_new).count();
@@ -145,9 +153,10 @@ impl Merged {
         let mut sections = Bytes(sections);
         for (spec, family) in head.families.into_iter().zip(families) {
             let labels = spec.labels.len();
-            let at = self.place_of(spec, family);
+            let is_left_out = left_out.iter().any(|(name, _)| *name == spec.name);
+            let at = (!is_left_out).then(|| self.place_of(spec, family));
             let added = each_series(&mut sections, labels, |labels, point| {
-                folded += u64::from(self.add_point(at, labels, point));
+                folded += at.map_or(0, |at| u64::from(self.add_point(at, labels, point)));
                 Ok(())
             });
             debug_assert!(added.is_ok(), "they have been looked through");
@@ -161,7 +170,7 @@ impl Merged {
         Ok(Node {
             node: name.to_owned(),
             state: State::Merged,
-            reason: None,
+            reason: without(&left_out),
             interval: Some(head.interval),
             series,
             folded,
@@ -226,6 +235,16 @@ impl Source for Merged {
     }
 }
 
+/// Says which families of a node are not in the sum.
+fn without(left_out: &[(String, String)]) -> Option<String> {
+    let ((name, reason), more) = left_out.split_first()?;
+    let others = match more.len() {
+        0 => String::new(),
+        count => format!(", and {count} more"),
+    };
+    Some(format!("without the {name}{others}: {reason}"))
+}
+
 /// The time from the earlier start to the later end.
 fn union(left: Interval, right: Interval) -> Interval {
     let from_unix_ms = left.from_unix_ms.min(right.from_unix_ms);
@@ -243,7 +262,7 @@ fn look_through(payload: &[u8]) -> Result<Checked<'_>, Refusal> {
     let mut events = 0_u64;
     for family in &families {
         let layout = family.layout();
-        let mut sums = vec![0_u64; layout.event_cell_count()];
+        let mut sums = vec![0_u64; layout.cell_count()];
         let mut add = |cell: usize, value: u64| {
             if let Some(sum) = sums.get_mut(cell) {
                 *sum = sum.saturating_add(value);
@@ -255,8 +274,13 @@ fn look_through(payload: &[u8]) -> Result<Checked<'_>, Refusal> {
             Ok(())
         });
         series += of_family.map_err(malformed)?;
-        events = sums.iter().fold(events, |sum, cell| sum.saturating_add(*cell));
-        if events > MAX_EVENTS || samples > MAX_EVENTS {
+        let total =
+            |sum: u64, cells: &[u64]| cells.iter().fold(sum, |sum, cell| sum.saturating_add(*cell));
+        events = total(events, &sums[..layout.event_cell_count()]);
+        let mut measures = layout.measures().iter();
+        let is_too_many =
+            measures.any(|measure| total(0, &sums[measure.count_cells()]) > MAX_EVENTS);
+        if events > MAX_EVENTS || samples > MAX_EVENTS || is_too_many {
             return Err(Refusal::corrupt("its snapshot claims more events than there can be"));
         }
         if family.name() == CALLS {
@@ -297,7 +321,7 @@ fn completions(layout: &Layout, sums: &[u64]) -> (u64, u64) {
 
 /// So many label values, as those of events are: valid text of limited length.
 fn labels(bytes: &mut Bytes<'_>, count: usize) -> Result<LabelSet, Malformed> {
-    let mut values = [""; crate::label::MAX_LABELS];
+    let mut values = [""; crate::label::MAX_TAGS];
     let values = values.get_mut(..count).ok_or(Malformed)?;
     for value in values.iter_mut() {
         *value = str::from_utf8(bytes.counted()?).map_err(|_| Malformed)?;

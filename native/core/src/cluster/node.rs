@@ -39,7 +39,7 @@ pub struct Node {
     pub node: String,
     /// What became of it.
     pub state: State,
-    /// Why it is not in the report; absent if it is.
+    /// Why it is not in the report, or what of it is not; absent if all of it is.
     pub reason: Option<String>,
     /// The time that its numbers cover, by its own clock.
     pub interval: Option<Interval>,

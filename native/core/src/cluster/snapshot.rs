@@ -4,7 +4,10 @@
 //! the number of series and then each one: its label values and its point, all with their lengths
 //! before them; and last how many series were folded. Integers have a variable length.
 
+use std::sync::Arc;
+
 use super::MAX_EVENTS;
+use super::configuration::MAX_FAMILIES;
 use super::envelope::seal;
 use super::head::Head;
 use super::node::Refusal;
@@ -38,8 +41,9 @@ pub fn take(
 ) -> Result<Vec<u8>, Refusal> {
     let reader = instance.read();
     let live = Live::new(&reader, window, now);
-    // What measures have has no slices and is left out.
-    let families = || live.families().iter().filter(|family| family.has_slices());
+    // What does not add up over time does not over nodes either.
+    let adds_up = |family: &&Arc<Family>| family.layout().has_slices();
+    let families = || live.families().iter().filter(adds_up).take(MAX_FAMILIES);
     let head = Head {
         interval: live.interval(),
         workers: live.workers(),

@@ -150,7 +150,7 @@ pub(crate) trait Encoder {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Value {
     Integer(u64),
-    Signed(i128),
+    Signed(i64),
     Float(f64),
 }
 

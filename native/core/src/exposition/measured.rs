@@ -1,18 +1,16 @@
 //! Measures, written from what each series of a family has of them.
 
-use std::sync::Arc;
-
 use super::encoder::{
     Bound, DistributionSample, Encoder, Header, MetricKind, SummarySample, Value,
 };
 use crate::measure::{Instrument, Measure, QUANTILES, Reading, Total};
 use crate::scalar::Kind;
-use crate::series::Series;
 
-/// A series with its encoded labels.
-pub(crate) struct Measured<'a> {
-    pub(crate) series: &'a Arc<Series>,
-    pub(crate) labels: &'a [u8],
+/// What a series has of a measure.
+pub(crate) struct Measured {
+    pub(crate) reading: Reading,
+    /// Since when, in milliseconds since 1970.
+    pub(crate) created_unix_ms: i64,
 }
 
 impl From<Total> for Value {
@@ -35,11 +33,17 @@ pub(crate) fn kind(measure: &Measure) -> MetricKind {
     }
 }
 
-/// Writes a measure, of those series that have anything of it.
+/// Whether it is told as it stands where others are told as deltas: OpenTelemetry has deltas neither of
+/// gauges nor of summaries, whose count and sum are cumulative.
+pub(crate) fn is_told_whole(measure: &Measure) -> bool {
+    matches!(kind(measure), MetricKind::Scalar(Kind::Gauge) | MetricKind::Summary)
+}
+
+/// Writes a measure: what there is of it, with encoded labels.
 pub(crate) fn write<'a, E: Encoder>(
     encoder: &E,
     measure: &Measure,
-    all: impl Iterator<Item = Measured<'a>>,
+    all: impl Iterator<Item = (&'a [u8], &'a Measured)>,
     created: bool,
     out: &mut Vec<u8>,
 ) {
@@ -53,26 +57,25 @@ pub(crate) fn write<'a, E: Encoder>(
     let above_all = matches!(kind, MetricKind::Histogram).then_some(f64::INFINITY.into());
     let bounds: Vec<_> = bounds.chain(above_all).collect();
     encoder.metric(header, &bounds, out, |metric, out| {
-        for Measured { series, labels } in all {
-            let created_unix_ms = created.then(|| series.created_unix_ms());
-            match measure.read(series) {
-                None => {}
-                Some(Reading::Count(count)) => {
-                    encoder.counter(metric, labels, Value::Integer(count), created_unix_ms, out);
+        for (labels, Measured { reading, created_unix_ms }) in all {
+            let created_unix_ms = created.then_some(*created_unix_ms);
+            match reading {
+                Reading::Count(count) => {
+                    encoder.counter(metric, labels, Value::Integer(*count), created_unix_ms, out);
                 }
-                Some(Reading::Sum(total)) if matches!(kind, MetricKind::Scalar(Kind::Gauge)) => {
-                    encoder.gauge(metric, labels, total.into(), out);
+                Reading::Sum(total) if matches!(kind, MetricKind::Scalar(Kind::Gauge)) => {
+                    encoder.gauge(metric, labels, (*total).into(), out);
                 }
-                Some(Reading::Sum(total)) => {
-                    encoder.counter(metric, labels, total.into(), created_unix_ms, out);
+                Reading::Sum(total) => {
+                    encoder.counter(metric, labels, (*total).into(), created_unix_ms, out);
                 }
-                Some(Reading::Last(value)) => encoder.gauge(metric, labels, value.into(), out),
-                Some(Reading::Distribution(buckets)) => {
+                Reading::Last(value) => encoder.gauge(metric, labels, (*value).into(), out),
+                Reading::Distribution(buckets) => {
                     let (counts, sum) = (&*buckets.counts, buckets.sum.into());
                     let sample = DistributionSample { counts, sum, created_unix_ms };
                     encoder.distribution(metric, labels, &sample, out);
                 }
-                Some(Reading::Summary(summary)) => {
+                Reading::Summary(summary) => {
                     let sample = SummarySample {
                         count: summary.count,
                         sum: summary.sum.into(),

@@ -102,20 +102,17 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
     let now_unix_ms = now.unix_ms.max(known).max(told.unwrap_or(known));
     let encoder = |are_deltas| Otlp { export, are_deltas, now_unix_ms, points: Cell::new(0) };
 
-    let (of_series, of_measures) = (encoder(are_deltas), encoder(false));
+    let of_series = encoder(are_deltas);
     let mut metrics = Vec::new();
     let mut memory_bytes = Vec::with_capacity(instance.families().len());
     for (index, family) in instance.families().iter().enumerate() {
-        // Measures are told of since the start.
-        let has_measures = !family.layout().measures().is_empty();
-        let reading = if are_deltas && !has_measures {
+        let reading = if are_deltas {
             let left = exporter.take_left(index);
             Reading::Deltas { left, since_unix_ms: exporter.exported_unix_ms() }
         } else {
             Reading::Points { since_unix_ms: exporter.reset_unix_ms() }
         };
-        let encoder = if has_measures { &of_measures } else { &of_series };
-        let table = Table::read(encoder, family, reading);
+        let table = Table::read(&of_series, family, reading);
         memory_bytes.push(family.memory_bytes_beside_series() + table.series_memory_bytes());
         table.write(true, &mut metrics);
     }
@@ -136,7 +133,7 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
     }
     exporter.exported(now_unix_ms);
     write_request(export, &metrics, out);
-    of_series.points.get() + of_measures.points.get() + of_none.points.get()
+    of_series.points.get() + of_none.points.get()
 }
 
 /// Numbers of the fields that are written one by one.
@@ -245,10 +242,7 @@ impl Otlp<'_> {
     ) {
         let value = match value {
             Value::Integer(value) => number::Value::Int(i64::try_from(value).unwrap_or(i64::MAX)),
-            Value::Signed(value) => match i64::try_from(value) {
-                Ok(value) => number::Value::Int(value),
-                Err(_) => number::Value::Double(value as f64),
-            },
+            Value::Signed(value) => number::Value::Int(value),
             Value::Float(value) => number::Value::Double(value),
         };
         let point = NumberDataPoint {
@@ -387,7 +381,7 @@ impl Encoder for Otlp<'_> {
         out: &mut Vec<u8>,
     ) {
         // A delta of nothing is not told.
-        if !self.are_deltas || value.as_f64() > 0.0 {
+        if !self.are_deltas || value.as_f64() != 0.0 {
             self.number(labels, value, created_unix_ms, out);
         }
     }

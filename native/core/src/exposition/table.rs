@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::encoder::{Bound, Encoder, Header, HistogramSample, MetricKind, Value};
 use super::measured::{self, Measured};
@@ -37,11 +36,11 @@ pub(crate) struct Table<'a, E> {
     counters: Vec<u64>,
     /// For each histogram the rows that have samples.
     histograms: Vec<HistogramTable<'a>>,
-    /// The series of all rows, if the family has measures.
-    measured: Vec<Arc<Series>>,
+    /// What each row has of each measure.
+    measured: Vec<Option<Measured>>,
     series_memory_bytes: usize,
-    /// Whether series that have retired count in sums.
-    has_departed: bool,
+    /// Whether what is read is all that has been counted, so that series that have retired count in sums.
+    is_cumulative: bool,
     /// Where labels are encoded.
     scratch: Vec<u8>,
 }
@@ -100,15 +99,11 @@ impl<'a, E: Encoder> Table<'a, E> {
             histograms: family.layout().histograms().iter().map(histogram).collect(),
             measured: Vec::new(),
             series_memory_bytes: 0,
-            has_departed: !matches!(reading, Reading::Deltas { .. }),
+            is_cumulative: !matches!(reading, Reading::Deltas { .. }),
             scratch: Vec::new(),
         };
         let mut series = family.series();
         series.sort_unstable_by(|left, right| left.labels().cmp(right.labels()));
-        if !family.layout().measures().is_empty() {
-            table.add_measured(series);
-            return table;
-        }
         let mut point = Point::new(family.layout());
         for (number, batch) in series.chunks(READ_AHEAD).enumerate() {
             if number % GIVE_WAY_BATCHES == 0 {
@@ -134,18 +129,6 @@ impl<'a, E: Encoder> Table<'a, E> {
         table
     }
 
-    /// Adds the series of a family with measures, which are read when they are written.
-    fn add_measured(&mut self, series: Vec<Arc<Series>>) {
-        let series = series.into_iter().map(|series| (series, false));
-        let overflow = self.family.existing_overflow().map(|series| (series, true));
-        for (series, is_overflow) in series.chain(overflow) {
-            let labels = Some(series.labels()).filter(|_| !is_overflow);
-            self.push_row(labels, series.created_unix_ms());
-            self.series_memory_bytes += series.memory_bytes();
-            self.measured.push(series);
-        }
-    }
-
     pub(crate) fn series_memory_bytes(&self) -> usize {
         self.series_memory_bytes
     }
@@ -161,7 +144,13 @@ impl<'a, E: Encoder> Table<'a, E> {
         let mut created_unix_ms = series.created_unix_ms();
         match reading {
             Reading::Counts => {
-                series.read_cells(layout, point);
+                if layout.histogram_count() > self.histograms.len() {
+                    // Summaries are read from points.
+                    series.read(layout, point);
+                } else {
+                    series.read_cells(layout, point);
+                }
+                self.add_measured(Some(series), point, created_unix_ms);
                 return self.add_row(values, created_unix_ms, point, From::Series(series));
             }
             Reading::Points { since_unix_ms } => {
@@ -181,12 +170,13 @@ impl<'a, E: Encoder> Table<'a, E> {
                 };
                 if any_left {
                     created_unix_ms = *since_unix_ms;
-                } else if !any {
+                } else if !any && !layout.measures().iter().any(measured::is_told_whole) {
                     return;
                 }
                 created_unix_ms = created_unix_ms.max(*since_unix_ms);
             }
         }
+        self.add_measured(Some(series), point, created_unix_ms);
         self.add_row(values, created_unix_ms, point, From::Point(Some(series)));
     }
 
@@ -198,9 +188,11 @@ impl<'a, E: Encoder> Table<'a, E> {
         let layout = self.family.layout();
         let mut point = Point::new(layout);
         if left.add_rest_to(&mut point, layout) {
+            self.add_measured(None, &point, since_unix_ms);
             self.add_row(None, since_unix_ms, &point, From::Point(None));
         }
         for (labels, point) in left.into_series(layout) {
+            self.add_measured(None, &point, since_unix_ms);
             self.add_row(Some(&labels), since_unix_ms, &point, From::Point(None));
         }
     }
@@ -220,6 +212,25 @@ impl<'a, E: Encoder> Table<'a, E> {
             table.add::<E>(self.rows.len(), created_unix_ms, point, &from);
         }
         self.push_row(values, created_unix_ms);
+    }
+
+    /// Adds what a row has of measures: in a point, and in its series what is told as it stands.
+    fn add_measured(&mut self, series: Option<&Series>, point: &Point, created_unix_ms: i64) {
+        let layout = self.family.layout();
+        let mut whole = None;
+        for measure in layout.measures() {
+            let told = if self.is_cumulative || !measured::is_told_whole(measure) {
+                let last = || measure.last(series?);
+                (measure.read(point).or_else(last), created_unix_ms)
+            } else if let Some(series) = series {
+                let whole = whole.get_or_insert_with(|| series.point(layout));
+                (measure.read(whole).or_else(|| measure.last(series)), series.created_unix_ms())
+            } else {
+                (None, created_unix_ms)
+            };
+            let (reading, created_unix_ms) = told;
+            self.measured.push(reading.map(|reading| Measured { reading, created_unix_ms }));
+        }
     }
 
     fn push_row(&mut self, values: Option<&LabelSet>, created_unix_ms: i64) {
@@ -262,10 +273,13 @@ impl<'a, E: Encoder> Table<'a, E> {
         for table in &self.histograms {
             self.write_histogram(table, created, out);
         }
-        for measure in self.family.layout().measures() {
-            let rows = self.measured.iter().zip(&self.rows);
-            let all = rows
-                .map(|(series, row)| Measured { series, labels: &self.labels[row.labels.clone()] });
+        let measures = self.family.layout().measures();
+        for (place, measure) in measures.iter().enumerate() {
+            let measured = self.measured.chunks_exact(measures.len()).map(|row| &row[place]);
+            let rows = self.rows.iter().zip(measured);
+            let all = rows.filter_map(|(row, measured)| {
+                Some((&self.labels[row.labels.clone()], measured.as_ref()?))
+            });
             measured::write(self.encoder, measure, all, created, out);
         }
     }
@@ -332,7 +346,7 @@ impl<'a, E: Encoder> Table<'a, E> {
             let sum = Sum::new(values, row.created_unix_ms);
             sums.entry(labels).and_modify(|all| all.add(&sum)).or_insert(sum);
         }
-        if self.has_departed {
+        if self.is_cumulative {
             for (values, sum) in self.family.departed().of(place) {
                 let mut labels = Vec::new();
                 let names = self.family.label_names().iter().enumerate();

@@ -1,13 +1,15 @@
 //! A measure's place among the numbers of a series, and how a number gets there.
 
 use std::mem::size_of_val;
+use std::ops::Range;
 
-use super::number::{Latest, Number, ordered};
+use super::number::{Latest, Number, from_ordered, ordered};
 use super::spec::{Bound, MeasureKind, MeasureSpec};
 use crate::bounds::MAX_BOUNDS;
 use crate::error::DefinitionError;
-use crate::histogram::{Location, MAX_VALUE, Precision};
-use crate::lane::{Shared, Writer};
+use crate::histogram::{Counts, Location, MAX_VALUE, Precision};
+use crate::lane::{Writer, mark_of};
+use crate::point::Point;
 use crate::series::Series;
 
 /// Most bits of fraction that a summary keeps.
@@ -34,7 +36,7 @@ pub(crate) enum Instrument {
     LastValue { place: usize },
     /// In the two cells of a total and one for each bucket, not cumulated.
     Distribution { first_cell: usize, limits: Limits },
-    /// In five cells and two histograms, of numbers from zero on and of those below.
+    /// In seven cells and two histograms, of numbers from zero on and of those below.
     Summary { first_cell: usize, scale: Scale, histograms: [usize; 2] },
 }
 
@@ -55,11 +57,20 @@ pub(crate) const TOTAL_CELLS: usize = 2;
 pub(crate) const SUM_COUNT: usize = TOTAL_CELLS;
 
 /// The others of a summary: how many were no integers, and the largest number and the complement of the
-/// smallest as ordered words.
+/// smallest as ordered words, both once more for the slice of time that is under way.
 pub(crate) const FLOAT_COUNT: usize = TOTAL_CELLS;
 pub(crate) const MAX: usize = TOTAL_CELLS + 1;
 pub(crate) const MIN_COMPLEMENT: usize = TOTAL_CELLS + 2;
-const SUMMARY_CELLS: usize = TOTAL_CELLS + 3;
+const SLICE_MAX: usize = TOTAL_CELLS + 3;
+const SLICE_MIN_COMPLEMENT: usize = TOTAL_CELLS + 4;
+const SUMMARY_CELLS: usize = TOTAL_CELLS + 5;
+
+/// The two cells of a total.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TotalCells {
+    pub(crate) integers: usize,
+    pub(crate) floats: usize,
+}
 
 impl Measure {
     /// A measure behind those that take `room`, which grows by what it takes.
@@ -99,15 +110,110 @@ impl Measure {
         Ok(Self { name, help, instrument })
     }
 
-    /// Records a number in a lane of a series.
+    /// What it was made from, but for its exposition.
+    pub(crate) fn configuration(&self) -> MeasureSpec {
+        let kind = match &self.instrument {
+            Instrument::Counter { .. } => MeasureKind::Counter,
+            Instrument::Sum { monotonic, .. } => MeasureKind::Sum { monotonic: *monotonic },
+            Instrument::LastValue { .. } => MeasureKind::LastValue,
+            Instrument::Distribution { limits, .. } => {
+                MeasureKind::Distribution { bounds: limits.bounds().to_vec() }
+            }
+            Instrument::Summary { scale, .. } => {
+                MeasureKind::Summary { fraction_bits: scale.fraction_bits }
+            }
+        };
+        MeasureSpec { name: self.name.clone(), help: String::new(), kind }
+    }
+
+    /// Whether what it has of two times makes what it has of both.
+    pub(crate) fn adds_up(&self) -> bool {
+        !matches!(self.instrument, Instrument::LastValue { .. })
+    }
+
+    /// Where the total of its numbers is, if it keeps one.
+    pub(crate) fn total(&self) -> Option<TotalCells> {
+        match &self.instrument {
+            Instrument::Counter { .. } | Instrument::LastValue { .. } => None,
+            Instrument::Sum { first_cell, .. }
+            | Instrument::Distribution { first_cell, .. }
+            | Instrument::Summary { first_cell, .. } => {
+                Some(TotalCells { integers: first_cell + INTEGERS, floats: first_cell + FLOATS })
+            }
+        }
+    }
+
+    /// The cells that count its numbers. None of those of a summary, which are in its histograms.
+    pub(crate) fn count_cells(&self) -> Range<usize> {
+        match &self.instrument {
+            Instrument::Counter { cell } => *cell..cell + 1,
+            Instrument::Sum { first_cell, .. } => {
+                let count = first_cell + SUM_COUNT;
+                count..count + 1
+            }
+            Instrument::Distribution { first_cell, limits } => {
+                let first = first_cell + TOTAL_CELLS;
+                first..first + limits.bucket_count()
+            }
+            Instrument::LastValue { .. } | Instrument::Summary { .. } => 0..0,
+        }
+    }
+
+    /// Whether any number is counted.
+    pub(crate) fn has_numbers(&self, point: &Point) -> bool {
+        match &self.instrument {
+            Instrument::Summary { histograms, .. } => {
+                histograms.iter().any(|histogram| !point.counts(*histogram).is_empty())
+            }
+            _ => self.count_cells().any(|cell| point.cell(cell) > 0),
+        }
+    }
+
+    /// The cells of the largest number and of the smallest one's complement, each with that of the slice.
+    pub(crate) fn raising_cells(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let pairs = match &self.instrument {
+            Instrument::Summary { first_cell, .. } => Some(
+                [(MAX, SLICE_MAX), (MIN_COMPLEMENT, SLICE_MIN_COMPLEMENT)]
+                    .map(|(ever, slice)| (first_cell + ever, first_cell + slice)),
+            ),
+            _ => None,
+        };
+        pairs.into_iter().flatten()
+    }
+
+    /// Makes the largest and the smallest number agree with the counts of its histograms: a number that
+    /// is being recorded may have reached one and not the other.
+    pub(crate) fn settle(&self, cells: &mut [u64], counts: &[Counts]) {
+        let Instrument::Summary { first_cell, scale, histograms } = &self.instrument else {
+            return;
+        };
+        let [positive, negative] = histograms.map(|histogram| &*counts[histogram]);
+        let place = |is_negative| move |(at, _): &(Location, u64)| (is_negative, *at);
+        let largest = positive.last().map(place(false)).or(negative.first().map(place(true)));
+        let smallest = negative.last().map(place(true)).or(positive.first().map(place(false)));
+        let [max, min_complement] = match (largest, smallest) {
+            (Some(largest), Some(smallest)) => {
+                let max = scale.within(largest, from_ordered(cells[first_cell + MAX]));
+                let min = from_ordered(!cells[first_cell + MIN_COMPLEMENT]);
+                [ordered(max), !ordered(scale.within(smallest, min))]
+            }
+            _ => [0, 0],
+        };
+        cells[first_cell + MAX] = max;
+        cells[first_cell + MIN_COMPLEMENT] = min_complement;
+    }
+
+    /// Records a number in a lane of a series. Returns the mark of its histogram counter, if it has one,
+    /// which has to be set afterwards; see [`Writer::mark`].
     #[inline]
+    #[must_use]
     pub(crate) fn record(
         &self,
         writer: &impl Writer,
         // Not its parts: most measures need no look at it, which may be far from the lane.
         series: &Series,
         number: Number,
-    ) {
+    ) -> u64 {
         let cells = writer.cells();
         match &self.instrument {
             Instrument::Counter { cell } => writer.add(&cells[*cell], 1),
@@ -124,59 +230,17 @@ impl Measure {
                 writer.add(&cells[bucket], 1);
             }
             Instrument::Summary { first_cell, scale, histograms } => {
-                let (is_negative, location) = scale.locate(number);
-                let counted = writer.find(histograms[usize::from(is_negative)], location);
-                add(writer, *first_cell, number);
-                if let Number::Float(_) = number {
-                    writer.add(&cells[first_cell + FLOAT_COUNT], 1);
-                }
-                let word = ordered(number.as_f64());
-                writer.raise_one(&cells[first_cell + MAX], word);
-                writer.raise_one(&cells[first_cell + MIN_COMPLEMENT], !word);
-                writer.count(counted);
+                return summarise(writer, *first_cell, *scale, histograms, number);
             }
         }
+        0
     }
 
-    /// Adds what it has of another series of the family, to which nothing writes any more.
-    pub(crate) fn absorb(&self, writer: &Shared<'_>, series: &Series, other: &Series) {
-        let (cells, lanes) = (writer.cells(), other.lanes());
-        let add_total = |first: usize| {
-            for word in lanes.values(first + INTEGERS) {
-                writer.add_signed(&cells[first + INTEGERS], word as i64);
-            }
-            for word in lanes.values(first + FLOATS) {
-                writer.add_float(&cells[first + FLOATS], f64::from_bits(word));
-            }
-        };
-        let add_count = |cell: usize| writer.add(&cells[cell], lanes.sum(cell));
-        match &self.instrument {
-            Instrument::Counter { cell } => add_count(*cell),
-            Instrument::Sum { first_cell, .. } => {
-                add_total(*first_cell);
-                add_count(first_cell + SUM_COUNT);
-            }
-            Instrument::LastValue { place } => {
-                let [latest, before] = [series, other].map(|series| &series.last_values()[*place]);
-                Latest(latest).inherit(&Latest(before));
-            }
-            Instrument::Distribution { first_cell, limits } => {
-                add_total(*first_cell);
-                let first = first_cell + TOTAL_CELLS;
-                (first..first + limits.bucket_count()).for_each(add_count);
-            }
-            Instrument::Summary { first_cell, histograms, .. } => {
-                add_total(*first_cell);
-                add_count(first_cell + FLOAT_COUNT);
-                for cell in [first_cell + MAX, first_cell + MIN_COMPLEMENT] {
-                    writer.raise_one(&cells[cell], lanes.max(cell));
-                }
-                for histogram in *histograms {
-                    for (location, count) in lanes.counts(histogram) {
-                        writer.add_samples(histogram, location, count);
-                    }
-                }
-            }
+    /// Takes over the latest number of another series of the family, if this one has none.
+    pub(crate) fn inherit(&self, series: &Series, other: &Series) {
+        if let Instrument::LastValue { place } = &self.instrument {
+            let [latest, before] = [series, other].map(|series| &series.last_values()[*place]);
+            Latest(latest).inherit(&Latest(before));
         }
     }
 
@@ -197,6 +261,32 @@ fn add(writer: &impl Writer, first_cell: usize, number: Number) {
         Number::Integer(value) => writer.add_signed(&cells[first_cell + INTEGERS], value),
         Number::Float(value) => writer.add_float(&cells[first_cell + FLOATS], value),
     }
+}
+
+/// Records a number of a summary. On its own, so that the other kinds stay small where they are inlined.
+#[inline(never)]
+fn summarise(
+    writer: &impl Writer,
+    first_cell: usize,
+    scale: Scale,
+    histograms: &[usize; 2],
+    number: Number,
+) -> u64 {
+    let (is_negative, location) = scale.locate(number);
+    let histogram = histograms[usize::from(is_negative)];
+    let counted = writer.find(histogram, location);
+    add(writer, first_cell, number);
+    let Some(cells) = writer.cells()[first_cell..].first_chunk::<SUMMARY_CELLS>() else {
+        unreachable!("the layout has room for every summary")
+    };
+    if let Number::Float(_) = number {
+        writer.add(&cells[FLOAT_COUNT], 1);
+    }
+    let word = ordered(number.as_f64());
+    writer.raise(&cells[SLICE_MAX], &cells[MAX], word);
+    writer.raise(&cells[SLICE_MIN_COMPLEMENT], &cells[MIN_COMPLEMENT], !word);
+    writer.count(counted);
+    mark_of(scale.precision, histogram, location)
 }
 
 /// The upper bounds of buckets, inclusive.
@@ -298,6 +388,24 @@ impl Scale {
             Number::Float(value) => (value < 0.0, (value.abs() * self.unit()) as u64),
         };
         (is_negative, self.precision.locate(value.min(MAX_VALUE)))
+    }
+
+    /// A number that is counted at a place, moved there if it is not. What is not finite is none.
+    fn within(self, (is_negative, location): (bool, Location), number: f64) -> f64 {
+        let bound = |value: u64| value as f64 / self.unit();
+        let lowest = bound(self.precision.lowest_value(location));
+        let highest = if location == self.precision.locate(MAX_VALUE) {
+            f64::MAX
+        } else {
+            // Fractions of a unit are not counted.
+            bound(self.precision.highest_value(location) + 1)
+        };
+        let (least, most) = if is_negative { (-highest, -lowest) } else { (lowest, highest) };
+        if number.is_finite() {
+            number.clamp(least, most)
+        } else {
+            self.highest(is_negative, location, false)
+        }
     }
 
     /// The largest number that is counted at a location; with `whole`, the largest integer.

@@ -27,14 +27,14 @@ impl Number {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Total {
     /// Of integers.
-    Integer(i128),
+    Integer(i64),
     /// With fractions.
     Float(f64),
 }
 
 impl Total {
     /// The sum of what integers and what others add up to.
-    pub(crate) fn new(integers: i128, floats: f64) -> Self {
+    pub(crate) fn new(integers: i64, floats: f64) -> Self {
         if floats == 0.0 {
             return Self::Integer(integers);
         }
@@ -45,7 +45,7 @@ impl Total {
     pub(crate) fn of(value: f64) -> Self {
         const EXACT: f64 = (1_u64 << 53) as f64;
         if value.fract() == 0.0 && value.abs() <= EXACT {
-            Self::Integer(value as i128)
+            Self::Integer(value as i64)
         } else {
             Self::Float(value)
         }
@@ -63,10 +63,7 @@ impl Total {
 impl Serialize for Total {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match *self {
-            Self::Integer(value) => match i64::try_from(value) {
-                Ok(value) => serializer.serialize_i64(value),
-                Err(_) => serializer.serialize_f64(value as f64),
-            },
+            Self::Integer(value) => serializer.serialize_i64(value),
             Self::Float(value) => serializer.serialize_f64(value),
         }
     }

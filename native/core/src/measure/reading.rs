@@ -1,18 +1,15 @@
-//! What a measure has of a series.
+//! What a measure has in a point.
 
-use super::instrument::{
-    FLOAT_COUNT, FLOATS, INTEGERS, Instrument, MAX, MIN_COMPLEMENT, Measure, SUM_COUNT, Scale,
-    TOTAL_CELLS,
-};
+use super::instrument::{FLOAT_COUNT, Instrument, MAX, MIN_COMPLEMENT, Measure, Scale};
 use super::number::{Latest, Total, from_ordered};
-use crate::histogram::Counts;
-use crate::point;
+use crate::histogram::Location;
+use crate::point::{self, Point};
 use crate::series::Series;
 
 /// The quantiles of a summary.
 pub const QUANTILES: [f64; 5] = [0.5, 0.9, 0.95, 0.99, 0.999];
 
-/// What a measure has of a series in which it has anything.
+/// What a measure has where it has anything.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading {
     /// How many events.
@@ -52,50 +49,35 @@ pub struct Summary {
 }
 
 impl Measure {
-    /// What it has of a series; `None` if no number has come in.
-    pub fn read(&self, series: &Series) -> Option<Reading> {
-        let lanes = series.lanes();
-        let total = |first: usize| {
-            let integers = lanes.values(first + INTEGERS).map(|word| i128::from(word as i64));
-            let floats = lanes.values(first + FLOATS).map(f64::from_bits);
-            Total::new(integers.sum(), floats.sum())
+    /// What it has in a point; `None` if no number has come in. The latest number is in no point, see
+    /// [`Self::last`].
+    pub fn read(&self, point: &Point) -> Option<Reading> {
+        if !self.has_numbers(point) {
+            return None;
+        }
+        let total = || {
+            let cells = self.total()?;
+            let integers = point.cell(cells.integers) as i64;
+            Some(Total::new(integers, f64::from_bits(point.cell(cells.floats))))
         };
         match &self.instrument {
-            Instrument::Counter { cell } => {
-                Some(lanes.sum(*cell)).filter(|count| *count > 0).map(Reading::Count)
-            }
-            Instrument::Sum { first_cell, .. } => {
-                let is_there = lanes.sum(first_cell + SUM_COUNT) > 0;
-                is_there.then(|| Reading::Sum(total(*first_cell)))
-            }
-            Instrument::LastValue { place } => {
-                let latest = Latest(&series.last_values()[*place]).get()?;
-                Some(Reading::Last(Total::of(latest)))
-            }
-            Instrument::Distribution { first_cell, limits } => {
-                let first = first_cell + TOTAL_CELLS;
-                let cells = first..first + limits.bucket_count();
-                let counts: Vec<_> = cells.map(|cell| lanes.sum(cell)).collect();
-                let is_there = counts.iter().any(|count| *count > 0);
-                is_there.then(|| Reading::Distribution(Buckets { counts, sum: total(*first_cell) }))
+            Instrument::Counter { cell } => Some(Reading::Count(point.cell(*cell))),
+            Instrument::Sum { .. } => Some(Reading::Sum(total()?)),
+            Instrument::LastValue { .. } => None,
+            Instrument::Distribution { .. } => {
+                let counts = self.count_cells().map(|cell| point.cell(cell)).collect();
+                Some(Reading::Distribution(Buckets { counts, sum: total()? }))
             }
             Instrument::Summary { first_cell, scale, histograms } => {
-                let counts = histograms.map(|histogram| lanes.counts(histogram));
-                let count = counts.iter().map(|counts| point::total(counts)).sum();
-                if count == 0 {
-                    return None;
-                }
-                let whole = lanes.sum(first_cell + FLOAT_COUNT) == 0;
-                let quantiles = quantiles(&counts, count, *scale, whole);
-                // A number in flight may be counted before it is the smallest or the largest.
-                let or = |end: f64, quantile: usize| {
-                    if end.is_finite() { end } else { quantiles[quantile] }
-                };
-                let max = or(from_ordered(lanes.max(first_cell + MAX)), QUANTILES.len() - 1);
-                let min = or(from_ordered(!lanes.max(first_cell + MIN_COMPLEMENT)), 0);
+                let counts = histograms.map(|histogram| point.counts(histogram));
+                let count = counts.into_iter().map(point::total).fold(0, u64::saturating_add);
+                let whole = point.cell(first_cell + FLOAT_COUNT) == 0;
+                let max = from_ordered(point.cell(first_cell + MAX));
+                let min = from_ordered(!point.cell(first_cell + MIN_COMPLEMENT));
+                let quantiles = quantiles(counts, count, *scale, whole);
                 Some(Reading::Summary(Summary {
                     count,
-                    sum: total(*first_cell),
+                    sum: total()?,
                     quantiles: quantiles.map(|value| value.max(min).min(max.max(min))),
                     min,
                     max,
@@ -103,11 +85,18 @@ impl Measure {
             }
         }
     }
+
+    /// The latest number, if it keeps that and there is one.
+    pub fn last(&self, series: &Series) -> Option<Reading> {
+        let Instrument::LastValue { place } = &self.instrument else { return None };
+        let latest = Latest(&series.last_values()[*place]).get()?;
+        Some(Reading::Last(Total::of(latest)))
+    }
 }
 
 /// The values of [`QUANTILES`]: the upper end of what is counted where each lies.
 fn quantiles(
-    [positive, negative]: &[Counts; 2],
+    [positive, negative]: [&[(Location, u64)]; 2],
     count: u64,
     scale: Scale,
     whole: bool,
@@ -165,13 +154,16 @@ mod tests {
 
     fn record(family: &Family, series: &Series, writer: &impl Writer, number: Number) {
         for measure in family.layout().measures() {
-            measure.record(writer, series, number);
+            let mark = measure.record(writer, series, number);
+            writer.mark(&writer.cells()[family.layout().marks_cell()], mark);
         }
         writer.finish(&writer.cells()[family.layout().events_cell()]);
     }
 
     fn readings(family: &Family, series: &Series) -> Vec<Option<Reading>> {
-        family.layout().measures().iter().map(|measure| measure.read(series)).collect()
+        let point = series.point(family.layout());
+        let measures = family.layout().measures().iter();
+        measures.map(|measure| measure.read(&point).or(measure.last(series))).collect()
     }
 
     const NUMBERS: [Number; 7] = [

@@ -1,9 +1,9 @@
 //! Measures as a definition declares them.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A measure as a definition declares it.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct MeasureSpec {
     /// The metric's name.
     pub name: String,
@@ -14,7 +14,7 @@ pub struct MeasureSpec {
 }
 
 /// What a measure keeps of its numbers.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MeasureKind {
     /// How many events there were.
@@ -39,7 +39,7 @@ pub enum MeasureKind {
 }
 
 /// The upper bound of a bucket, inclusive.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Bound {
     /// The bound.
     pub value: f64,

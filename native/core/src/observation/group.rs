@@ -109,14 +109,19 @@ impl Group {
     #[inline]
     fn write<'a>(&self, event: &impl Observation<'a>, series: &Series, writer: &impl Writer) {
         let layout = self.family.layout();
+        let mut marks = 0;
         for (index, (measure, source)) in layout.measures().iter().zip(&self.values).enumerate() {
             match event.value(source) {
-                Given::Number(number) => measure.record(writer, series, number),
+                Given::Number(number) => marks |= measure.record(writer, series, number),
                 Given::Dropped => {}
                 Given::Refused(reason) => self.refuse(index, reason),
             }
         }
-        writer.finish(&writer.cells()[layout.events_cell()]);
+        let cells = writer.cells();
+        if marks != 0 {
+            writer.mark(&cells[layout.marks_cell()], marks);
+        }
+        writer.finish(&cells[layout.events_cell()]);
     }
 
     #[cold]

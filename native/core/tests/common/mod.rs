@@ -1,6 +1,8 @@
 //! What the integration tests share: instances from JSON, and events sent by a plan's inputs.
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
+pub mod measured;
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;

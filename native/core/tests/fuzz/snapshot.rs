@@ -2,12 +2,16 @@ use std::fs;
 use std::io::Read;
 
 use fastrand::Rng;
+use serde_json::json;
 use telemetry_core::cluster::merge::{Answer, Limits, Merged};
 use telemetry_core::cluster::node::State;
 use telemetry_core::cluster::report::{ClusterErrors, ClusterReport, usage};
 use telemetry_core::cluster::snapshot;
+use telemetry_core::measure::Number;
+use telemetry_core::observation::{Given, Tag};
 use telemetry_core::window::Window;
 
+use crate::common::measured::{measure, send, start_with};
 use crate::common::{Calls, NOW};
 use crate::memory::peak;
 use crate::mutation::mutated;
@@ -23,6 +27,8 @@ const ENVELOPE: usize = 11;
 
 /// Series and events of each sample.
 const SAMPLES: [(&str, u64, u64); 3] = [("empty", 0, 0), ("few", 2, 5), ("many", 60, 600)];
+/// One with metrics of other definitions.
+const DEFINED: &str = "defined";
 
 fn merge(snapshots: &[&[u8]]) -> Merged {
     let answers = snapshots.iter().enumerate();
@@ -43,12 +49,28 @@ fn write_samples() {
         let snapshot = snapshot::take(&calls.instance, Window::SinceStart, NOW, limits).unwrap();
         fs::write(folder(DECODER).join(name), snapshot).unwrap();
     }
+    let bounds = json!([{"value": -0.5, "text": "-0.5"}, {"value": 1.0, "text": "1"}]);
+    let kinds = [
+        json!("counter"),
+        json!({"sum": {"monotonic": true}}),
+        json!({"distribution": {"bounds": bounds}}),
+        json!({"summary": {"fraction_bits": 16}}),
+    ];
+    let measures = kinds.into_iter().map(|kind| measure("m", kind)).collect();
+    let defined = start_with(&["t"], measures);
+    for at in 0..50 {
+        let number = Given::Number(Number::Float(f64::from(at) - 10.5));
+        send(&defined, number, Tag::Text(&[b'a' + at as u8 % 5]), false);
+    }
+    let limits = snapshot::Limits { series: LIMITS.series, bytes: LIMITS.bytes };
+    let snapshot = snapshot::take(&defined.instance, Window::SinceStart, NOW, limits).unwrap();
+    fs::write(folder(DECODER).join(DEFINED), snapshot).unwrap();
 }
 
 #[test]
 fn snapshots_are_merged_as_they_were_counted() {
     let corpus = corpus(DECODER);
-    assert_eq!(corpus.len(), SAMPLES.len());
+    assert_eq!(corpus.len(), SAMPLES.len() + 1);
     for (name, series, events) in SAMPLES {
         let sample = corpus.iter().find(|sample| sample.name == name).unwrap();
         let merged = merge(&[&sample.bytes, &sample.bytes]);
@@ -57,6 +79,10 @@ fn snapshots_are_merged_as_they_were_counted() {
         }
         assert_eq!(counted(&merged), 2 * events, "{name}");
     }
+    let sample = corpus.iter().find(|sample| sample.name == DEFINED).unwrap();
+    let report = ClusterReport::new(&merge(&[&sample.bytes, &sample.bytes])).report;
+    let rows = report.summaries.iter().map(|row| (&*row.labels["t"], row.count));
+    assert_eq!(rows.collect::<Vec<_>>(), ["a", "b", "c", "d", "e"].map(|tag| (tag, 20)));
 }
 
 #[test]

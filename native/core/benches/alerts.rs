@@ -10,8 +10,8 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use serde_json::json;
 use telemetry_core::instance::{Definition, Instance};
 use telemetry_core::local;
+use telemetry_core::moment::Moment;
 use telemetry_core::plan::PlanId;
-use telemetry_core::window::Moment;
 
 const THREADS: usize = 2;
 
@@ -54,7 +54,7 @@ fn start() -> (Instance, PlanId) {
     .unwrap();
     let time = AtomicU64::new(0);
     let clock = move || Moment { ms: time.fetch_add(1, Relaxed), unix_ms: 0 };
-    let instance = Instance::start(definition, Box::new(clock)).unwrap();
+    let instance = Instance::start(definition, Arc::new(clock)).unwrap();
     let plan = instance.plan_ids().next().unwrap();
     (instance, plan)
 }

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Barrier, Mutex};
@@ -15,9 +16,10 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use telemetry_core::instance::{Definition, Instance};
 use telemetry_core::local;
+use telemetry_core::moment::Moment;
 use telemetry_core::plan::PlanId;
 use telemetry_core::report::Report;
-use telemetry_core::window::{Moment, Window};
+use telemetry_core::window::Window;
 
 /// The catalogue's `call_method` family, with its stop event and the binding of references.
 fn start() -> (Instance, PlanId, PlanId) {
@@ -84,7 +86,7 @@ fn start() -> (Instance, PlanId, PlanId) {
         "windows": {"slice_ms": 10_000, "history_ms": 3_600_000, "memory_limit": 1 << 30},
     }))
     .unwrap();
-    let instance = Instance::start(definition, Box::new(|| Moment { ms: 0, unix_ms: 0 })).unwrap();
+    let instance = Instance::start(definition, Arc::new(|| Moment { ms: 0, unix_ms: 0 })).unwrap();
     let plans: Vec<_> = instance.plan_ids().collect();
     (instance, plans[0], plans[1])
 }

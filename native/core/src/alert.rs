@@ -7,13 +7,12 @@ use serde::Deserialize;
 use crate::anomaly::{Anomalies, AnomalySpec, CurrentAnomaly};
 use crate::family::Family;
 use crate::label::LabelSet;
+use crate::moment::Moment;
 use crate::point::Point;
 use crate::quantiles::Samples;
-use crate::signal::{Signal, SuppressedWaits};
-use crate::spike::{SpikeSpec, Swept};
-use crate::surroundings::Surroundings;
+use crate::signal::{Signal, Signals, SuppressedWaits};
+use crate::spike::{SpikeSpec, Spikes, Swept};
 use crate::throttle::Throttle;
-use crate::window::Moment;
 
 /// What is signalled.
 #[derive(Clone, Debug, Deserialize)]
@@ -34,14 +33,11 @@ pub struct AlertSpec {
     pub anomaly_forget_ms: u64,
 }
 
-impl AlertSpec {
-    pub(crate) fn queue_waits(&self) -> Throttle {
-        Throttle::new(self.queue_wait_interval_ms, self.queue_wait_commands)
-    }
-}
-
-/// Looks for anomalies whenever a slice of time ends.
+/// What is signalled, and from where. Looks for anomalies whenever a slice of time ends.
 pub(crate) struct Alerts {
+    pub(crate) signals: Arc<Signals>,
+    pub(crate) spikes: Arc<Spikes>,
+    pub(crate) queue_waits: Arc<Throttle>,
     watched: Option<Watched>,
     silence_ms: u64,
     forget_ms: u64,
@@ -62,12 +58,20 @@ impl Alerts {
             let family = Arc::clone(&families[index]);
             Some(Watched { index, family, anomalies: Anomalies::new(anomalies) })
         });
-        Self { watched, silence_ms: spec.anomaly_silence_ms, forget_ms: spec.anomaly_forget_ms }
+        let queue_waits = Throttle::new(spec.queue_wait_interval_ms, spec.queue_wait_commands);
+        Self {
+            signals: Arc::new(Signals::new(spec.signal_limit)),
+            spikes: Arc::new(Spikes::new(spec.spikes)),
+            queue_waits: Arc::new(queue_waits),
+            watched,
+            silence_ms: spec.anomaly_silence_ms,
+            forget_ms: spec.anomaly_forget_ms,
+        }
     }
 
     /// What is over by now.
-    pub(crate) fn tick(&self, now: Moment, surroundings: &Surroundings) {
-        let Surroundings { signals, spikes, queue_waits, .. } = surroundings;
+    pub(crate) fn tick(&self, now: Moment) {
+        let Self { signals, spikes, queue_waits, .. } = self;
         let Swept { over, spikes, repeats } = spikes.sweep(now.ms);
         let over = over.into_iter().map(Signal::ErrorSpikeOver);
         let spikes = spikes.into_iter().map(Signal::ErrorSpike);
@@ -83,14 +87,7 @@ impl Alerts {
     }
 
     /// What a series of the n-th family has counted in the slice that ends.
-    pub(crate) fn slice(
-        &self,
-        family: usize,
-        labels: &LabelSet,
-        delta: &Point,
-        now: Moment,
-        surroundings: &Surroundings,
-    ) {
+    pub(crate) fn slice(&self, family: usize, labels: &LabelSet, delta: &Point, now: Moment) {
         let Some(watched) = self.watched.as_ref().filter(|watched| watched.index == family) else {
             return;
         };
@@ -102,16 +99,16 @@ impl Alerts {
         if let Some(p95) = samples.quantile(0.95) {
             let change = watched.anomalies.observe(labels, now.ms, samples.count(), p95);
             if let Some(change) = change {
-                surroundings.signals.send(now, Signal::LatencyAnomaly(change));
+                self.signals.send(now, Signal::LatencyAnomaly(change));
             }
         }
     }
 
     /// All series have told what they counted in the slice.
-    pub(crate) fn end_slice(&self, now: Moment, surroundings: &Surroundings) {
+    pub(crate) fn end_slice(&self, now: Moment) {
         if let Some(watched) = &self.watched {
             for change in watched.anomalies.sweep(now.ms, self.silence_ms, self.forget_ms) {
-                surroundings.signals.send(now, Signal::LatencyAnomaly(change));
+                self.signals.send(now, Signal::LatencyAnomaly(change));
             }
         }
     }
@@ -121,8 +118,9 @@ impl Alerts {
         self.watched.as_ref().map(|watched| watched.anomalies.current()).unwrap_or_default()
     }
 
-    /// Forgets all anomalies and usual ranges.
+    /// Forgets all spikes, anomalies and usual ranges.
     pub(crate) fn clear(&self) {
+        self.spikes.clear();
         if let Some(watched) = &self.watched {
             watched.anomalies.clear();
         }

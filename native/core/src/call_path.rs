@@ -23,6 +23,8 @@ use dashmap::mapref::entry::Entry;
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
+use crate::effect::Path;
+
 /// Most requests of a worker that were dispatched and not executed yet. Workers execute one after the other.
 const REQUESTS_OF_A_WORKER: usize = 64;
 
@@ -57,17 +59,6 @@ pub enum Phase {
     Begin,
     /// It ends.
     End,
-}
-
-/// Whose call an execution carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Path {
-    /// Nobody else's: it is the call.
-    Direct,
-    /// One of a bridge that is known by its commands.
-    Transport,
-    /// One that this process has made by a bridge.
-    Carried(u64),
 }
 
 /// Which commands are transport.

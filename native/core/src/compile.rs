@@ -1,22 +1,54 @@
 //! The compiler of plans: names become places, and what does not fit is refused.
 
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use serde_json::Value;
+
+use crate::effect::{Alarm, Claim, Effect};
 use crate::error::DefinitionError;
 use crate::family::{Family, Usage};
 use crate::field::{FieldKind, Inputs, MAX_FIELDS};
 use crate::label::MAX_LABELS;
-use crate::level::Levels;
 use crate::metric::Counter;
 use crate::plan::{
-    Call, Calls, Claim, Compiled, Completion, Count, ErrorCount, Failure, Feed, Join, Known,
-    LabelSlots, MAX_DIMENSIONS, Observe, Plan, Set, Step, Unless, Wait, Word,
+    Calls, Compiled, Context, Count, ErrorCount, Failure, Feed, Join, Known, LabelSlots, Lookups,
+    MAX_DIMENSIONS, Observe, Plan, Step, Unless, Word,
 };
 use crate::plan_spec::{
-    CallSpec, ClaimSpec, CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource,
-    ObserveSpec, PlanSpec, SetSpec, StepSpec, ValueSource, WordSource,
+    CALL, CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource, ObserveSpec, PlanSpec,
+    StepSpec, WordSource,
 };
-use crate::surroundings::Surroundings;
+
+/// Makes effects from what a definition says of them.
+pub trait Effects {
+    /// A step by its name.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if there is none of that name, or it refers to something that is not there.
+    fn effect(
+        &self,
+        name: &str,
+        spec: Value,
+        compiler: &Compiler<'_>,
+    ) -> Result<Box<dyn Effect>, DefinitionError>;
+
+    /// A claim.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::effect`].
+    fn claim(
+        &self,
+        spec: Value,
+        compiler: &Compiler<'_>,
+    ) -> Result<Box<dyn Claim>, DefinitionError>;
+
+    /// Who is told of errors. Spikes of them are counted in this cell of the family with their key as labels;
+    /// `logs` says whether the plan has calls that may be logged.
+    fn alarm(&self, spikes: (Arc<Family>, usize), logs: bool) -> Box<dyn Alarm>;
+}
 
 impl Plan {
     /// Compiles a plan against the families that it feeds.
@@ -27,7 +59,8 @@ impl Plan {
     pub fn compile(
         spec: PlanSpec,
         families: &[Arc<Family>],
-        surroundings: Arc<Surroundings>,
+        effects: &dyn Effects,
+        context: Arc<Context>,
     ) -> Result<Self, DefinitionError> {
         if spec.fields.len() > MAX_FIELDS {
             return Err(DefinitionError::TooManyFields {
@@ -43,113 +76,93 @@ impl Plan {
             event: &spec.event,
             fields: &spec.fields,
             families,
-            levels: &surroundings.levels,
+            lookups: &context.lookups,
             exemplar: exemplar_field,
+            logs: spec.call.is_some(),
+            sources: RefCell::default(),
+            keeps_references: Cell::new(false),
         };
         exemplar_field.map(|field| compiler.field(field)).transpose()?;
-        let steps = spec.steps.iter().map(|step| compiler.step(step)).collect::<Result<_, _>>()?;
-        let claim = spec.claim.as_ref().map(|claim| compiler.claim(claim)).transpose()?;
-        let call = spec.call.as_ref().map(|call| compiler.call(call)).transpose()?;
+        let steps = spec.steps.into_iter().map(|step| compiler.step(step, effects));
+        let mut steps: Vec<_> = steps.collect::<Result<_, _>>()?;
+        // After all others, which find out whether it failed.
+        if let Some(call) = spec.call {
+            steps.push(Step::of(effects.effect(CALL, call, &compiler)?, true));
+        }
+        let claim = spec.claim.map(|claim| effects.claim(claim, &compiler)).transpose()?;
+        let inputs = Inputs::new(&spec.fields, &compiler.unneeded(), &compiler.label_fields());
         let compiled = Compiled {
-            inputs: Inputs::new(&spec.fields, &unneeded(&spec.steps), &label_fields(&spec.steps)),
-            steps,
+            inputs,
+            steps: steps.into(),
             claim,
-            call,
             exemplar_labels: exemplar_labels.map(|name| name.as_str().into()).collect(),
-            event: spec.event,
+            event: spec.event.clone(),
             groups: Box::default(),
         };
-        Ok(Self::new(compiled, surroundings))
+        Ok(Self::new(compiled, context))
     }
 }
 
-/// References that need not be looked at where the class is given, with the field of the class. One
-/// that is bound to its class is always needed.
-fn unneeded(steps: &[StepSpec]) -> Vec<(usize, usize)> {
-    let bound = steps.iter().any(|step| matches!(step, StepSpec::Bind { .. }));
-    let pairs = label_sources(steps).filter_map(|label| match label {
-        LabelSource::ClassOf { reference, class } if !bound => Some((*reference, *class)),
-        _ => None,
-    });
-    pairs.collect()
-}
-
-/// The fields whose text is a label.
-fn label_fields(steps: &[StepSpec]) -> Vec<usize> {
-    let fields = label_sources(steps).filter_map(|label| match label {
-        LabelSource::Field(field) => Some(*field),
-        _ => None,
-    });
-    fields.collect()
-}
-
-fn label_sources(steps: &[StepSpec]) -> impl Iterator<Item = &LabelSource> {
-    steps.iter().flat_map(|step| match step {
-        StepSpec::Feed(feed) => &feed.labels[..],
-        StepSpec::Failure(failure) => &failure.labels,
-        StepSpec::Set(set) => &set.labels,
-        _ => &[],
-    })
+impl Step {
+    fn of(effect: Box<dyn Effect>, claimed: bool) -> Self {
+        Self::Effect { needs: effect.needs(), claimed, effect }
+    }
 }
 
 /// What a step is compiled against.
-struct Compiler<'a> {
+pub struct Compiler<'a> {
     event: &'a str,
     fields: &'a [FieldKind],
     families: &'a [Arc<Family>],
-    levels: &'a Levels,
+    lookups: &'a Arc<Lookups>,
     /// The field of which exemplars are kept.
     exemplar: Option<usize>,
+    /// Whether calls may be logged.
+    logs: bool,
+    /// Where labels come from, as far as steps have been compiled.
+    sources: RefCell<Vec<LabelSource>>,
+    keeps_references: Cell<bool>,
 }
 
 impl<'a> Compiler<'a> {
-    fn step(&self, spec: &StepSpec) -> Result<Step, DefinitionError> {
+    fn step(&self, spec: StepSpec, effects: &dyn Effects) -> Result<Step, DefinitionError> {
         Ok(match spec {
-            StepSpec::Feed(spec) => Step::Feed(self.feed(spec)?),
-            StepSpec::Failure(spec) => Step::Failure(self.failure(spec)?),
-            StepSpec::Wait { field, above, worker, command } => Step::Wait(Wait {
-                field: self.field(*field)?,
-                above: *above,
-                worker: self.field(*worker)?,
-                command: self.field(*command)?,
-            }),
-            StepSpec::Bind { reference, class } => {
-                Step::Bind { reference: self.field(*reference)?, class: self.field(*class)? }
-            }
-            StepSpec::Completion(spec) => Step::Completion(Completion {
-                unless: self.unless([spec.unless, None])?,
-                command: self.field(spec.command)?,
-                worker: self.field(spec.worker)?,
-                duration: self.field(spec.duration)?,
-                failed_unless: self.unless([spec.success, None])?,
-            }),
-            StepSpec::Queued { field, worker } => {
-                Step::Queued { field: self.field(*field)?, worker: self.field(*worker)? }
-            }
-            StepSpec::Lives { reference, worker } => {
-                Step::Lives { reference: self.field(*reference)?, worker: self.field(*worker)? }
-            }
-            StepSpec::Set(spec) => Step::Set(self.set(spec)?),
-            StepSpec::WorkerUp { id } => Step::WorkerUp { id: self.field(*id)? },
-            StepSpec::InPool { worker, pool, except } => Step::InPool {
-                worker: self.field(*worker)?,
-                pool: self.field(*pool)?,
-                except: except.iter().map(|name| name.as_bytes().into()).collect(),
-            },
-            StepSpec::Enter { operation, when } => {
-                if let Some((field, _)) = when {
-                    self.field(*field)?;
-                }
-                Step::Enter { operation: *operation, when: *when }
-            }
-            StepSpec::Leave { operation } => Step::Leave { operation: *operation },
-            StepSpec::Dispatched { process, worker, command } => Step::Dispatched {
-                process: self.field(*process)?,
-                worker: self.field(*worker)?,
-                command: self.field(*command)?,
-            },
-            StepSpec::WorkerDown { id } => Step::WorkerDown { id: self.field(*id)? },
+            StepSpec::Feed(spec) => Step::Feed(self.feed(&spec)?),
+            StepSpec::Failure(spec) => Step::Failure(self.failure(&spec, effects)?),
+            StepSpec::Effect { name, spec } => Step::of(effects.effect(&name, spec, self)?, false),
         })
+    }
+
+    /// Tables in which labels are looked up.
+    pub fn lookups(&self) -> &Arc<Lookups> {
+        self.lookups
+    }
+
+    /// Says that a reference is needed even where the class is given.
+    pub fn keep_references(&self) {
+        self.keeps_references.set(true);
+    }
+
+    /// References that need not be looked at where the class is given, with the field of the class. One
+    /// that is bound to its class is always needed.
+    fn unneeded(&self) -> Vec<(usize, usize)> {
+        let bound = self.keeps_references.get();
+        let sources = self.sources.borrow();
+        let pairs = sources.iter().filter_map(|label| match label {
+            LabelSource::ClassOf { reference, class } if !bound => Some((*reference, *class)),
+            _ => None,
+        });
+        pairs.collect()
+    }
+
+    /// The fields whose text is a label.
+    fn label_fields(&self) -> Vec<usize> {
+        let sources = self.sources.borrow();
+        let fields = sources.iter().filter_map(|label| match label {
+            LabelSource::Field(field) => Some(*field),
+            _ => None,
+        });
+        fields.collect()
     }
 
     fn feed(&self, spec: &FeedSpec) -> Result<Feed, DefinitionError> {
@@ -174,7 +187,11 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn failure(&self, spec: &FailureSpec) -> Result<Failure, DefinitionError> {
+    fn failure(
+        &self,
+        spec: &FailureSpec,
+        effects: &dyn Effects,
+    ) -> Result<Failure, DefinitionError> {
         let (spikes, counter) = self.first_counter(&spec.spikes)?;
         let calls = spec.calls.as_ref().map(|calls| self.calls(calls, spikes)).transpose()?;
         let errors = spec.errors.iter().map(|family| self.errors(family, spikes, &spec.labels));
@@ -185,7 +202,7 @@ impl<'a> Compiler<'a> {
             kind: self.word(&spec.kind)?,
             reason: spec.reason.map(|reason| self.field(reason)).transpose()?,
             otherwise: spec.otherwise.as_str().into(),
-            spikes: (Arc::clone(spikes), counter.cell(0)),
+            alarm: effects.alarm((Arc::clone(spikes), counter.cell(0)), self.logs),
             calls,
             errors: errors.collect::<Result<_, _>>()?,
         })
@@ -216,27 +233,6 @@ impl<'a> Compiler<'a> {
         })
     }
 
-    fn claim(&self, spec: &ClaimSpec) -> Result<Claim, DefinitionError> {
-        Ok(match *spec {
-            ClaimSpec::Execution { command, worker, phase } => Claim::Execution {
-                command: self.field(command)?,
-                worker: self.field(worker)?,
-                phase,
-            },
-            ClaimSpec::Call => Claim::Call,
-            ClaimSpec::Tool { name, emitter } => Claim::Tool { name: self.field(name)?, emitter },
-            ClaimSpec::Worker { id, emitter } => Claim::Worker { id: self.field(id)?, emitter },
-        })
-    }
-
-    fn call(&self, spec: &CallSpec) -> Result<Call, DefinitionError> {
-        Ok(Call {
-            key: self.labels("the call", 2, &spec.labels)?,
-            duration: self.field(spec.duration)?,
-            unless: self.unless([spec.unless, None])?,
-        })
-    }
-
     /// Where the calls are counted whose spikes are counted there.
     fn calls(&self, name: &str, spikes: &Family) -> Result<Calls, DefinitionError> {
         let (family, counter) = self.first_counter(name)?;
@@ -258,20 +254,12 @@ impl<'a> Compiler<'a> {
         family.ok_or_else(|| self.unknown(format!("family {name}")))
     }
 
-    fn set(&self, spec: &SetSpec) -> Result<Set, DefinitionError> {
-        let found = self.levels.find(&spec.level);
-        let (level, labels) = found.ok_or_else(|| self.unknown(format!("level {}", spec.level)))?;
-        if let ValueSource::Field(field) = spec.value {
-            self.field(field)?;
-        }
-        Ok(Set {
-            level,
-            labels: self.labels(&spec.level, labels, &spec.labels)?,
-            value: spec.value,
-        })
-    }
-
-    fn unless(&self, flags: [Option<usize>; 2]) -> Result<Unless, DefinitionError> {
+    /// Flags, which have to be there, of which any that is set makes a step not apply.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if there is no such flag.
+    pub fn unless(&self, flags: [Option<usize>; 2]) -> Result<Unless, DefinitionError> {
         for flag in flags.into_iter().flatten() {
             if !matches!(self.fields.get(flag), Some(FieldKind::Flag { .. })) {
                 return Err(self.unknown(format!("flag {flag}")));
@@ -299,7 +287,12 @@ impl<'a> Compiler<'a> {
         self.labels(family.name(), family.label_names().len(), sources)
     }
 
-    fn labels(
+    /// Where so many labels of something come from.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if there are more or fewer, or no such fields.
+    pub fn labels(
         &self,
         family: &str,
         expected: usize,
@@ -314,6 +307,7 @@ impl<'a> Compiler<'a> {
                 allowed: MAX_LABELS,
             });
         }
+        self.sources.borrow_mut().extend_from_slice(sources);
         let mut slots = [0; MAX_LABELS];
         let mut constants: Vec<Box<str>> = Vec::new();
         let mut join = None;
@@ -392,7 +386,11 @@ impl<'a> Compiler<'a> {
     }
 
     /// A field, which has to be there.
-    fn field(&self, index: usize) -> Result<usize, DefinitionError> {
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if there is none.
+    pub fn field(&self, index: usize) -> Result<usize, DefinitionError> {
         if index < self.fields.len() {
             Ok(index)
         } else {
@@ -400,7 +398,17 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    fn unknown(&self, what: String) -> DefinitionError {
+    /// Fields, which all have to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`DefinitionError`] if one is not.
+    pub fn fields(&self, indices: impl IntoIterator<Item = usize>) -> Result<(), DefinitionError> {
+        indices.into_iter().try_for_each(|index| self.field(index).map(drop))
+    }
+
+    /// Says that the plan refers to something that is not there.
+    pub fn unknown(&self, what: String) -> DefinitionError {
         DefinitionError::Unknown { event: self.event.to_owned(), what }
     }
 }

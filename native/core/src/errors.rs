@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::call_log::LoggedCall;
 use crate::instance::Instance;
+use crate::moment::Moment;
 use crate::reasons::MethodErrors;
 use crate::report::{CountBy, View};
 use crate::signal::{DescribedAnomaly, DescribedSpike, DescribedSpikeOver};
 use crate::source::{Live, Source};
-use crate::window::{Interval, Moment, Window};
+use crate::window::{Interval, Window};
 
 const FAMILY: &str = "dspex.bridge.error";
 

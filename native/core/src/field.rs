@@ -317,19 +317,19 @@ impl<'a> Fields<'a> {
 
     /// A measurement in its stored unit, or a process.
     #[inline]
-    pub(crate) fn number(&self, at: usize) -> Option<u64> {
+    pub fn number(&self, at: usize) -> Option<u64> {
         self.given[at].then(|| self.numbers[at])
     }
 
     /// The index of a flag or choice.
     #[inline]
-    pub(crate) fn choice(&self, at: usize) -> usize {
+    pub fn choice(&self, at: usize) -> usize {
         self.numbers[at] as usize
     }
 
     /// A text or flag as a label value, `unknown` if it is not there. It is no longer than labels may be.
     #[inline]
-    pub(crate) fn text(&self, at: usize) -> &'a [u8] {
+    pub fn text(&self, at: usize) -> &'a [u8] {
         self.texts[at]
     }
 

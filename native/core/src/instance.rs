@@ -13,6 +13,7 @@ use crate::anomaly::CurrentAnomaly;
 use crate::cache::{Cache, CacheSpec};
 use crate::call_log::{CallLog, CallLogSpec};
 use crate::call_path::{CallPathSpec, CallPaths};
+use crate::effects::{Overflows, Parts, Workers};
 use crate::error::DefinitionError;
 use crate::exporter::Exporter;
 use crate::family::{self, Family, FamilySpec};
@@ -23,19 +24,20 @@ use crate::info::{FamilyInfo, Info, Refused, Rejected};
 use crate::label::{self, LabelSet, OVERFLOW_LABEL};
 use crate::level::{LevelSpec, Levels};
 use crate::local;
+use crate::moment::{Clock, Moment};
 use crate::observation::{Group, ObservationSpec};
 use crate::owner::Owners;
-use crate::plan::{Plan, PlanId};
+use crate::plan::{Context, Lookups, Plan, PlanId};
 use crate::plan_spec::PlanSpec;
 use crate::point::Point;
 use crate::refs::Refs;
 use crate::router::{Change, Router, RouterSpec};
+use crate::router_time::{RouterClock, RouterTime};
 use crate::series::Series;
-use crate::signal::{Sent, Signals};
+use crate::signal::Sent;
 use crate::spike::Spikes;
-use crate::surroundings::{Clock, RouterClock, Surroundings};
 use crate::usage::{Kind, Usage, UsageError};
-use crate::window::{Moment, WindowSpec, Windows, WindowsInfo};
+use crate::window::{WindowSpec, Windows, WindowsInfo};
 
 /// Everything that an instance is made from.
 #[derive(Clone, Debug, Deserialize)]
@@ -89,7 +91,8 @@ pub struct Instance {
     families: Vec<Arc<Family>>,
     gauges: Vec<Gauge>,
     plans: Vec<Arc<Plan>>,
-    surroundings: Arc<Surroundings>,
+    parts: Parts,
+    usage: Arc<Usage>,
     alerts: Alerts,
     router_number: OnceLock<u64>,
     exporter: Mutex<Exporter>,
@@ -125,39 +128,52 @@ impl Instance {
             .collect::<Result<_, _>>()?;
         let now = clock();
         families.iter().for_each(|family| family.begin(now.unix_ms));
-        let refs = Arc::new(Refs::new(definition.ref_limit));
-        let cache = definition.cache.map(|spec| Arc::new(Cache::new(spec, Arc::clone(&refs))));
-        let surroundings = Arc::new(Surroundings {
-            refs,
-            workers: IdSet::new(definition.worker_limit),
-            pools: Refs::new(definition.worker_limit),
-            call_paths: CallPaths::new(definition.call_paths),
-            tool_owners: Owners::new(definition.ref_limit),
-            worker_owners: Owners::new(definition.worker_limit),
-            call_log: CallLog::new(definition.call_log),
-            levels: Levels::new(definition.levels, definition.level_limit),
-            router: Arc::new(definition.router.map_or_else(Router::off, Router::new)),
-            router_clock: OnceLock::new(),
-            clock,
-            signals: Signals::new(definition.alerts.signal_limit),
-            spikes: Spikes::new(definition.alerts.spikes.clone()),
-            queue_waits: definition.alerts.queue_waits(),
-            usage: Usage::new(definition.usage_capacity),
-            cache,
+        let lookups = Arc::new(Lookups {
+            classes: Arc::new(Refs::new(definition.ref_limit)),
+            pools: Arc::new(Refs::new(definition.worker_limit)),
         });
+        let cache = definition.cache.map(|spec| Cache::new(spec, Arc::clone(&lookups.classes)));
+        let cache = cache.map(Arc::new);
         let alerts = Alerts::new(definition.alerts, &families);
-        let plans: Vec<_> = definition
-            .plans
-            .into_iter()
-            .map(|spec| Plan::compile(spec, &families, Arc::clone(&surroundings)))
-            .chain(
-                definition
-                    .observations
-                    .into_iter()
-                    .map(|spec| Plan::of_measures(spec, &families, Arc::clone(&surroundings))),
-            )
-            .map(|plan| plan.map(Arc::new))
-            .collect::<Result<_, _>>()?;
+        let usage = Arc::new(Usage::new(definition.usage_capacity));
+        let call_paths = Arc::new(CallPaths::new(definition.call_paths));
+        let levels = Arc::new(Levels::new(definition.levels, definition.level_limit));
+        let router = Arc::new(definition.router.map_or_else(Router::off, Router::new));
+        let router_time = Arc::new(RouterTime::new(Clock::clone(&clock)));
+        let workers = Workers::new(
+            definition.worker_limit,
+            &call_paths,
+            &levels,
+            (&router, &router_time),
+            cache.as_ref(),
+        );
+        let parts = Parts {
+            cache,
+            call_log: Arc::new(CallLog::new(definition.call_log)),
+            call_paths,
+            clock: Clock::clone(&clock),
+            levels,
+            lookups: Arc::clone(&lookups),
+            queue_waits: Arc::clone(&alerts.queue_waits),
+            router,
+            router_time,
+            signals: Arc::clone(&alerts.signals),
+            spikes: Arc::clone(&alerts.spikes),
+            tool_owners: Arc::new(Owners::new(definition.ref_limit)),
+            worker_owners: Arc::new(Owners::new(definition.worker_limit)),
+            workers: Arc::new(workers),
+        };
+        let signals = Arc::clone(&alerts.signals);
+        let listener =
+            Overflows { signals, usage: Arc::clone(&usage), clock: Clock::clone(&clock) };
+        let context = Arc::new(Context { lookups, clock, listener: Box::new(listener) });
+        let plans = definition.plans.into_iter();
+        let plans = plans.map(|spec| Plan::compile(spec, &families, &parts, Arc::clone(&context)));
+        let observations = definition.observations.into_iter();
+        let observations =
+            observations.map(|spec| Plan::of_measures(spec, &families, Arc::clone(&context)));
+        let plans: Vec<_> =
+            plans.chain(observations).map(|plan| plan.map(Arc::new)).collect::<Result<_, _>>()?;
         let windows = Windows::new(definition.windows, families.len(), now.ms);
         plans.iter().for_each(local::publish);
         let state = RwLock::new(State { stopped: false, windows });
@@ -168,7 +184,8 @@ impl Instance {
             families,
             gauges,
             plans,
-            surroundings,
+            parts,
+            usage,
             alerts,
             router_number: OnceLock::new(),
             exporter: Mutex::new(exporter),
@@ -185,14 +202,14 @@ impl Instance {
         let state = self.write();
         if !state.stopped && self.router_number.set(number).is_ok() {
             // Together with the number, so it is the first.
-            let _ = self.surroundings.router_clock.set(clock);
+            self.parts.router_time.set(clock);
             local::publish_router(number, self.router());
         }
     }
 
     /// Where requests go.
     pub fn router(&self) -> &Arc<Router> {
-        &self.surroundings.router
+        &self.parts.router
     }
 
     /// Makes these the workers of the router, which gives back what those took that have left.
@@ -206,7 +223,7 @@ impl Instance {
 
     /// The time of the router.
     pub fn router_now(&self) -> u64 {
-        self.surroundings.router_now()
+        self.parts.router_time.now()
     }
 
     /// The id of each plan, in the definition's order, those of observations last.
@@ -225,7 +242,7 @@ impl Instance {
             }
             self.router().stop();
             local::withdraw(self.plans.iter());
-            self.count_uses((self.surroundings.clock)());
+            self.count_uses((self.parts.clock)());
             self.families.iter().for_each(|family| drop(family.clear()));
             self.cache().inspect(|cache| cache.clear());
         }
@@ -241,10 +258,9 @@ impl Instance {
         state.windows.clear(now.ms);
         self.exporter().reset(now.unix_ms);
         self.alerts.clear();
-        self.surroundings.spikes.clear();
         self.router().reset();
-        self.surroundings.levels.clear();
-        self.surroundings.call_log.clear();
+        self.parts.levels.clear();
+        self.parts.call_log.clear();
         let removed: Vec<_> = self
             .families
             .iter()
@@ -296,9 +312,9 @@ impl Instance {
     /// what is over. To be called at least once in the length of a slice, or slices get longer.
     pub fn tick(&self, now: Moment) {
         self.families.iter().for_each(|family| family.tell_time(now.unix_ms));
-        self.alerts.tick(now, &self.surroundings);
+        self.alerts.tick(now);
         self.cache().inspect(|cache| cache.tick(now.ms));
-        self.surroundings.call_log.tick(now.ms);
+        self.parts.call_log.tick(now.ms);
         let state = self.write();
         if state.windows.is_due(now.ms) {
             self.end_slice_of(state, now);
@@ -309,12 +325,12 @@ impl Instance {
     /// then.
     pub fn forget_processes(&self, now: Moment, is_alive: impl Fn(u64) -> bool) {
         let since_start_ms = now.ms.saturating_sub(self.started_ms);
-        self.surroundings.call_paths.tick(since_start_ms, now.ms, is_alive);
+        self.parts.call_paths.tick(since_start_ms, now.ms, is_alive);
     }
 
     /// Takes a worker that is gone from those that are alive, as if an event had told so.
     pub fn forget_worker(&self, id: &[u8]) {
-        self.surroundings.worker_down(&label::normalise(id));
+        self.parts.workers.down(&label::normalise(id));
     }
 
     /// Ends the slice of time that is under way.
@@ -336,7 +352,7 @@ impl Instance {
                 let taken = series.take_delta(family.layout(), &mut delta);
                 if taken {
                     collector.push(index, series.labels(), &delta);
-                    self.alerts.slice(index, series.labels(), &delta, now, &self.surroundings);
+                    self.alerts.slice(index, series.labels(), &delta, now);
                 }
                 taken
             };
@@ -353,29 +369,29 @@ impl Instance {
                 take(&overflow);
             }
         }
-        self.alerts.end_slice(now, &self.surroundings);
+        self.alerts.end_slice(now);
         let layouts: Vec<_> = self.families.iter().map(|family| family.layout()).collect();
         state.windows.end_slice(now.ms, &layouts);
     }
 
     /// The last failed and the slowest calls.
     pub fn call_log(&self) -> &CallLog {
-        &self.surroundings.call_log
+        &self.parts.call_log
     }
 
     /// Which executions carry calls of a bridge.
     pub fn call_paths(&self) -> &CallPaths {
-        &self.surroundings.call_paths
+        &self.parts.call_paths
     }
 
     /// Results of method calls, if they are cached.
     pub fn cache(&self) -> Option<&Arc<Cache>> {
-        self.surroundings.cache.as_ref()
+        self.parts.cache.as_ref()
     }
 
     /// Spikes of errors.
     pub fn spikes(&self) -> &Spikes {
-        &self.surroundings.spikes
+        &self.alerts.spikes
     }
 
     /// Unusual latencies that go on.
@@ -385,7 +401,7 @@ impl Instance {
 
     /// Where signals come out.
     pub fn signals(&self) -> Receiver<Sent> {
-        self.surroundings.signals.receiver()
+        self.alerts.signals.receiver()
     }
 
     /// Who was used how often, as it stands now.
@@ -393,12 +409,12 @@ impl Instance {
         let _nobody_else_counts = self.write();
         // A stop or a reset has counted them for the last time before it let series go.
         self.count_uses(now);
-        &self.surroundings.usage
+        &self.usage
     }
 
     /// Who was used how often, as far as it has been told.
     pub fn usage_so_far(&self) -> &Usage {
-        &self.surroundings.usage
+        &self.usage
     }
 
     /// Says what there is of a kind, so that reports can tell what of it was never used.
@@ -407,7 +423,7 @@ impl Instance {
     ///
     /// [`UsageError`] if there is more than fits.
     pub fn declare(&self, kind: Kind, names: &[&str]) -> Result<(), UsageError> {
-        self.surroundings.usage.declare(kind, names.iter().copied())
+        self.usage.declare(kind, names.iter().copied())
     }
 
     /// Adds to the usage what series have counted since the last time. One caller at a time.
@@ -427,7 +443,7 @@ impl Instance {
         let uses = series.take_uses(counter.cells());
         if uses > 0 {
             let name = usage.name(series.labels());
-            self.surroundings.usage.add(usage.kind(), &name, uses, now.unix_ms_u64());
+            self.usage.add(usage.kind(), &name, uses, now.unix_ms_u64());
         }
     }
 
@@ -466,12 +482,12 @@ impl Instance {
 
     /// Gauges whose value an event tells.
     pub fn levels(&self) -> &Levels {
-        &self.surroundings.levels
+        &self.parts.levels
     }
 
     /// The workers that are alive.
     pub fn workers(&self) -> &IdSet {
-        &self.surroundings.workers
+        self.parts.workers.alive()
     }
 
     /// The series with these label values, normalised as those of events are, and the place of the
@@ -549,22 +565,22 @@ impl Instance {
             reason: reason.name(),
             count,
         });
-        let refs = &self.surroundings.refs;
-        let workers = &self.surroundings.workers;
+        let refs = &self.parts.lookups.classes;
+        let workers = self.parts.workers.alive();
         Info {
             memory_bytes: families.iter().map(|family| family.memory_bytes).sum::<usize>()
                 + refs.memory_bytes()
                 + workers.memory_bytes()
                 + self.levels().memory_bytes()
-                + self.surroundings.pools.memory_bytes()
-                + self.surroundings.call_paths.memory_bytes()
-                + self.surroundings.tool_owners.memory_bytes()
-                + self.surroundings.worker_owners.memory_bytes()
+                + self.parts.lookups.pools.memory_bytes()
+                + self.parts.call_paths.memory_bytes()
+                + self.parts.tool_owners.memory_bytes()
+                + self.parts.worker_owners.memory_bytes()
                 + self.call_log().memory_bytes()
                 + windows.memory_bytes
                 + self.alerts.memory_bytes()
-                + self.surroundings.spikes.memory_bytes()
-                + self.surroundings.usage.memory_bytes()
+                + self.alerts.spikes.memory_bytes()
+                + self.usage.memory_bytes()
                 + self.cache().map_or(0, |cache| cache.memory_bytes())
                 + self.router().memory_bytes()
                 + self.page_bytes.load(Relaxed),
@@ -575,8 +591,8 @@ impl Instance {
             workers: workers.len(),
             workers_overflow: workers.overflow_total(),
             windows,
-            signals_dropped: self.surroundings.signals.dropped_total(),
-            spikes_untracked: self.surroundings.spikes.untracked(),
+            signals_dropped: self.alerts.signals.dropped_total(),
+            spikes_untracked: self.alerts.spikes.untracked(),
         }
     }
 }

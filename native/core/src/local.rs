@@ -15,7 +15,7 @@ use fastrand::Rng;
 use foldhash::fast::RandomState;
 use once_cell::sync::Lazy;
 
-use crate::call_log::Details;
+use crate::details::Details;
 use crate::exclusive::Exclusive;
 use crate::field::{Fields, Inputs, Reject};
 use crate::notes::Notes;
@@ -64,7 +64,7 @@ pub fn record<'a>(
             let mut fields = Fields::new();
             if let Err(reason) = decode(plan.inputs(), &mut fields) {
                 plan.reject(reason);
-                plan.leave(process);
+                plan.unwind(process);
                 return Outcome::Rejected(reason);
             }
             let notes = plan.record(&fields, process, &local.number, &mut caches.series);

@@ -15,13 +15,14 @@ use crate::call_log::LoggedCall;
 use crate::errors::Errors;
 use crate::instance::Instance;
 use crate::metric::NANOSECONDS_PER_MICROSECOND;
+use crate::moment::Moment;
 use crate::quantiles::Distribution;
 use crate::report::{CALLS, Calls, CountBy, Operation, Sessions, Tool, View};
 use crate::router::{RouterReport, WorkerReport};
 use crate::signal::{DescribedAnomaly, DescribedSpike, DescribedSpikeOver};
 use crate::source::{Live, Source};
 use crate::usage::{ByKind, KindReport, Used};
-use crate::window::{Interval, Moment, Window};
+use crate::window::{Interval, Window};
 
 pub use heatmap::Heatmap;
 pub use history::SharedMemo;

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use crate::instance::Instance;
 use crate::metric::NANOSECONDS_PER_MICROSECOND;
+use crate::moment::Moment;
 use crate::report::{CALLS, Calls, View};
 use crate::source::Live;
-use crate::window::{Interval, Moment, Window};
+use crate::window::{Interval, Window};
 
 /// Method calls in a window.
 #[derive(Clone, Debug, PartialEq, Serialize)]

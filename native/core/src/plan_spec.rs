@@ -1,10 +1,9 @@
 //! Plans as a definition declares them.
 
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
-use crate::call_path::{Operation, Phase};
 use crate::field::FieldKind;
-use crate::owner::Emitter;
 
 /// Where a label's value comes from.
 #[derive(Clone, Debug, Deserialize)]
@@ -123,160 +122,41 @@ pub struct FailureSpec {
     pub calls: Option<String>,
 }
 
-/// A request that a worker is done with.
-#[derive(Clone, Debug, Deserialize)]
-pub struct CompletionSpec {
-    /// A flag that says, where it is set, that no worker had anything to do with it.
-    #[serde(default)]
-    pub unless: Option<usize>,
-    /// The field with what the request was for.
-    pub command: usize,
-    /// The field with the worker.
-    pub worker: usize,
-    /// The field with the duration, in nanoseconds once stored.
-    pub duration: usize,
-    /// The flag that says whether it succeeded; without one it did not.
-    pub success: Option<usize>,
-}
-
-/// A level that a step sets.
-#[derive(Clone, Debug, Deserialize)]
-pub struct SetSpec {
-    /// Name of the level.
-    pub level: String,
-    /// One source for each of its labels.
-    pub labels: Vec<LabelSource>,
-    /// The value.
-    pub value: ValueSource,
-}
-
-/// Where a number comes from.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ValueSource {
-    /// A measurement; an absent optional one sets nothing.
-    Field(usize),
-    /// Always the same.
-    Constant(u64),
-}
-
 /// One thing that an event does.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(try_from = "Map<String, Value>")]
 pub enum StepSpec {
     /// Feeds the metrics of one series.
     Feed(FeedSpec),
-    /// Counts an error by its reason, and looks for a spike of errors.
+    /// Counts an error by its reason, and tells of it.
     Failure(FailureSpec),
-    /// Signals a wait that is too long.
-    Wait {
-        /// The field with the wait, in nanoseconds once stored.
-        field: usize,
-        /// The longest wait that is not signalled.
-        above: u64,
-        /// The field with the worker.
-        worker: usize,
-        /// The field with the command.
-        command: usize,
-    },
-    /// Remembers the class of a reference, if the event carries one.
-    Bind {
-        /// The field with the reference.
-        reference: usize,
-        /// The field with the class.
-        class: usize,
-    },
-    /// Tells the router what became of a request, if the event names the worker that it went to.
-    Completion(CompletionSpec),
-    /// Tells the router how long a request waited for its worker, if the event names it.
-    Queued {
-        /// The field with the wait, in nanoseconds once stored.
-        field: usize,
-        /// The field with the worker.
-        worker: usize,
-    },
-    /// Tells the router and the cache in which worker's memory what a reference names lives, if the event
-    /// carries both.
-    Lives {
-        /// The field with the reference.
-        reference: usize,
-        /// The field with the worker.
-        worker: usize,
-    },
-    /// Sets a level.
-    Set(SetSpec),
-    /// Adds an id to the set of workers.
-    WorkerUp {
-        /// The field with the id.
-        id: usize,
-    },
-    /// Remembers the pool of a worker, if the event carries both.
-    InPool {
-        /// The field with the worker.
-        worker: usize,
-        /// The field with the pool.
-        pool: usize,
-        /// Names that tell no pool from another.
-        except: Vec<String>,
-    },
-    /// The process starts an operation of a bridge.
-    Enter {
-        /// Which one.
-        operation: Operation,
-        /// A choice field and the index at which it does; always without one.
-        #[serde(default)]
-        when: Option<(usize, usize)>,
-    },
-    /// The process ends an operation of a bridge.
-    Leave {
-        /// Which one.
-        operation: Operation,
-    },
-    /// A worker gets a request.
-    Dispatched {
-        /// The field with the process that has made it, if that is not the one that emits the event.
-        process: usize,
-        /// The field with the worker.
-        worker: usize,
-        /// The field with the command.
-        command: usize,
-    },
-    /// Takes an id out of the set of workers.
-    WorkerDown {
-        /// The field with the id.
-        id: usize,
+    /// Something else, which is made from what is said of it by [`crate::compile::Effects`].
+    Effect {
+        /// What it is called.
+        name: String,
+        /// What is said of it.
+        spec: Value,
     },
 }
 
-/// When the claimed steps of an event are done, if another emitter may tell of the same.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClaimSpec {
-    /// Unless it is an execution that carries a call of a bridge.
-    Execution {
-        /// The field with the command.
-        command: usize,
-        /// The field with the worker.
-        worker: usize,
-        /// Which end it is, if it is one that a worker was given.
-        phase: Option<Phase>,
-    },
-    /// Unless its process is in a call of a bridge.
-    Call,
-    /// If the emitter owns the name of the tool.
-    Tool {
-        /// The field with the name.
-        name: usize,
-        /// Who emits.
-        emitter: Emitter,
-    },
-    /// If the emitter owns the id of the worker.
-    Worker {
-        /// The field with the id.
-        id: usize,
-        /// Who emits.
-        emitter: Emitter,
-    },
+/// The name of the effect that is told of calls.
+pub const CALL: &str = "call";
+
+impl TryFrom<Map<String, Value>> for StepSpec {
+    type Error = String;
+
+    fn try_from(step: Map<String, Value>) -> Result<Self, String> {
+        let mut entries = step.into_iter();
+        let (Some((name, spec)), None) = (entries.next(), entries.next()) else {
+            return Err("a step is an object with one key, its name".to_owned());
+        };
+        let error = |error: serde_json::Error| format!("step {name}: {error}");
+        Ok(match &*name {
+            "feed" => Self::Feed(serde_json::from_value(spec).map_err(error)?),
+            "failure" => Self::Failure(serde_json::from_value(spec).map_err(error)?),
+            _ => Self::Effect { name, spec },
+        })
+    }
 }
 
 /// The exemplars of an event.
@@ -302,20 +182,8 @@ pub struct PlanSpec {
     pub exemplar: Option<ExemplarSpec>,
     /// When its claimed steps are done, if not always.
     #[serde(default)]
-    pub claim: Option<ClaimSpec>,
+    pub claim: Option<Value>,
     /// The call that the event ends, if it ends one.
     #[serde(default)]
-    pub call: Option<CallSpec>,
-}
-
-/// A call that an event ends. Among the slowest it is kept.
-#[derive(Clone, Debug, Deserialize)]
-pub struct CallSpec {
-    /// Sources of the labels of its method: the name and the class.
-    pub labels: Vec<LabelSource>,
-    /// The field with its duration, in nanoseconds once stored.
-    pub duration: usize,
-    /// A flag that says, where it is set, that it is none.
-    #[serde(default)]
-    pub unless: Option<usize>,
+    pub call: Option<Value>,
 }

@@ -4,8 +4,9 @@ use std::sync::RwLockReadGuard;
 
 use crate::instance::{Instance, State};
 use crate::label::LabelSet;
+use crate::moment::Moment;
 use crate::point::Point;
-use crate::window::{Interval, Moment, Window, Windows};
+use crate::window::{Interval, Window, Windows};
 
 /// An instance while no slice ends and no series is removed. Recording goes on.
 pub struct Reader<'a> {

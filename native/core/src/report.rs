@@ -13,12 +13,13 @@ use crate::family::{Family, place_of_histogram};
 use crate::instance::Instance;
 use crate::label::LabelSet;
 use crate::metric::{HistogramMetric, NANOSECONDS_PER_MICROSECOND};
+use crate::moment::Moment;
 use crate::point::Point;
 use crate::quantiles::{Distribution, Samples};
 use crate::source::{Live, Source};
 use crate::spike::Cause;
 use crate::summaries::{self, SummaryRow};
-use crate::window::{Interval, Moment, Window};
+use crate::window::{Interval, Window};
 
 /// The histogram of waits for a worker.
 pub(crate) const QUEUE_WAIT: &str = "snakepit_pool_queue_time";

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::anomaly::{Anomaly, AnomalyChange, CurrentAnomaly, Direction, OverReason};
 use crate::label::LabelSet;
 use crate::metric::NANOSECONDS_PER_MICROSECOND;
+use crate::moment::Moment;
 use crate::spike::{Cause, CurrentSpike, ErrorSpike, SpikeOver, SpikeRepeats};
-use crate::window::Moment;
 
 /// Something that people want to be told at once.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::family::Family;
 use crate::label::LabelSet;
+use crate::moment::Moment;
 use crate::point::Point;
 use crate::reader::Reader;
-use crate::window::{Interval, Moment, Window};
+use crate::window::{Interval, Window};
 
 /// Counts by family and series over some time.
 pub(crate) trait Source {

@@ -6,9 +6,10 @@ use foldhash::fast::RandomState;
 use serde::Serialize;
 
 use crate::instance::Instance;
+use crate::moment::Moment;
 use crate::source::{Live, Source};
 use crate::usage::{ByKind, Kind};
-use crate::window::{Interval, Moment, Window};
+use crate::window::{Interval, Window};
 
 /// What was used how often in a window.
 #[derive(Clone, Debug, PartialEq, Serialize)]

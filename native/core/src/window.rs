@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::label::LabelSet;
 use crate::layout::Layout;
+use crate::moment::Moment;
 use crate::point::Point;
 
 /// How time is cut, and how much of it is kept.
@@ -28,32 +29,6 @@ pub struct WindowSpec {
     pub history_ms: u64,
     /// How many bytes they may take.
     pub memory_limit: usize,
-}
-
-/// A moment, on the clock that only counts up and on the calendar's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// Milliseconds on a clock that never goes back.
-    pub ms: u64,
-    /// Milliseconds since 1970, UTC.
-    pub unix_ms: i64,
-}
-
-impl Moment {
-    /// The calendar's time as a number that is not negative; before 1970 it is zero.
-    pub fn unix_ms_u64(&self) -> u64 {
-        self.unix_ms.max(0) as u64
-    }
-
-    /// Nanoseconds on the clock that never goes back, as far as it is that precise.
-    pub fn ns(&self) -> u64 {
-        self.ms.saturating_mul(1_000_000)
-    }
-
-    /// What the calendar said when the other clock said `ms`.
-    pub fn unix_ms_at(&self, ms: u64) -> i64 {
-        self.unix_ms.saturating_add(ms as i64).saturating_sub(self.ms as i64)
-    }
 }
 
 /// Which time a report is about.

@@ -7,7 +7,7 @@ use common::{Given, Running, cases, counted, measurement, moment, send, send_wit
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use telemetry_core::call_log::Details;
+use telemetry_core::details::Details;
 use telemetry_core::errors::Errors;
 use telemetry_core::exposition::{Format, Scrape, render};
 use telemetry_core::local::Outcome;

@@ -20,10 +20,11 @@ use telemetry_core::errors::Errors;
 use telemetry_core::histogram::MAX_VALUE;
 use telemetry_core::label::{LabelSet, MAX_LABEL_BYTES, OVERFLOW_LABEL};
 use telemetry_core::local::Outcome;
+use telemetry_core::moment::Moment;
 use telemetry_core::point::Point;
 use telemetry_core::report::Report;
 use telemetry_core::usage_window::UsageInWindow;
-use telemetry_core::window::{Moment, Window};
+use telemetry_core::window::Window;
 
 const CALLS: &str = "dspex.bridge.call_method";
 const QUEUE: &str = "snakepit.pool.queue_time";

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use prost::Message;
 use serde_json::{Value, json};
-use telemetry_core::call_log::Details;
+use telemetry_core::details::Details;
 use telemetry_core::exposition::message::{Metric, MetricFamily, MetricType};
 use telemetry_core::exposition::{Format, Scrape, render};
 use telemetry_core::field::Inputs;

@@ -14,6 +14,7 @@ use telemetry_core::anomaly::{Anomalies, AnomalySpec};
 use telemetry_core::family::{Family, FamilySpec};
 use telemetry_core::label::LabelSet;
 use telemetry_core::local;
+use telemetry_core::moment::Moment;
 use telemetry_core::refs::Refs;
 use telemetry_core::router::{EjectionSpec, Memory, Outcome, Request, Router, RouterSpec};
 use telemetry_core::series::Series;
@@ -21,7 +22,6 @@ use telemetry_core::signal::{Overflow, Sent, Signal, Signals};
 use telemetry_core::spike::{SpikeSpec, Spikes};
 use telemetry_core::thread_number::set_exclusive_lanes;
 use telemetry_core::usage::{Kind, Usage};
-use telemetry_core::window::Moment;
 
 const LANES: usize = 2;
 const SERIES: usize = 500;

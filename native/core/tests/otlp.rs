@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
 use telemetry_core::cache::call::{Call, Outcome, Target};
-use telemetry_core::call_log::Details;
+use telemetry_core::details::Details;
 use telemetry_core::exposition::otlp::message::metric::Data;
 use telemetry_core::exposition::otlp::message::{
     AggregationTemporality, ExponentialHistogramDataPoint, ExportMetricsServiceRequest,
@@ -20,10 +20,10 @@ use telemetry_core::exposition::otlp::message::{
 };
 use telemetry_core::exposition::otlp::{Attribute, Export, HistogramKind, Temporality, export};
 use telemetry_core::local;
+use telemetry_core::moment::Moment;
 use telemetry_core::notes::Notes;
 use telemetry_core::router::{Memory, Request, Router};
 use telemetry_core::scalar::{Kind, Sample, Scalar};
-use telemetry_core::window::Moment;
 
 /// In nanoseconds; the first two lie in the same HDR bucket.
 const BOUNDS: [u64; 4] = [1_000_000, 1_000_001, 2_500_000, 1_000_000_000];

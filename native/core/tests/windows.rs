@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::iter::zip;
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -20,11 +21,12 @@ use telemetry_core::histogram::MAX_VALUE;
 use telemetry_core::instance::{Definition, Instance};
 use telemetry_core::label::LabelSet;
 use telemetry_core::metric::HistogramMetric;
+use telemetry_core::moment::Moment;
 use telemetry_core::plan::PlanId;
 use telemetry_core::point::Point;
 use telemetry_core::quantiles::Samples;
 use telemetry_core::thread_number::{ThreadNumber, set_exclusive_lanes};
-use telemetry_core::window::{Interval, Moment, Window, WindowsInfo};
+use telemetry_core::window::{Interval, Window, WindowsInfo};
 
 /// Two of them share a lane, two have cells of their own but no histogram counters, and four have
 /// both.
@@ -477,7 +479,7 @@ fn slices_without_length_are_refused() {
         "alerts": common::alerts(), "usage_capacity": 1,
     });
     let definition: Definition = serde_json::from_value(definition).unwrap();
-    let started = Instance::start(definition, Box::new(|| at(0)));
+    let started = Instance::start(definition, Arc::new(|| at(0)));
     assert_eq!(started.map(|_| ()), Err(DefinitionError::SliceLength));
 }
 

@@ -8,7 +8,8 @@ use rustler::{
 };
 use serde_json::{Map, Value};
 use telemetry_core::field::{Fields, Inputs, Reject};
-use telemetry_core::window::{Moment, Window};
+use telemetry_core::moment::Moment;
+use telemetry_core::window::Window;
 
 use crate::raw;
 

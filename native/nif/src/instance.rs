@@ -7,11 +7,12 @@ use serde::Serialize;
 use telemetry_core::encoding;
 use telemetry_core::errors::Errors;
 use telemetry_core::instance::{Definition, Instance};
+use telemetry_core::moment::Moment;
 use telemetry_core::page::{Page, PageSpec, SharedMemo};
 use telemetry_core::performance::Performance;
 use telemetry_core::report::Report;
 use telemetry_core::thread_number;
-use telemetry_core::window::{Moment, Window};
+use telemetry_core::window::Window;
 
 use crate::cache::CacheResource;
 use crate::decode::{self, List};
@@ -47,7 +48,7 @@ fn start<'a>(env: Env<'a>, definition: Term<'a>) -> Term<'a> {
         .and_then(|mut definition| {
             let mut observations = definition.observations.iter_mut();
             observations.try_for_each(|observation| observe::resolve_keys(env, observation))?;
-            Instance::start(definition, Box::new(clock::now)).map_err(|error| error.to_string())
+            Instance::start(definition, Arc::new(clock::now)).map_err(|error| error.to_string())
         });
     match started {
         Ok(instance) => {

@@ -3,7 +3,7 @@
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Atom, Binary, Encoder, Env, Nif, Term};
-use telemetry_core::call_log::Details;
+use telemetry_core::details::Details;
 use telemetry_core::field::MAX_FIELDS;
 use telemetry_core::local::{self, Outcome};
 use telemetry_core::notes::Notes;

@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use telemetry_core::instance::Instance;
+use telemetry_core::moment::Moment;
 use telemetry_core::usage_file::UsageFile;
-use telemetry_core::window::Moment;
 
 /// The file of an instance.
 #[derive(Default)]

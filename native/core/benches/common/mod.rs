@@ -3,13 +3,14 @@
 #![allow(dead_code, reason = "no benchmark uses all of it")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use telemetry_core::instance::{Definition, Instance};
 use telemetry_core::local;
+use telemetry_core::moment::Moment;
 use telemetry_core::plan::PlanId;
-use telemetry_core::window::Moment;
 
 pub const SLICE_MS: u64 = 10_000;
 
@@ -82,7 +83,7 @@ pub fn start(memory_limit: usize) -> (Instance, PlanId) {
         },
     }))
     .unwrap();
-    let instance = Instance::start(definition, Box::new(|| at(0))).unwrap();
+    let instance = Instance::start(definition, Arc::new(|| at(0))).unwrap();
     let plan = instance.plan_ids().next().unwrap();
     (instance, plan)
 }

@@ -15,10 +15,11 @@ use crate::errors::Ongoing;
 use crate::family::{Family, FamilySpec};
 use crate::label::{LabelSet, MAX_LABEL_BYTES};
 use crate::layout::Layout;
+use crate::moment::Moment;
 use crate::point::{Bytes, Malformed, Point};
 use crate::report::CALLS;
 use crate::source::Source;
-use crate::window::{Interval, Moment};
+use crate::window::Interval;
 
 /// Most nodes that are merged.
 pub const MAX_NODES: usize = 1_024;

@@ -15,9 +15,10 @@ use crate::errors::Ongoing;
 use crate::family::Family;
 use crate::instance::Instance;
 use crate::label::LabelSet;
+use crate::moment::Moment;
 use crate::point::{Point, put, put_counted};
 use crate::source::{Live, Source};
-use crate::window::{Moment, Window};
+use crate::window::Window;
 
 /// What may be sent.
 #[derive(Clone, Copy, Debug)]

@@ -22,8 +22,8 @@ use super::table::{Reading, Table};
 use crate::exporter::is_reset;
 use crate::instance::Instance;
 use crate::metric::Unit;
+use crate::moment::Moment;
 use crate::scalar::{Kind, Scalar};
-use crate::window::Moment;
 use exponential::Exponential;
 use message::{
     AggregationTemporality, AnyValue, Exemplar, ExponentialHistogram,

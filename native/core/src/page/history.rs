@@ -12,11 +12,12 @@ use serde::Serialize;
 use super::heatmap::{Column, Heatmap};
 use super::slots::{slots, span_ms};
 use crate::metric::{HistogramMetric, NANOSECONDS_PER_MICROSECOND};
+use crate::moment::Moment;
 use crate::quantiles::Samples;
 use crate::reader::Reader;
 use crate::report::{CALLS, Calls, QUEUE_WAIT, View};
 use crate::source::Live;
-use crate::window::{Interval, Moment, Window};
+use crate::window::{Interval, Window};
 
 /// The last hour, or less where less is kept. Slots are in order of time; one that has no time of its
 /// own, since its slices were merged with others or it was before the start, is left out.

@@ -1,6 +1,7 @@
 //! The last hour, cut into at most [`MOST_SLOTS`] parts.
 
-use crate::window::{Moment, Window, WindowSpec};
+use crate::moment::Moment;
+use crate::window::{Window, WindowSpec};
 
 /// How many slots there are at most.
 pub const MOST_SLOTS: u64 = 60;

@@ -9,15 +9,15 @@ use std::thread::JoinHandle;
 
 use proptest::test_runner::Config;
 use serde_json::{Value, json};
-use telemetry_core::call_log::Details;
+use telemetry_core::details::Details;
 use telemetry_core::family::Family;
 use telemetry_core::field::{Fields, Inputs, Reject};
 use telemetry_core::instance::{Definition, Instance};
 use telemetry_core::local::{Outcome, keep, record};
 use telemetry_core::metric::Counter;
+use telemetry_core::moment::Moment;
 use telemetry_core::plan::PlanId;
 use telemetry_core::series::Series;
-use telemetry_core::window::Moment;
 
 /// How often a property is tried. Failures are not written to files: cargo prints them, and the
 /// boundaries that matter are tried every time.
@@ -68,7 +68,7 @@ impl Running {
         let time = Arc::new(AtomicU64::new(0));
         let clock = Arc::clone(&time);
         let instance =
-            Instance::start(definition, Box::new(move || moment(clock.load(Relaxed)))).unwrap();
+            Instance::start(definition, Arc::new(move || moment(clock.load(Relaxed)))).unwrap();
         let plans = instance.plan_ids().collect();
         Self { instance, plans, time }
     }

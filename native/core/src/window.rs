@@ -380,3 +380,31 @@ impl Windows {
 fn pending(families: usize) -> Box<[Encoded]> {
     (0..families).map(|_| Encoded::default()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Merging goes as far as it may, since there is never room enough.
+    #[test]
+    fn the_newest_twelfth_is_never_merged_and_no_slice_gets_longer_than_a_twelfth() {
+        let (slice_ms, twelfth_ms) = (1_000, 10_000);
+        let bytes = Slice::new(0, slice_ms, pending(0)).memory_bytes;
+        let history_ms = 12 * twelfth_ms;
+        let spec = WindowSpec { slice_ms, history_ms, memory_limit: 15 * bytes };
+        let mut windows = Windows::new(spec, 0, 0);
+        for now_ms in (slice_ms..2 * history_ms).step_by(slice_ms as usize) {
+            windows.end_slice(now_ms, &[]);
+            let is_new = |slice: &&Slice| slice.to_ms + twelfth_ms > now_ms;
+            let newest = windows.slices.iter().filter(is_new);
+            assert!(newest.clone().all(|slice| slice.duration_ms() == slice_ms), "{now_ms}");
+            assert_eq!(newest.count() as u64, (now_ms.min(twelfth_ms)) / slice_ms);
+            assert!(windows.slices.iter().all(|slice| slice.duration_ms() <= twelfth_ms));
+        }
+        let WindowsInfo { slices, covered_ms, merged, dropped, .. } = windows.info();
+        assert_eq!(slices, 15);
+        // Five older ones, of which each is a twelfth or on its way there.
+        assert!((5 * twelfth_ms..=6 * twelfth_ms).contains(&covered_ms), "{covered_ms}");
+        assert!(merged > 0 && dropped > 0, "{merged} {dropped}");
+    }
+}

@@ -337,6 +337,36 @@ fn a_report_has_the_summaries_of_its_window() {
     assert_eq!(rows(Window::SinceStart), [first, second]);
 }
 
+/// A series is told to have counted since its start, deltas since the export before.
+#[test]
+fn start_times_are_those_of_what_is_told() {
+    let running = start();
+    running.instance.tick(moment(1_000));
+    record(&running, 0, Number::Integer(3));
+    let times = |metrics: &[Metric]| -> BTreeMap<String, u64> {
+        let of = |metric: &Metric| match metric.data.as_ref().unwrap() {
+            Data::Sum(sum) => Some(sum.data_points[0].start_time_unix_nano),
+            Data::Histogram(histogram) => Some(histogram.data_points[0].start_time_unix_nano),
+            Data::Summary(summary) => Some(summary.data_points[0].start_time_unix_nano),
+            _ => None,
+        };
+        let own = |metric: &&Metric| metric.name.len() == 1;
+        let times = metrics.iter().filter(own);
+        times.filter_map(|metric| Some((metric.name.clone(), of(metric)?))).collect()
+    };
+    let nanoseconds = |ms| moment(ms).unix_ms_u64() * 1_000_000;
+    let all = |[c, d, q, s]: [u64; 4]| {
+        let times = [("c", c), ("d", d), ("q", q), ("s", s)];
+        times.map(|(name, ms)| (name.to_owned(), nanoseconds(ms))).into()
+    };
+    assert_eq!(times(&request(&running, Temporality::Cumulative, 2_000)), all([1_000; 4]));
+    request(&running, Temporality::Delta, 3_000);
+    record(&running, 0, Number::Integer(4));
+    // A summary has no deltas.
+    let told = all([3_000, 3_000, 1_000, 3_000]);
+    assert_eq!(times(&request(&running, Temporality::Delta, 4_000)), told);
+}
+
 /// While a release is rolled out nodes have different definitions. What they share is merged.
 #[test]
 fn other_definitions_of_an_event_are_left_out_and_named() {

@@ -10,7 +10,8 @@ use common::{Crew, Given, Running, cases, counted, labels, send, text};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
-use telemetry_core::local::Outcome;
+use telemetry_core::field::{Reject, TextInput};
+use telemetry_core::local::{self, Outcome};
 
 const REF_LIMIT: usize = 3;
 
@@ -263,4 +264,69 @@ fn no_call_is_lost_while_its_reference_is_rebound_and_all_threads_see_the_last_c
     assert_eq!(counts["Last"], THREADS as u64);
     assert!(before.keys().all(|class| ["A", "B"].contains(&&**class)), "{before:?}");
     assert_eq!(before.values().sum::<u64>(), THREADS as u64 * CALLS);
+}
+
+/// A worker is in the pool that an event has named, unless the name tells no pool from another.
+#[test]
+fn a_worker_is_in_the_pool_that_tells_it_from_others() {
+    let running = Running::start(json!({
+        "families": [{
+            "name": "waits", "labels": ["pool"], "counters": [], "histograms": [],
+            "digits": 2, "series_limit": 10,
+        }],
+        "plans": [
+            {
+                "event": "pool",
+                "fields": [text(true), text(true)],
+                "steps": [{"in_pool": {"worker": 0, "pool": 1, "except": ["default"]}}],
+            },
+            {
+                "event": "wait",
+                "fields": [text(true), text(true)],
+                "steps": [{"feed": {
+                    "family": "waits", "labels": [{"pool_of": {"worker": 0, "pool": 1}}],
+                    "counts": [], "observes": [],
+                }}],
+            },
+        ],
+        "ref_limit": 10,
+        "worker_limit": 10,
+    }));
+    let pools = || {
+        let mut pools: Vec<_> =
+            running.family("waits").series().iter().flat_map(|series| labels(series)).collect();
+        pools.sort();
+        pools
+    };
+    let [pool, wait] = [0, 1].map(|plan| {
+        let plan = running.plans[plan];
+        move |worker, pool| send(plan, &[Given::Text(worker), Given::Text(pool)])
+    });
+    pool("w", "default");
+    wait("w", "own");
+    assert_eq!(pools(), ["own"]);
+    pool("w", "gpu");
+    wait("w", "own");
+    assert_eq!(pools(), ["gpu", "own"]);
+}
+
+/// A reference is not even looked at where the class is given, unless it is to be bound.
+#[test]
+fn a_reference_is_unneeded_beside_a_class_that_is_given() {
+    let bridge = Bridge::start();
+    let unneeded = |plan: usize| {
+        let mut unneeded = Vec::new();
+        let seen = local::record(
+            bridge.0.plans[plan],
+            || 0,
+            |inputs, _| {
+                let unless = |text: &TextInput| text.unless.map(|there| (text.at, there));
+                unneeded.extend(inputs.texts.iter().filter_map(unless));
+                Err(Reject::MissingMetadata)
+            },
+        );
+        assert_eq!(seen, Outcome::Rejected(Reject::MissingMetadata));
+        unneeded
+    };
+    assert_eq!((unneeded(0), unneeded(1)), (vec![], vec![(1, 2)]));
 }

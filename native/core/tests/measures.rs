@@ -106,6 +106,8 @@ fn protobuf_has_summaries_and_counters_by_their_whole_names() {
     for value in 1..=100 {
         send(&running, Given::Number(Number::Integer(value)), Tag::Text(b"t"), false);
     }
+    let text = ["d_bucket{t=\"t\",le=\"+Inf\"} 100", "d_sum{t=\"t\"} 5050", "d_count{t=\"t\"} 100"];
+    assert_eq!(text.map(|line| count(&running, line)), [1; 3]);
     let bytes = rendered(&running, Format::Protobuf);
     let mut rest = &bytes[..];
     let mut families = Vec::new();
@@ -113,6 +115,7 @@ fn protobuf_has_summaries_and_counters_by_their_whole_names() {
         families.push(MetricFamily::decode_length_delimited(&mut rest).unwrap());
     }
     let family = |name: &str| families.iter().find(|family| family.name() == name).unwrap();
+    assert!(families.iter().all(|family| family.name() != "dspex_telemetry_samples_left_out"));
     assert_eq!(family("c").r#type(), MetricType::Counter);
     assert_eq!(family("c").metric[0].counter.as_ref().unwrap().value(), 100.0);
     assert_eq!(family("q").r#type(), MetricType::Summary);

@@ -36,3 +36,23 @@ impl Ejections {
         self.epoch.load(Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_ejection_begins_another_epoch_and_the_longest_counts() {
+        let ejections = Ejections::default();
+        let mut epochs = vec![ejections.epoch()];
+        assert!(!ejections.any(0));
+        for until_ns in [100, 50] {
+            ejections.add(until_ns);
+            epochs.push(ejections.epoch());
+        }
+        assert_eq!((ejections.any(99), ejections.any(100)), (true, false));
+        ejections.clear();
+        epochs.push(ejections.epoch());
+        assert!(epochs.is_sorted_by(|earlier, later| earlier < later), "{epochs:?}");
+    }
+}

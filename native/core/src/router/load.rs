@@ -126,6 +126,22 @@ mod tests {
         assert!((9.0..11.0).contains(&in_flight), "{in_flight}");
     }
 
+    /// The rate at which what is presumed fades is that of a single request that is alone, and a mean of all if
+    /// there are others.
+    #[test]
+    fn one_request_beside_another_changes_only_a_part_of_the_rate() {
+        let fades_to = |before: f32| {
+            let load = Load::default();
+            load.presume(Tick::at(0), 1e9, 0.0);
+            load.presume(Tick::at(0), 1e12, before);
+            load.presumed(Tick::at(SECOND)) / (before + 1.0)
+        };
+        // Alone, it is nearly all there after a second.
+        assert!(fades_to(0.0) > 0.99, "{}", fades_to(0.0));
+        assert!(fades_to(0.9) > 0.99, "{}", fades_to(0.9));
+        assert!(fades_to(1.0) < 0.5, "{}", fades_to(1.0));
+    }
+
     #[test]
     fn what_is_over_is_no_longer_presumed_and_never_less_than_nothing() {
         let load = Load::default();

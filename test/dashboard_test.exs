@@ -12,33 +12,10 @@ defmodule DSPexTelemetry.DashboardTest do
   @rules "priv/prometheus/alerting_rules.yml"
 
   # What a scrape says of the library itself, and the labels of each. A test holds it to one.
-  @own %{
-    "dspex_telemetry_series" => ~w(event),
-    "dspex_telemetry_series_limit" => ~w(event),
-    "dspex_telemetry_overflow_total" => ~w(event),
-    "dspex_telemetry_rejected_total" => ~w(event reason),
-    "dspex_telemetry_metric_rejected_total" => ~w(metric reason),
-    "dspex_telemetry_samples_left_out" => ~w(metric),
-    "dspex_telemetry_signals_dropped_total" => [],
-    "dspex_telemetry_spikes_untracked_total" => [],
-    "dspex_telemetry_workers_overflow_total" => [],
-    "dspex_telemetry_slices_merged_total" => [],
-    "dspex_telemetry_slices_dropped_total" => [],
-    "dspex_telemetry_panics_total" => [],
-    "dspex_telemetry_memory_bytes" => [],
-    "dspex_telemetry_window_memory_bytes" => [],
-    "dspex_telemetry_refs" => [],
-    "dspex_telemetry_start_time_seconds" => [],
-    "dspex_telemetry_attached" => [],
-    "dspex_telemetry_build_info" => ~w(version),
-    "dspex_telemetry_push_total" => ~w(result),
-    "dspex_telemetry_otlp_total" => ~w(result),
-    "dspex_telemetry_otlp_lost_points_total" => [],
-    "dspex_router_decisions_total" => ~w(worker_id reason),
-    "dspex_router_ejections_total" => ~w(worker_id),
-    "dspex_router_in_flight" => ~w(worker_id),
-    "dspex_router_workers" => ~w(state)
-  }
+  @own Map.new(
+         Catalogue.own_metrics(),
+         &{to_string(&1.name), Enum.map(&1.labels, fn label -> to_string(label) end)}
+       )
 
   # What Prometheus itself has.
   @foreign %{

@@ -17,6 +17,7 @@ defmodule DSPexTelemetry.ReferenceTest do
       gauges: Catalogue.gauges(),
       levels: Catalogue.levels(),
       cache_metrics: Catalogue.cache_metrics(),
+      own_metrics: Catalogue.own_metrics(),
       options: Options.table()
     }
   end

@@ -8,7 +8,7 @@ defmodule DSPexTelemetry.Catalogue do
   this table. Adding an event is adding a row.
   """
 
-  alias DSPexTelemetry.Catalogue.{CacheMetrics, Event, Events, Field, Metrics}
+  alias DSPexTelemetry.Catalogue.{CacheMetrics, Event, Events, Field, Metrics, OwnMetrics}
   alias DSPexTelemetry.Catalogue.{SnakeBridgeEvents, SnakepitEvents, SnakepitMetrics}
 
   @presets [:dspex, :snakebridge, :snakepit]
@@ -161,6 +161,15 @@ defmodule DSPexTelemetry.Catalogue do
   @doc "The labels of those metrics."
   @spec cache_labels() :: [atom()]
   def cache_labels, do: [:method, :python_class]
+
+  @doc """
+  Metrics about the library itself, in the order of a scrape.
+
+      iex> hd(DSPexTelemetry.Catalogue.own_metrics()).name
+      :dspex_router_decisions_total
+  """
+  @spec own_metrics() :: [map()]
+  def own_metrics, do: OwnMetrics.of_instance() ++ OwnMetrics.of_vm()
 
   @doc "The fields of an event that its steps use, in the order in which handlers pass them."
   @spec used_fields(Event.t()) :: [Field.t()]

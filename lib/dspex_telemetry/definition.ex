@@ -3,7 +3,7 @@ defmodule DSPexTelemetry.Definition do
   # The catalogue and an instance's options as the definition that Rust compiles.
 
   alias DSPexTelemetry.{Catalogue, Exemplar, Options, Reporter}
-  alias DSPexTelemetry.Catalogue.{Event, Field, Metrics}
+  alias DSPexTelemetry.Catalogue.{Event, Field, Metrics, OwnMetrics}
 
   @doc "The definition for these options and what they say of metrics."
   @spec new(Options.t(), Reporter.t()) :: map()
@@ -13,6 +13,7 @@ defmodule DSPexTelemetry.Definition do
       observations: reporter.observations,
       plans: Enum.map(Catalogue.events(options.presets), &plan(&1, options)),
       gauges: gauges(options),
+      own_metrics: Enum.map(OwnMetrics.of_instance(), &scalar/1),
       levels: Enum.map(Catalogue.levels(), &level/1),
       level_limit: options.series_limit,
       ref_limit: options.ref_limit,
@@ -72,13 +73,14 @@ defmodule DSPexTelemetry.Definition do
       waiter_limit: cache.waiter_limit,
       error_ttl_ms: cache.error_ttl,
       ref_limit: options.ref_limit,
-      metrics:
-        for(
-          metric <- Catalogue.cache_metrics(),
-          do: %{name: metric.name, help: metric.doc, kind: metric.kind, of: metric.of}
-        )
+      metrics: Enum.map(Catalogue.cache_metrics(), &scalar/1)
     }
   end
+
+  @doc "A metric about the library itself, or about its cache, for Rust."
+  @spec scalar(map()) :: map()
+  def scalar(%{name: name, kind: kind, doc: doc, of: of} = metric),
+    do: %{name: name, kind: kind, help: doc, survives_reset: metric[:reset] == :keeps, of: of}
 
   # Functions are asked by `DSPexTelemetry.AdaptiveCache`.
   defp cacheable(function) when is_function(function), do: []

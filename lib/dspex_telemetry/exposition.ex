@@ -15,7 +15,8 @@ defmodule DSPexTelemetry.Exposition do
   `dspex_telemetry_`.
   """
 
-  alias DSPexTelemetry.{Instance, Native, OTLP, Push}
+  alias DSPexTelemetry.{Definition, Instance, Native, OTLP, Push}
+  alias DSPexTelemetry.Catalogue.OwnMetrics
 
   @content_types %{
     text: "text/plain; version=0.0.4; charset=utf-8",
@@ -60,56 +61,22 @@ defmodule DSPexTelemetry.Exposition do
   # What Rust does not know.
   @spec scalars(Instance.handle()) :: [map()]
   def scalars(handle) do
-    otlp = OTLP.status(handle)
-
-    attached? = Instance.attached?(handle.options.name)
-
-    [
-      scalar(
-        :gauge,
-        :dspex_telemetry_attached,
-        "1 while the handlers are attached, 0 while they are not.",
-        [sample(if(attached?, do: 1, else: 0))]
-      ),
-      scalar(
-        :gauge,
-        :dspex_telemetry_start_time_seconds,
-        "When the instance started, in seconds since 1970.",
-        [sample(handle.started_at_unix_ms / 1_000)]
-      ),
-      scalar(
-        :counter,
-        :dspex_telemetry_panics_total,
-        "Recordings of the whole VM that ended in a panic: a bug.",
-        [sample(Native.panics())]
-      ),
-      scalar(
-        :gauge,
-        :dspex_telemetry_build_info,
-        "Always 1, with the version.",
-        [sample(1, version: @version)]
-      ),
-      # Without samples it is not exposed.
-      scalar(
-        :counter,
-        :dspex_telemetry_push_total,
-        "Pushes by their result, retries included.",
-        results(Push.status(handle))
-      ),
-      scalar(
-        :counter,
-        :dspex_telemetry_otlp_total,
-        "Exports over OTLP by their result, retries included.",
-        results(otlp)
-      ),
-      scalar(
-        :counter,
-        :dspex_telemetry_otlp_lost_points_total,
-        "Data points that the receiver of OTLP has refused for good.",
-        if(otlp, do: [sample(otlp.lost)], else: [])
-      )
-    ]
+    for metric <- OwnMetrics.of_vm(),
+        do: metric |> Definition.scalar() |> Map.put(:samples, samples(metric.of, handle))
   end
+
+  defp samples(:attached, handle),
+    do: [sample(if(Instance.attached?(handle.options.name), do: 1, else: 0))]
+
+  defp samples(:start_time, handle), do: [sample(handle.started_at_unix_ms / 1_000)]
+  defp samples(:panics, _handle), do: [sample(Native.panics())]
+  defp samples(:build, _handle), do: [sample(1, version: @version)]
+  # Without samples they are not exposed.
+  defp samples(:pushes, handle), do: results(Push.status(handle))
+  defp samples(:exports, handle), do: results(OTLP.status(handle))
+
+  defp samples(:lost_points, handle),
+    do: for(%{lost: lost} <- List.wrap(OTLP.status(handle)), do: sample(lost))
 
   defp results(nil), do: []
 
@@ -117,9 +84,6 @@ defmodule DSPexTelemetry.Exposition do
     for result <- [:success, :failure],
         do: sample(Map.fetch!(status, result), result: Atom.to_string(result))
   end
-
-  defp scalar(kind, name, help, samples),
-    do: %{kind: kind, name: name, help: help, samples: samples}
 
   defp sample(value, labels \\ []),
     do: %{labels: for({name, label} <- labels, do: [name, label]), value: value}

@@ -16,6 +16,7 @@ defmodule DSPexTelemetry.Reference do
           gauges: [map()],
           levels: [map()],
           cache_metrics: [map()],
+          own_metrics: [map()],
           options: [map()]
         }
 
@@ -69,62 +70,11 @@ defmodule DSPexTelemetry.Reference do
 
   """
 
-  @own [
-    {"dspex_telemetry_series", "gauge", ["event"], "series, the overflow series not counted"},
-    {"dspex_telemetry_series_limit", "gauge", ["event"], "most series there may be"},
-    {"dspex_telemetry_overflow_total", "counter", ["event"],
-     "events that went to the overflow series"},
-    {"dspex_telemetry_metric_rejected_total", "counter", ["metric", "reason"],
-     "events that metrics of option `metrics` got nothing of, of reasons that there were"},
-    {"dspex_telemetry_samples_left_out", "gauge", ["metric"],
-     "samples that the scrape lacks because OpenMetrics does not allow them, of metrics with such samples"},
-    {"dspex_telemetry_rejected_total", "counter", ["event", "reason"],
-     "rejected events, of reasons that there were"},
-    {"dspex_telemetry_signals_dropped_total", "counter", [],
-     "alerts for which there was no room in the channel"},
-    {"dspex_telemetry_spikes_untracked_total", "counter", [],
-     "errors of methods for which there was no room when spikes were looked for"},
-    {"dspex_telemetry_workers_overflow_total", "counter", [],
-     "workers that found no room in the set of living ones"},
-    {"dspex_telemetry_slices_merged_total", "counter", [],
-     "slices of time that were merged because of `window_memory_limit`"},
-    {"dspex_telemetry_slices_dropped_total", "counter", [],
-     "slices of time that were dropped because of it"},
-    {"dspex_telemetry_refs", "gauge", [], "references whose class is known"},
-    {"dspex_telemetry_memory_bytes", "gauge", [],
-     "bytes that the instance takes, as in `info/1`"},
-    {"dspex_telemetry_window_memory_bytes", "gauge", [], "bytes of it that slices take"},
-    {"dspex_telemetry_attached", "gauge", [], "1 while handlers are attached, else 0"},
-    {"dspex_telemetry_start_time_seconds", "gauge", [],
-     "when the instance started, in seconds since 1970"},
-    {"dspex_telemetry_panics_total", "counter", [],
-     "recordings of the whole VM that ended in a panic: a bug"},
-    {"dspex_telemetry_push_total", "counter", ["result"],
-     "pushes that ended in `success` or `failure`, with option `push`"},
-    {"dspex_telemetry_otlp_total", "counter", ["result"],
-     "exports over OTLP that ended in `success` or `failure`, with option `otlp`"},
-    {"dspex_telemetry_otlp_lost_points_total", "counter", [],
-     "data points that the receiver has refused for good, with option `otlp`"},
-    {"dspex_telemetry_build_info", "gauge", ["version"], "always 1"},
-    {"dspex_router_decisions_total", "counter", ["worker_id", "reason"],
-     "requests that `DSPexTelemetry.PerformanceRouter` has routed, by worker and by why it was chosen"},
-    {"dspex_router_in_flight", "gauge", ["worker_id"],
-     "requests in flight; those whose end is not reported are estimated"},
-    {"dspex_router_ejections_total", "counter", ["worker_id"],
-     "how often a worker was ejected because its requests failed"},
-    {"dspex_router_workers", "gauge", ["state"],
-     "workers that requests may go to, `healthy`, `starting` or `ejected`"}
-  ]
-
   @own_metrics """
   ## Metrics of the library itself
 
   What `DSPexTelemetry.scrape/1` tells of the instance. Where `event` is a label, it is the event or span whose
   metrics form a family, as in `DSPexTelemetry.info/1`; of rejections it is the event.
-
-  | metric | type | labels | meaning |
-  | --- | --- | --- | --- |
-  #{Enum.map_join(@own, "\n", fn {name, type, labels, meaning} -> "| `#{name}` | #{type} | #{Enum.map_join(labels, ", ", &"`#{&1}`")} | #{meaning} |" end)}
 
   """
 
@@ -231,6 +181,7 @@ defmodule DSPexTelemetry.Reference do
       gauges: Catalogue.gauges(),
       levels: Catalogue.levels(),
       cache_metrics: Catalogue.cache_metrics(),
+      own_metrics: Catalogue.own_metrics(),
       options: Options.table()
     })
   end
@@ -295,6 +246,10 @@ defmodule DSPexTelemetry.Reference do
       Enum.map(tables.levels, &level(&1, tables)),
       Enum.map(tables.cache_metrics, &cache_metric/1),
       @own_metrics,
+      table(
+        ["metric", "type", "labels", "unit", "after `reset/1`", "meaning"],
+        Enum.map(tables.own_metrics, &own_metric/1)
+      ),
       @emitted,
       @label_values,
       @rejected_events,
@@ -550,6 +505,23 @@ defmodule DSPexTelemetry.Reference do
       "Of: calls through `DSPexTelemetry.AdaptiveCache`, with option `cache`"
     ])
   end
+
+  defp own_metric(metric) do
+    meaning = Enum.join([metric.doc | List.wrap(metric.note)], " ")
+
+    [
+      code(metric.name),
+      to_string(metric.kind),
+      words(metric.labels),
+      to_string(metric.unit),
+      reset(metric.reset),
+      meaning
+    ]
+  end
+
+  defp reset(:keeps), do: "goes on"
+  defp reset(:clears), do: "begins anew"
+  defp reset(:shows_now), do: ""
 
   defp metric(metric, facts) do
     ["### #{metric.name}\n\n#{metric.doc}\n\n", Enum.map(facts, &"- #{&1}\n"), "\n"]

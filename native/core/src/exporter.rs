@@ -20,8 +20,15 @@ pub(crate) struct Exporter {
     exported_unix_ms: i64,
     /// By family.
     left: Vec<Left>,
-    /// By metric what each sample of a counter was that belongs to no series.
-    scalars: HashMap<String, HashMap<Labels, f64>>,
+    /// By metric what was told of counters that belong to no series.
+    scalars: HashMap<String, ToldScalar>,
+}
+
+/// What was told of a counter that belongs to no series.
+#[derive(Default)]
+struct ToldScalar {
+    survives_reset: bool,
+    samples: HashMap<Labels, f64>,
 }
 
 /// What series of a family that are gone had counted since the last export.
@@ -83,7 +90,7 @@ impl Exporter {
         for left in &mut self.left {
             *left = Left { limit: left.limit, ..Left::default() };
         }
-        self.scalars.retain(|metric, _| !is_reset(metric));
+        self.scalars.retain(|_, told| told.survives_reset);
     }
 
     /// Keeps what a series has counted since the last export, before it goes.
@@ -103,27 +110,17 @@ impl Exporter {
     /// was has begun anew.
     pub(crate) fn delta(&mut self, scalar: &Scalar) -> Scalar {
         let before = self.scalars.remove(&scalar.name).unwrap_or_default();
-        let mut now = HashMap::new();
+        let mut now = ToldScalar { survives_reset: scalar.survives_reset, samples: HashMap::new() };
         let mut delta = scalar.clone();
         for sample in &mut delta.samples {
             let total = sample.value;
-            let told = before.get(&sample.labels).filter(|told| **told <= total);
+            let told = before.samples.get(&sample.labels).filter(|told| **told <= total);
             sample.value -= told.unwrap_or(&0.0);
-            now.insert(sample.labels.clone(), total);
+            now.samples.insert(sample.labels.clone(), total);
         }
         self.scalars.insert(scalar.name.clone(), now);
         delta
     }
-}
-
-/// Whether a counter that belongs to no series starts again with a reset.
-pub(crate) fn is_reset(metric: &str) -> bool {
-    !matches!(
-        metric,
-        "dspex_telemetry_signals_dropped_total"
-            | "dspex_telemetry_spikes_untracked_total"
-            | "dspex_telemetry_workers_overflow_total"
-    )
 }
 
 impl Left {

@@ -14,7 +14,6 @@ mod number;
 pub mod otlp;
 mod own;
 mod protobuf;
-mod router;
 mod scalar;
 mod table;
 mod text;
@@ -78,19 +77,21 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
         table.write(scrape.created, out);
     }
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
-    let left_out = own::left_out(&encoder.left_out());
-    let scalars = scalars(instance, &info).chain([left_out]);
-    scalars.for_each(|scalar| scalar.write(encoder, out));
+    let left_out = encoder.left_out();
+    scalars(instance, &info, &left_out).for_each(|scalar| scalar.write(encoder, out));
     scrape.scalars.iter().for_each(|scalar| scalar.write(encoder, out));
     encoder.end(out);
 }
 
-/// The metrics of an instance that belong to no series.
-fn scalars(instance: &Instance, info: &Info) -> impl Iterator<Item = Scalar> {
+/// The metrics of an instance that belong to no series, with what a scrape lacks by metric.
+fn scalars(
+    instance: &Instance,
+    info: &Info,
+    left_out: &[(String, u64)],
+) -> impl Iterator<Item = Scalar> {
     let workers = info.workers;
     let gauges = instance.gauges().iter().map(move |gauge| gauge.scalar(workers));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
-    let routing = router::scalars(instance.router(), instance.router_now());
     let levels = instance.levels().scalars();
-    gauges.chain(levels).chain(cache).chain(routing).chain(own::scalars(info))
+    gauges.chain(levels).chain(cache).chain(own::scalars(instance, info, left_out))
 }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::scalar::{Kind, Scalar};
+use crate::scalar::{Sample, Scalar};
 
 /// How many workers are alive, as a definition declares the metric.
 #[derive(Clone, Debug, Deserialize)]
@@ -17,6 +17,6 @@ pub struct Gauge {
 impl Gauge {
     /// The metric with its value.
     pub(crate) fn scalar(&self, workers: usize) -> Scalar {
-        Scalar::new(&self.name, &self.help, Kind::Gauge).with(&[], workers as f64)
+        Scalar::gauge(&self.name, &self.help, vec![Sample::new(&[], workers as f64)])
     }
 }

@@ -1,6 +1,6 @@
 //! The state of an instance, as it is told.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::window::WindowsInfo;
 
@@ -64,4 +64,46 @@ pub struct Rejected {
     pub reason: &'static str,
     /// How many.
     pub count: u64,
+}
+
+/// A number that a scrape tells of the instance itself.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnQuantity {
+    /// Requests that were routed, by worker and reason.
+    RouterDecisions,
+    /// Requests in flight, by worker.
+    RouterInFlight,
+    /// Ejections, by worker.
+    RouterEjections,
+    /// Workers of the router, by how they fare.
+    RouterWorkers,
+    /// See [`FamilyInfo::series`].
+    Series,
+    /// See [`FamilyInfo::limit`].
+    SeriesLimit,
+    /// See [`FamilyInfo::overflow`].
+    Overflow,
+    /// See [`Info::rejected`].
+    Rejected,
+    /// See [`Info::metrics_rejected`].
+    MetricsRejected,
+    /// See [`Info::signals_dropped`].
+    SignalsDropped,
+    /// See [`Info::spikes_untracked`].
+    SpikesUntracked,
+    /// See [`Info::workers_overflow`].
+    WorkersOverflow,
+    /// See [`WindowsInfo::merged`].
+    SlicesMerged,
+    /// See [`WindowsInfo::dropped`].
+    SlicesDropped,
+    /// See [`Info::refs`].
+    Refs,
+    /// See [`Info::memory_bytes`].
+    MemoryBytes,
+    /// See [`WindowsInfo::memory_bytes`].
+    WindowMemoryBytes,
+    /// Samples that a scrape lacks because its format does not allow them, by metric.
+    SamplesLeftOut,
 }

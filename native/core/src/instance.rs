@@ -20,7 +20,7 @@ use crate::family::{self, Family, FamilySpec};
 use crate::field::Reject;
 use crate::gauge::Gauge;
 use crate::id_set::IdSet;
-use crate::info::{FamilyInfo, Info, Refused, Rejected};
+use crate::info::{FamilyInfo, Info, OwnQuantity, Refused, Rejected};
 use crate::label::{self, LabelSet, OVERFLOW_LABEL};
 use crate::level::{LevelSpec, Levels};
 use crate::local;
@@ -33,6 +33,7 @@ use crate::point::Point;
 use crate::refs::Refs;
 use crate::router::{Change, Router, RouterSpec};
 use crate::router_time::{RouterClock, RouterTime};
+use crate::scalar::ScalarSpec;
 use crate::series::Series;
 use crate::signal::Sent;
 use crate::spike::Spikes;
@@ -52,6 +53,9 @@ pub struct Definition {
     /// Values that are looked up when they are asked for.
     #[serde(default)]
     pub gauges: Vec<Gauge>,
+    /// Metrics about the instance itself.
+    #[serde(default)]
+    pub own_metrics: Vec<ScalarSpec<OwnQuantity>>,
     /// Gauges whose value an event tells.
     #[serde(default)]
     pub levels: Vec<LevelSpec>,
@@ -90,6 +94,7 @@ pub struct Definition {
 pub struct Instance {
     families: Vec<Arc<Family>>,
     gauges: Vec<Gauge>,
+    own_metrics: Vec<ScalarSpec<OwnQuantity>>,
     plans: Vec<Arc<Plan>>,
     parts: Parts,
     usage: Arc<Usage>,
@@ -177,12 +182,13 @@ impl Instance {
         let windows = Windows::new(definition.windows, families.len(), now.ms);
         plans.iter().for_each(local::publish);
         let state = RwLock::new(State { stopped: false, windows });
-        let gauges = definition.gauges;
+        let (gauges, own_metrics) = (definition.gauges, definition.own_metrics);
         let limits = families.iter().map(|family| family.series_limit());
         let exporter = Exporter::new(definition.exports_deltas, limits, now.unix_ms);
         Ok(Self {
             families,
             gauges,
+            own_metrics,
             plans,
             parts,
             usage,
@@ -473,6 +479,11 @@ impl Instance {
     /// The gauges, in the definition's order.
     pub fn gauges(&self) -> &[Gauge] {
         &self.gauges
+    }
+
+    /// The metrics about the instance itself, in the definition's order.
+    pub(crate) fn own_metrics(&self) -> &[ScalarSpec<OwnQuantity>] {
+        &self.own_metrics
     }
 
     /// All families, in the definition's order.

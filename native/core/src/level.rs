@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::label::LabelSet;
 use crate::lock::lock;
-use crate::scalar::{Kind, Scalar};
+use crate::scalar::{Sample, Scalar};
 
 /// Of how many workers that have gone late samples are ignored.
 const GONE_WORKERS: usize = 256;
@@ -155,12 +155,12 @@ impl Level {
         let mut values: Vec<_> =
             self.values().iter().map(|(labels, value)| (labels.clone(), *value)).collect();
         values.sort_unstable();
-        let new = Scalar::new(&self.spec.name, &self.spec.help, Kind::Gauge);
-        values.iter().fold(new, |scalar, (labels, value)| {
+        let sample = |(labels, value): &(LabelSet, u64)| {
             let names = self.spec.labels.iter().map(String::as_str);
             let labels: Vec<_> = names.zip(labels.values()).collect();
-            scalar.with(&labels, *value as f64 / self.spec.divisor)
-        })
+            Sample::new(&labels, *value as f64 / self.spec.divisor)
+        };
+        Scalar::gauge(&self.spec.name, &self.spec.help, values.iter().map(sample).collect())
     }
 }
 

@@ -21,6 +21,9 @@ pub struct Scalar {
     pub help: String,
     /// Counter or gauge.
     pub kind: Kind,
+    /// Whether a reset of the instance leaves it as it is.
+    #[serde(default)]
+    pub survives_reset: bool,
     /// Its values. Without any it is not exposed.
     pub samples: Vec<Sample>,
 }
@@ -34,15 +37,49 @@ pub struct Sample {
     pub value: f64,
 }
 
-impl Scalar {
-    pub(crate) fn new(name: &str, help: &str, kind: Kind) -> Self {
-        Self { name: name.to_owned(), help: help.to_owned(), kind, samples: Vec::new() }
-    }
+/// A scalar as a definition declares it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct ScalarSpec<Quantity> {
+    /// The metric's name; that of a counter ends in `_total`.
+    pub name: String,
+    /// What it is, for people.
+    pub help: String,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// Whether a reset of the instance leaves it as it is.
+    #[serde(default)]
+    pub survives_reset: bool,
+    /// What its values are.
+    pub of: Quantity,
+}
 
-    /// Adds a sample.
-    pub(crate) fn with(mut self, labels: &[(&str, &str)], value: f64) -> Self {
+impl<Quantity> ScalarSpec<Quantity> {
+    pub(crate) fn with(&self, samples: Vec<Sample>) -> Scalar {
+        Scalar {
+            name: self.name.clone(),
+            help: self.help.clone(),
+            kind: self.kind,
+            survives_reset: self.survives_reset,
+            samples,
+        }
+    }
+}
+
+impl Scalar {
+    pub(crate) fn gauge(name: &str, help: &str, samples: Vec<Sample>) -> Self {
+        Self {
+            name: name.to_owned(),
+            help: help.to_owned(),
+            kind: Kind::Gauge,
+            survives_reset: false,
+            samples,
+        }
+    }
+}
+
+impl Sample {
+    pub(crate) fn new(labels: &[(&str, &str)], value: f64) -> Self {
         let pair = |(name, value): &(&str, &str)| [(*name).to_owned(), (*value).to_owned()];
-        self.samples.push(Sample { labels: labels.iter().map(pair).collect(), value });
-        self
+        Self { labels: labels.iter().map(pair).collect(), value }
     }
 }

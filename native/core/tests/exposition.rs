@@ -354,6 +354,7 @@ fn metrics_are_announced_as_each_format_demands() {
         name: "of_the_caller_bytes".to_owned(),
         help: "Given.".to_owned(),
         kind: Kind::Gauge,
+        survives_reset: true,
         samples: vec![Sample { labels: vec![["a".to_owned(), "b".to_owned()]], value: 1.5e9 }],
     };
     let announced = |format| {

@@ -709,6 +709,7 @@ fn what_the_caller_gives_comes_with_it() {
         name: "given_total".to_owned(),
         help: "Given.".to_owned(),
         kind: Kind::Counter,
+        survives_reset: true,
         samples: vec![Sample { labels: vec![["a".to_owned(), "b".to_owned()]], value }],
     };
     let mut wanted = wanted(Temporality::Delta, HistogramKind::Exponential);
@@ -719,6 +720,10 @@ fn what_the_caller_gives_comes_with_it() {
         let points = exported.sums("given_total");
         assert_eq!(points.first().map(|point| value(point)), *delta);
     }
+    running.instance.reset(moment(10));
+    wanted.scalars = vec![scalar(9.0)];
+    let exported = Exported::new(&running, &wanted, 11);
+    assert_eq!(value(exported.sums("given_total")[0]), 2.0, "the caller's go on over a reset");
 }
 
 #[test]

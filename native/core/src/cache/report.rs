@@ -6,7 +6,7 @@ use super::Cache;
 use super::method::Method;
 use super::rule::Verdict;
 use crate::label::OVERFLOW_LABEL;
-use crate::scalar::{Kind, Scalar};
+use crate::scalar::{Sample, Scalar, ScalarSpec};
 
 /// A cache, as it is told.
 #[derive(Clone, Debug, Serialize)]
@@ -131,17 +131,7 @@ impl MethodReport {
 }
 
 /// Something that a scrape tells of each method.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Metric {
-    /// The metric's name.
-    pub name: String,
-    /// What it is, for people.
-    pub help: String,
-    /// Counter or gauge.
-    pub kind: Kind,
-    /// What it tells.
-    pub of: Quantity,
-}
+pub type Metric = ScalarSpec<Quantity>;
 
 /// A number of a [`MethodReport`].
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -175,16 +165,16 @@ pub enum Quantity {
 pub(crate) fn scalars(cache: &Cache) -> Vec<Scalar> {
     let report = CacheReport::new(cache);
     let scalar = |metric: &Metric| {
-        let scalar = Scalar::new(&metric.name, &metric.help, metric.kind);
-        report.methods.iter().fold(scalar, |scalar, row| {
+        let sample = |row: &MethodReport| {
             let value = row.quantity(metric.of);
             if row.method == OVERFLOW_LABEL {
-                scalar.with(&[(OVERFLOW_LABEL, "true")], value)
+                Sample::new(&[(OVERFLOW_LABEL, "true")], value)
             } else {
                 let labels = [("method", &*row.method), ("python_class", &*row.python_class)];
-                scalar.with(&labels, value)
+                Sample::new(&labels, value)
             }
-        })
+        };
+        metric.with(report.methods.iter().map(sample).collect())
     };
     cache.spec.metrics.iter().map(scalar).collect()
 }

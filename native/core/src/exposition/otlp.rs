@@ -19,7 +19,6 @@ use super::encoder::{
     Bound, DistributionSample, Encoder, Header, HistogramSample, MetricKind, SummarySample, Value,
 };
 use super::table::{Reading, Table};
-use crate::exporter::is_reset;
 use crate::instance::Instance;
 use crate::metric::Unit;
 use crate::moment::Moment;
@@ -120,10 +119,10 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
     let are_deltas = are_deltas && export.temporality == Temporality::Delta;
     let of_none = encoder(are_deltas);
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
-    let own = super::scalars(instance, &info).map(|scalar| (is_reset(&scalar.name), scalar));
-    let given = export.scalars.iter().map(|scalar| (false, scalar.clone()));
-    for (is_reset, mut scalar) in own.chain(given) {
-        let start = if is_reset { exporter.reset_unix_ms() } else { exporter.start_unix_ms() };
+    let scalars = super::scalars(instance, &info, &[]);
+    for mut scalar in scalars.chain(export.scalars.iter().cloned()) {
+        let start =
+            if scalar.survives_reset { exporter.start_unix_ms() } else { exporter.reset_unix_ms() };
         let mut since = start;
         if are_deltas && scalar.kind == Kind::Counter {
             scalar = exporter.delta(&scalar);

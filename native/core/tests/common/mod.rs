@@ -54,15 +54,38 @@ pub fn alerts() -> Value {
     })
 }
 
+/// Metrics about the instance itself: every counter, and gauges of each shape that samples have.
+pub fn own_metrics() -> Value {
+    let metric = |name: &str, kind: &str, survives_reset: bool, of: &str| json!({"name": name, "help": "", "kind": kind, "survives_reset": survives_reset, "of": of});
+    json!([
+        metric("dspex_router_decisions_total", "counter", false, "router_decisions"),
+        metric("dspex_router_in_flight", "gauge", true, "router_in_flight"),
+        metric("dspex_router_ejections_total", "counter", false, "router_ejections"),
+        metric("dspex_router_workers", "gauge", true, "router_workers"),
+        metric("dspex_telemetry_series", "gauge", false, "series"),
+        metric("dspex_telemetry_overflow_total", "counter", false, "overflow"),
+        metric("dspex_telemetry_rejected_total", "counter", false, "rejected"),
+        metric("dspex_telemetry_metric_rejected_total", "counter", false, "metrics_rejected"),
+        metric("dspex_telemetry_signals_dropped_total", "counter", true, "signals_dropped"),
+        metric("dspex_telemetry_spikes_untracked_total", "counter", true, "spikes_untracked"),
+        metric("dspex_telemetry_workers_overflow_total", "counter", true, "workers_overflow"),
+        metric("dspex_telemetry_slices_merged_total", "counter", false, "slices_merged"),
+        metric("dspex_telemetry_slices_dropped_total", "counter", false, "slices_dropped"),
+        metric("dspex_telemetry_memory_bytes", "gauge", false, "memory_bytes"),
+        metric("dspex_telemetry_samples_left_out", "gauge", false, "samples_left_out"),
+    ])
+}
+
 impl Running {
-    /// Starts what a definition in JSON describes, at time 0. What it does not say of windows and
-    /// alerts is what an instance has by default.
+    /// Starts what a definition in JSON describes, at time 0. What it does not say of windows, alerts
+    /// and metrics about itself is what an instance has by default.
     pub fn start(mut definition: Value) -> Self {
         let windows =
             json!({"slice_ms": 10_000, "history_ms": 3_600_000, "memory_limit": 64 << 20});
         let fields = definition.as_object_mut().unwrap();
         fields.entry("windows").or_insert(windows);
         fields.entry("alerts").or_insert_with(alerts);
+        fields.entry("own_metrics").or_insert_with(own_metrics);
         fields.entry("usage_capacity").or_insert(json!(10_000));
         let definition: Definition = serde_json::from_value(definition).unwrap();
         let time = Arc::new(AtomicU64::new(0));

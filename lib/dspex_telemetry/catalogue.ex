@@ -72,7 +72,7 @@ defmodule DSPexTelemetry.Catalogue do
   The families: metrics that share labels, and the events that feed them.
 
   A counter's `:dimensions` are labels that it has beside the family's; `:drop_labels` are labels
-  of the family that it has not.
+  of the family that it has not. A family's `:role` is what reports and other metrics ask it for.
   """
   @spec families() :: [map()]
   def families, do: @families
@@ -148,11 +148,11 @@ defmodule DSPexTelemetry.Catalogue do
 
   @doc "The families whose first counter counts errors: by reason, and by method, class and reason."
   @spec error_families() :: [String.t()]
-  def error_families, do: ["dspex.bridge.error", "dspex.bridge.call_method.error"]
+  def error_families, do: Enum.map([:errors, :call_errors], &with_role!/1)
 
   @doc "The family that counts spikes of errors."
   @spec spikes_family() :: String.t()
-  def spikes_family, do: "dspex.alerts.error_spike"
+  def spikes_family, do: with_role!(:spikes)
 
   @doc "Metrics of the adaptive cache, with a sample for each method whose calls go through it."
   @spec cache_metrics() :: [map()]
@@ -226,7 +226,7 @@ defmodule DSPexTelemetry.Catalogue do
 
   @doc "The family of completed method calls."
   @spec calls_family() :: String.t()
-  def calls_family, do: "dspex.bridge.call_method"
+  def calls_family, do: with_role!(:calls)
 
   @doc """
   The unit in which samples are stored, and how many of it make one of a metric's unit.
@@ -266,6 +266,8 @@ defmodule DSPexTelemetry.Catalogue do
 
   def function_name(%Event{name: name, variant: variant}),
     do: :"#{Enum.join(name, "_")}_from_#{variant}"
+
+  defp with_role!(role), do: Enum.find(@families, &(&1[:role] == role)).name
 
   @doc "The family with this name."
   @spec family!(String.t()) :: map()

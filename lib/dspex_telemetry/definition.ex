@@ -156,6 +156,7 @@ defmodule DSPexTelemetry.Definition do
   defp family(family, options) do
     %{
       name: family.name,
+      role: family[:role],
       labels: family.labels,
       digits: options.significant_digits,
       series_limit: options.series_limit,

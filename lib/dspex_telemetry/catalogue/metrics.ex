@@ -52,6 +52,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
   @families [
     %{
       name: "dspex.bridge.create_instance",
+      role: :instances,
       labels: [:python_class, :success],
       usage: {:class, :dspex_bridge_create_instance_total, [:python_class]},
       counters: [
@@ -91,6 +92,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.bridge.call_method",
+      role: :calls,
       labels: [:method, :python_class],
       usage: {:method, :dspex_bridge_call_method_total, [:python_class, :method]},
       counters: [
@@ -133,6 +135,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.bridge.error",
+      role: :errors,
       labels: [:reason],
       counters: [
         %{
@@ -147,6 +150,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.bridge.call_method.error",
+      role: :call_errors,
       labels: [:method, :python_class, :reason],
       counters: [
         %{
@@ -159,6 +163,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.bridge.call_method.python",
+      role: :python_times,
       labels: [:method, :python_class],
       counters: [
         %{
@@ -204,6 +209,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.alerts.error_spike",
+      role: :spikes,
       labels: [:method, :python_class],
       counters: [
         %{
@@ -216,6 +222,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.session.created",
+      role: :created_sessions,
       labels: [],
       counters: [
         %{name: :dspex_session_created_total, dimensions: [], doc: "Sessions that were created."}
@@ -224,6 +231,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.session.expired",
+      role: :expired_sessions,
       labels: [:reason],
       counters: [
         %{name: :dspex_session_expired_total, dimensions: [], doc: "Sessions that expired."}
@@ -245,6 +253,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.session.variable.set",
+      role: :set_variables,
       labels: [:var_type],
       counters: [
         %{
@@ -257,6 +266,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.session.variable.get",
+      role: :read_variables,
       labels: [:found],
       counters: [
         %{
@@ -282,6 +292,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.session.variable.size",
+      role: :variable_sizes,
       labels: [:op],
       counters: [],
       histograms: [
@@ -295,6 +306,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "dspex.tools.call",
+      role: :tools,
       labels: [:tool_name],
       usage: {:tool, :dspex_tools_call_total, [:tool_name]},
       counters: [
@@ -325,6 +337,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "snakepit.worker.spawned",
+      role: :started_workers,
       labels: [:python_version],
       counters: [
         %{name: :snakepit_worker_spawned_total, dimensions: [], doc: "Workers that were started."}
@@ -333,6 +346,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "snakepit.worker.died",
+      role: :dead_workers,
       labels: [:reason],
       counters: [
         %{name: :snakepit_worker_died_total, dimensions: [], doc: "Workers that died."}
@@ -341,6 +355,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "snakepit.worker",
+      role: :worker_times,
       labels: [],
       counters: [],
       histograms: [
@@ -360,6 +375,7 @@ defmodule DSPexTelemetry.Catalogue.Metrics do
     },
     %{
       name: "snakepit.pool.queue_time",
+      role: :queue_waits,
       labels: [:command],
       counters: [],
       histograms: [

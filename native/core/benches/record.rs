@@ -36,6 +36,7 @@ fn start() -> (Instance, PlanId, PlanId) {
     let definition: Definition = serde_json::from_value(json!({
         "families": [{
             "name": "dspex.bridge.call_method",
+            "role": "calls",
             "labels": ["method", "python_class"],
             "counters": [{"name": "total", "dimensions": [
                 {"name": "success", "values": booleans},

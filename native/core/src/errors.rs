@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call_log::LoggedCall;
+use crate::family::Role;
 use crate::instance::Instance;
 use crate::moment::Moment;
 use crate::reasons::MethodErrors;
@@ -10,8 +11,6 @@ use crate::report::{CountBy, View};
 use crate::signal::{DescribedAnomaly, DescribedSpike, DescribedSpikeOver};
 use crate::source::{Live, Source};
 use crate::window::{Interval, Window};
-
-const FAMILY: &str = "dspex.bridge.error";
 
 /// Errors in a window, and what goes on now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -82,12 +81,12 @@ impl Errors {
     /// What a source says, and what goes on. It has no single calls.
     pub(crate) fn of(source: &dyn Source, ongoing: Ongoing) -> Self {
         let view = View(source);
-        let by_reason = view.counts(FAMILY);
+        let by_reason = view.counts(Role::Errors);
         let Ongoing { spikes, recent_spikes, anomalies } = ongoing;
         Self {
             interval: source.interval(),
             errors: by_reason.values().sum(),
-            by_kind: view.counts_by_dimension(FAMILY),
+            by_kind: view.counts_by_dimension(Role::Errors),
             by_reason,
             by_method: view.method_errors(),
             last_failures: Vec::new(),

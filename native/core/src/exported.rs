@@ -173,6 +173,7 @@ mod tests {
             histograms: vec![],
             digits: 2,
             series_limit: 1,
+            role: None,
             usage: None,
             measures: kinds.into_iter().map(measure).collect(),
         })

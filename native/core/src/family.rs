@@ -34,12 +34,56 @@ pub struct FamilySpec {
     pub digits: u8,
     /// How many series it may have before the rest goes to the overflow series.
     pub series_limit: usize,
+    /// What reports ask it for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// Of what its series count uses.
     #[serde(default)]
     pub usage: Option<Usage>,
     /// Its measures. A family that has any has neither counters nor histograms.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub measures: Vec<MeasureSpec>,
+}
+
+/// What reports ask a family for. Where several families have a role, they read the first.
+///
+/// Calls are read from the family's first counter, by its dimension `success`, and their times from its first
+/// histogram. All else is read from the first counter or from the histograms, in the order that the role says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Method calls, by method and class.
+    Calls,
+    /// What Python itself measured of them, by method and class.
+    PythonTimes,
+    /// Errors of method calls, by method, class and reason.
+    CallErrors,
+    /// All errors, by reason.
+    Errors,
+    /// Spikes of errors, by method and class.
+    Spikes,
+    /// Created instances, by class.
+    Instances,
+    /// Tool calls, by tool.
+    Tools,
+    /// Sessions that were created.
+    CreatedSessions,
+    /// Sessions that expired, by reason: how long they lived, and their operations.
+    ExpiredSessions,
+    /// Session variables that were set, by type.
+    SetVariables,
+    /// Reads of session variables, by whether they found a value.
+    ReadVariables,
+    /// Sizes of session variables, by what was done to them.
+    VariableSizes,
+    /// Workers that were started.
+    StartedWorkers,
+    /// Workers that died, by reason.
+    DeadWorkers,
+    /// Times of workers: how long they took to start, and how long they lived.
+    WorkerTimes,
+    /// Waits for a worker, by command.
+    QueueWaits,
 }
 
 /// How the uses of something are read from a family.
@@ -92,6 +136,7 @@ pub struct Family {
     label_names: Vec<String>,
     layout: Layout,
     series_limit: usize,
+    role: Option<Role>,
     usage: Option<Usage>,
     table: DashMap<LabelSet, Arc<Series>, RandomState>,
     /// How many series are in the table or about to be: taken before inserting, so that the limit
@@ -108,15 +153,9 @@ pub struct Family {
     begun_unix_ms: AtomicI64,
 }
 
-/// The family that has a histogram with this name, and the place of the histogram in it.
-pub(crate) fn place_of_histogram<'f>(
-    families: &'f [Arc<Family>],
-    histogram: &str,
-) -> Option<(&'f Arc<Family>, usize)> {
-    families.iter().find_map(|family| {
-        let metrics = family.layout().histograms();
-        Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
-    })
+/// The family that has this role.
+pub(crate) fn with_role(families: &[Arc<Family>], role: Role) -> Option<&Arc<Family>> {
+    families.iter().find(|family| family.role == Some(role))
 }
 
 impl Family {
@@ -143,6 +182,7 @@ impl Family {
             name: spec.name,
             label_names: spec.labels,
             series_limit: spec.series_limit,
+            role: spec.role,
             usage: spec.usage,
             overflow_signalled: AtomicBool::new(false),
             table: DashMap::with_hasher(RandomState::default()),
@@ -170,6 +210,7 @@ impl Family {
                 .collect(),
             digits: self.layout.shape().precision.digits(),
             series_limit: 0,
+            role: self.role,
             usage: self.usage.clone(),
             measures: self.layout.measures().iter().map(Measure::configuration).collect(),
         }
@@ -179,6 +220,11 @@ impl Family {
     #[inline]
     pub fn id(&self) -> FamilyId {
         self.id
+    }
+
+    /// What reports ask it for.
+    pub fn role(&self) -> Option<Role> {
+        self.role
     }
 
     /// The event or span whose series these are.
@@ -430,6 +476,7 @@ mod tests {
             histograms: vec![],
             digits: 2,
             series_limit: 1,
+            role: None,
             usage: None,
             measures: vec![],
         })

@@ -16,7 +16,7 @@ use crate::call_path::{CallPathSpec, CallPaths};
 use crate::effects::{Overflows, Parts, Workers};
 use crate::error::DefinitionError;
 use crate::exporter::Exporter;
-use crate::family::{self, Family, FamilySpec};
+use crate::family::{Family, FamilySpec};
 use crate::field::Reject;
 use crate::gauge::Gauge;
 use crate::id_set::IdSet;
@@ -521,7 +521,10 @@ impl Instance {
 
     /// The family that has a histogram with this name, and the place of the histogram in it.
     pub fn place_of_histogram(&self, histogram: &str) -> Option<(&Arc<Family>, usize)> {
-        family::place_of_histogram(&self.families, histogram)
+        self.families.iter().find_map(|family| {
+            let metrics = family.layout().histograms();
+            Some((family, metrics.iter().position(|metric| metric.name == histogram)?))
+        })
     }
 
     /// Rejected events by name and reason. Two plans may be for events of the same name.

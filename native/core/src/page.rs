@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::cache::report::{CacheReport, MethodReport};
 use crate::call_log::LoggedCall;
 use crate::errors::Errors;
+use crate::family::Role;
 use crate::instance::Instance;
 use crate::metric::NANOSECONDS_PER_MICROSECOND;
 use crate::moment::Moment;
 use crate::quantiles::Distribution;
-use crate::report::{CALLS, Calls, CountBy, Operation, Sessions, Tool, View};
+use crate::report::{Calls, CountBy, Operation, Sessions, Tool, View};
 use crate::router::{RouterReport, WorkerReport};
 use crate::signal::{DescribedAnomaly, DescribedSpike, DescribedSpikeOver};
 use crate::source::{Live, Source};
@@ -277,9 +278,9 @@ impl Page {
         let source = Live::new(&reader, window, now);
         let view = View(&source);
         let interval = source.interval();
-        let calls = view.merged_calls(CALLS, 2);
+        let calls = view.merged_calls(Role::Calls, 2);
         let (pool, tools, sessions) =
-            (view.pool(), view.calls("dspex.tools.call", 1, Tool::from_calls), view.sessions());
+            (view.pool(), view.calls(Role::Tools, 1, Tool::from_calls), view.sessions());
         let mut ranked: Vec<_> = calls.iter().collect();
         ranked.sort_by_key(|(_, calls)| std::cmp::Reverse(calls.count));
         let rest = ranked.split_off(ranked.len().min(spec.methods));
@@ -334,7 +335,7 @@ impl Page {
 
 impl Total {
     fn new(view: &View<'_>, rows: &[(&Vec<String>, &Calls)]) -> Option<Self> {
-        let metric = view.family(CALLS)?.layout().histograms().first()?;
+        let metric = view.family(Role::Calls)?.layout().histograms().first()?;
         let calls: Vec<_> = rows.iter().map(|(_, calls)| *calls).collect();
         let sum = Calls::sum_of(&calls, metric);
         (sum.count > 0).then(|| Self {

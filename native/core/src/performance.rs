@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::family::Role;
 use crate::instance::Instance;
 use crate::metric::NANOSECONDS_PER_MICROSECOND;
 use crate::moment::Moment;
-use crate::report::{CALLS, Calls, View};
+use crate::report::{Calls, View};
 use crate::source::Live;
 use crate::window::{Interval, Window};
 
@@ -70,7 +71,7 @@ impl Performance {
     /// Reads an instance while it goes on recording.
     pub fn new(instance: &Instance, window: Window, now: Moment) -> Self {
         let reader = instance.read();
-        let calls_in = |window| View(&Live::new(&reader, window, now)).merged_calls(CALLS, 2);
+        let calls_in = |window| View(&Live::new(&reader, window, now)).merged_calls(Role::Calls, 2);
         let interval = reader.interval(window, now);
         let calls = calls_in(window);
         let before = window.before();

@@ -391,6 +391,7 @@ mod tests {
             }],
             histograms: vec![histogram("first"), histogram("second")],
             digits: 3,
+            role: None,
             usage: None,
             measures: vec![],
             series_limit: 1,

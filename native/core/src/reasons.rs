@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::family::Role;
 use crate::report::View;
 use crate::spike::Cause;
-
-const FAMILY: &str = "dspex.bridge.call_method.error";
 
 /// Labels of a method: its name and its class.
 const METHOD_LABELS: usize = 2;
@@ -30,14 +29,14 @@ impl View<'_> {
     /// Why methods fail, the most frequent reason first, by the labels of the method.
     pub(crate) fn reasons(&self) -> BTreeMap<Vec<String>, Vec<Cause>> {
         let mut reasons: BTreeMap<Vec<String>, Vec<Cause>> = BTreeMap::new();
-        let counters = self.family(FAMILY).map(|family| family.layout().counters());
+        let counters = self.family(Role::CallErrors).map(|family| family.layout().counters());
         let Some((counter, kinds)) = counters
             .and_then(<[_]>::first)
             .and_then(|counter| Some((counter, &counter.dimensions.first()?.values)))
         else {
             return reasons;
         };
-        for (labels, point) in self.points(FAMILY).iter() {
+        for (labels, point) in self.points(Role::CallErrors).iter() {
             let method: Vec<_> = labels.values().take(METHOD_LABELS).map(str::to_owned).collect();
             let reason = labels.values().nth(METHOD_LABELS).unwrap_or_default();
             for (kind, cell) in kinds.iter().zip(counter.cells()) {

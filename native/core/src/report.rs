@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::call_log::LoggedCall;
-use crate::family::{Family, place_of_histogram};
+use crate::family::{Family, Role, with_role};
 use crate::instance::Instance;
 use crate::label::LabelSet;
 use crate::metric::{HistogramMetric, NANOSECONDS_PER_MICROSECOND};
@@ -20,15 +20,6 @@ use crate::source::{Live, Source};
 use crate::spike::Cause;
 use crate::summaries::{self, SummaryRow};
 use crate::window::{Interval, Window};
-
-/// The histogram of waits for a worker.
-pub(crate) const QUEUE_WAIT: &str = "snakepit_pool_queue_time";
-
-/// The family of what Python itself measured of method calls.
-const PYTHON: &str = "dspex.bridge.call_method.python";
-
-/// The family of method calls.
-pub(crate) const CALLS: &str = "dspex.bridge.call_method";
 
 /// Counts by the value of a label.
 pub type CountBy = BTreeMap<String, u64>;
@@ -215,8 +206,8 @@ impl Report {
         Self {
             interval: source.interval(),
             operations: view.operations(),
-            instances: view.calls("dspex.bridge.create_instance", 1, InstanceRow::from_calls),
-            tools: view.calls("dspex.tools.call", 1, Tool::from_calls),
+            instances: view.calls(Role::Instances, 1, InstanceRow::from_calls),
+            tools: view.calls(Role::Tools, 1, Tool::from_calls),
             sessions: view.sessions(),
             variables: view.variables(),
             pool: view.pool(),
@@ -239,17 +230,17 @@ impl Report {
 pub(crate) struct View<'a>(pub(crate) &'a dyn Source);
 
 impl View<'_> {
-    pub(crate) fn family(&self, name: &str) -> Option<&Arc<Family>> {
-        self.0.families().iter().find(|family| family.name() == name)
+    pub(crate) fn family(&self, role: Role) -> Option<&Arc<Family>> {
+        with_role(self.0.families(), role)
     }
 
-    pub(crate) fn points(&self, family: &str) -> Cow<'_, [(LabelSet, Point)]> {
-        self.0.points(family)
+    pub(crate) fn points(&self, role: Role) -> Cow<'_, [(LabelSet, Point)]> {
+        self.family(role).map_or(Cow::Borrowed(&[]), |family| self.0.points(family.name()))
     }
 
     /// Method calls, with why they failed and what Python measured of them.
     fn operations(&self) -> Vec<Operation> {
-        let mut operations = self.calls(CALLS, 2, Operation::from_calls);
+        let mut operations = self.calls(Role::Calls, 2, Operation::from_calls);
         self.explain(&mut operations);
         operations
     }
@@ -271,7 +262,7 @@ impl View<'_> {
     /// The time that calls spent inside Python, in microseconds, by the labels of the method.
     pub(crate) fn python_times(&self) -> BTreeMap<Vec<String>, Distribution> {
         let Some(metric) =
-            self.family(PYTHON).and_then(|family| family.layout().histograms().first())
+            self.family(Role::PythonTimes).and_then(|family| family.layout().histograms().first())
         else {
             return BTreeMap::new();
         };
@@ -281,7 +272,7 @@ impl View<'_> {
             let labels = labels.values().map(str::to_owned).collect();
             (labels, samples.distribution(NANOSECONDS_PER_MICROSECOND))
         };
-        let mut times: BTreeMap<_, _> = self.points(PYTHON).iter().map(time).collect();
+        let mut times: BTreeMap<_, _> = self.points(Role::PythonTimes).iter().map(time).collect();
         times.retain(|_, time| time.count > 0);
         times
     }
@@ -290,7 +281,7 @@ impl View<'_> {
     /// time first.
     pub(crate) fn calls<Row>(
         &self,
-        family: &str,
+        family: Role,
         labels: usize,
         row: fn(Vec<String>, &Calls) -> Option<Row>,
     ) -> Vec<Row> {
@@ -300,7 +291,7 @@ impl View<'_> {
     }
 
     /// Completed calls by the first `labels` labels of their family.
-    pub(crate) fn merged_calls(&self, family: &str, labels: usize) -> BTreeMap<Vec<String>, Calls> {
+    pub(crate) fn merged_calls(&self, family: Role, labels: usize) -> BTreeMap<Vec<String>, Calls> {
         let mut rows: BTreeMap<Vec<String>, Calls> = BTreeMap::new();
         let Some(metric) =
             self.family(family).and_then(|family| family.layout().histograms().first())
@@ -323,7 +314,7 @@ impl View<'_> {
     }
 
     /// Completed calls and errors of a series, by the family's first counter.
-    fn completions(&self, family: &str, point: &Point) -> (u64, u64) {
+    fn completions(&self, family: Role, point: &Point) -> (u64, u64) {
         let counters = self.family(family).map(|family| family.layout().counters());
         let Some(counter) = counters.and_then(<[_]>::first) else {
             return (0, 0);
@@ -332,22 +323,22 @@ impl View<'_> {
     }
 
     pub(crate) fn sessions(&self) -> Sessions {
-        let created = self.total("dspex.session.created");
-        let expired = self.counts("dspex.session.expired");
+        let created = self.total(Role::CreatedSessions);
+        let expired = self.counts(Role::ExpiredSessions);
         Sessions {
             created,
             expired,
-            lifetime_ms: self.distribution("dspex_session_lifetime_seconds", None, 1.0),
-            operations: self.distribution("dspex_session_operations", None, 1.0),
+            lifetime_ms: self.distribution(Role::ExpiredSessions, 0, None, 1.0),
+            operations: self.distribution(Role::ExpiredSessions, 1, None, 1.0),
         }
     }
 
     fn variables(&self) -> Variables {
-        let size = |op| self.distribution("dspex_session_variable_size_bytes", Some(op), 1.0);
-        let get = self.counts("dspex.session.variable.get");
+        let size = |op| self.distribution(Role::VariableSizes, 0, Some(op), 1.0);
+        let get = self.counts(Role::ReadVariables);
         let get = |found: &str| get.get(found).copied().unwrap_or(0);
         Variables {
-            set: self.counts("dspex.session.variable.set"),
+            set: self.counts(Role::SetVariables),
             get_found: get("true"),
             get_missed: get("false"),
             set_size_bytes: size("set"),
@@ -358,26 +349,27 @@ impl View<'_> {
     pub(crate) fn pool(&self) -> Pool {
         Pool {
             size: self.0.workers(),
-            spawned: self.total("snakepit.worker.spawned"),
-            died: self.counts("snakepit.worker.died"),
-            startup_us: self.distribution(
-                "snakepit_worker_startup_time",
+            spawned: self.total(Role::StartedWorkers),
+            died: self.counts(Role::DeadWorkers),
+            startup_us: self.distribution(Role::WorkerTimes, 0, None, NANOSECONDS_PER_MICROSECOND),
+            lifetime_ms: self.distribution(Role::WorkerTimes, 1, None, 1.0),
+            queue_wait_us: self.distribution(
+                Role::QueueWaits,
+                0,
                 None,
                 NANOSECONDS_PER_MICROSECOND,
             ),
-            lifetime_ms: self.distribution("snakepit_worker_lifetime_seconds", None, 1.0),
-            queue_wait_us: self.distribution(QUEUE_WAIT, None, NANOSECONDS_PER_MICROSECOND),
-            queue_wait_us_by_command: self.distributions_by_first_label("snakepit.pool.queue_time"),
+            queue_wait_us_by_command: self.distributions_by_first_label(Role::QueueWaits),
         }
     }
 
     /// All that a family's first counter counted.
-    fn total(&self, family: &str) -> u64 {
+    fn total(&self, family: Role) -> u64 {
         self.counts(family).values().sum()
     }
 
     /// What a family's first counter counted, by the first label.
-    pub(crate) fn counts(&self, family: &str) -> CountBy {
+    pub(crate) fn counts(&self, family: Role) -> CountBy {
         let mut counts = CountBy::new();
         let counters = self.family(family).map(|family| family.layout().counters());
         let Some(counter) = counters.and_then(<[_]>::first) else {
@@ -392,7 +384,7 @@ impl View<'_> {
     }
 
     /// What a family's first counter counted, by its first dimension.
-    pub(crate) fn counts_by_dimension(&self, family: &str) -> CountBy {
+    pub(crate) fn counts_by_dimension(&self, family: Role) -> CountBy {
         let mut counts = CountBy::new();
         let counters = self.family(family).map(|family| family.layout().counters());
         let Some((counter, dimension)) = counters
@@ -411,17 +403,27 @@ impl View<'_> {
     }
 
     /// Statistics of a histogram over the series with this first label, or over all.
-    fn distribution(&self, histogram: &str, label: Option<&str>, divisor: f64) -> Distribution {
-        let samples = self.samples(histogram, label);
+    fn distribution(
+        &self,
+        family: Role,
+        histogram: usize,
+        label: Option<&str>,
+        divisor: f64,
+    ) -> Distribution {
+        let samples = self.samples(family, histogram, label);
         samples.map_or(Distribution::EMPTY, |samples| samples.distribution(divisor))
     }
 
     /// The samples of a histogram over the series with this first label, or over all.
-    pub(crate) fn samples(&self, histogram: &str, label: Option<&str>) -> Option<Samples> {
-        let (family, index) = place_of_histogram(self.0.families(), histogram)?;
-        let metric = &family.layout().histograms()[index];
+    pub(crate) fn samples(
+        &self,
+        family: Role,
+        histogram: usize,
+        label: Option<&str>,
+    ) -> Option<Samples> {
+        let metric = self.family(family)?.layout().histograms().get(histogram)?;
         let mut samples = Samples::new(metric);
-        for (labels, point) in self.points(family.name()).iter() {
+        for (labels, point) in self.points(family).iter() {
             if label.is_none() || labels.values().next() == label {
                 samples.add(point, metric);
             }
@@ -430,7 +432,7 @@ impl View<'_> {
     }
 
     /// Statistics in microseconds of a family's first histogram, for each series.
-    fn distributions_by_first_label(&self, family: &str) -> BTreeMap<String, Distribution> {
+    fn distributions_by_first_label(&self, family: Role) -> BTreeMap<String, Distribution> {
         let Some(metric) =
             self.family(family).and_then(|family| family.layout().histograms().first())
         else {

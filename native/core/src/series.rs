@@ -350,6 +350,7 @@ pub(crate) mod tests {
             }],
             digits: 2,
             series_limit: 1,
+            role: None,
             usage: None,
             measures: vec![],
         };

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Given, Running, cases, counted, measurement, moment, send, send_with, text};
+use common::{Given, Running, cases, counted, measurement, moment, role, send, send_with, text};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ fn start() -> Running {
             "spikes": "spikes", "errors": ["dspex.bridge.error", "dspex.bridge.call_method.error"]}})
     };
     let family = |name: &str, labels: Value, dimensions: Value| {
-        json!({"name": name, "labels": labels, "histograms": [], "digits": 2, "series_limit": 100,
+        json!({"name": name, "role": role(name), "labels": labels, "histograms": [], "digits": 2, "series_limit": 100,
             "counters": [{"name": name, "dimensions": dimensions}]})
     };
     let kinds = json!([{"name": "kind", "values": ["unsuccessful"]}]);
@@ -309,7 +309,7 @@ fn a_failure_counts_where_its_call_does() {
 /// A bridge and a pool whose executions tell the router how workers do.
 fn start_with_router() -> Running {
     let family = |name: &str, labels: Value, dimensions: Value| {
-        json!({"name": name, "labels": labels, "histograms": [], "digits": 2, "series_limit": 100,
+        json!({"name": name, "role": role(name), "labels": labels, "histograms": [], "digits": 2, "series_limit": 100,
             "counters": [{"name": name, "dimensions": dimensions}]})
     };
     let kinds = json!([{"name": "kind", "values": ["unsuccessful"]}]);

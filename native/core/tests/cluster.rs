@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeSet;
 use std::io::Read;
 
-use common::{Given, NOW, Running, cases, measurement, moment, send, text};
+use common::{Given, NOW, Running, cases, measurement, moment, role, send, text};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -37,9 +37,10 @@ struct Shape {
     digits: u8,
     series_limit: usize,
     last_bound: u64,
+    role: &'static str,
 }
 
-const SHAPE: Shape = Shape { digits: 2, series_limit: 2_000, last_bound: 1_000_000 };
+const SHAPE: Shape = Shape { digits: 2, series_limit: 2_000, last_bound: 1_000_000, role: "calls" };
 
 impl Node {
     fn start(shape: Shape) -> Self {
@@ -48,6 +49,7 @@ impl Node {
             "families": [
                 {
                     "name": CALLS,
+                    "role": shape.role,
                     "labels": ["method", "python_class"],
                     "counters": [{"name": "calls", "help": "calls", "dimensions": [
                         {"name": "success", "values": ["true", "false"]},
@@ -62,6 +64,7 @@ impl Node {
                 },
                 {
                     "name": QUEUE,
+                    "role": role(QUEUE),
                     "labels": ["command"],
                     "counters": [],
                     "histograms": [{"name": "snakepit_pool_queue_time", "unit": "nanosecond", "bounds": []}],
@@ -70,6 +73,7 @@ impl Node {
                 },
                 {
                     "name": "dspex.session.created",
+                    "role": "created_sessions",
                     "labels": [],
                     "counters": [{"name": "created", "dimensions": []}],
                     "histograms": [],
@@ -391,8 +395,15 @@ fn other_configurations_and_formats_are_named_and_left_out() {
     limit.call("m", "Class", 1_000, None, true);
     let mut format = first.snapshot();
     format[5] = 1;
-    let snapshots =
-        [first.snapshot(), digits.snapshot(), bounds.snapshot(), format, limit.snapshot()];
+    let role = Node::start(Shape { role: "tools", ..SHAPE });
+    let snapshots = [
+        first.snapshot(),
+        digits.snapshot(),
+        bounds.snapshot(),
+        format,
+        limit.snapshot(),
+        role.snapshot(),
+    ];
     let merged = merge(&snapshots);
     assert_eq!(
         states(&merged),
@@ -402,12 +413,14 @@ fn other_configurations_and_formats_are_named_and_left_out() {
             State::OtherConfiguration,
             State::OtherVersion,
             State::Merged,
+            State::OtherConfiguration,
         ]
     );
     let reason = |at: usize| merged.nodes()[at].reason.clone().unwrap();
     assert!(reason(1).contains("significant digits of dspex.bridge.call_method are 3"));
     assert!(reason(2).contains("bucket bounds of duration are [1000, 50000, 2000000]"));
     assert!(reason(3).contains("format 1"), "{}", reason(3));
+    assert!(reason(5).contains("roles of dspex.bridge.call_method are Some(Tools)"));
     assert_eq!(ClusterReport::new(&merged).report.operations[0].count, 2);
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-use common::{Calls, Given, NOW, Running, cases, counted, labels, send, text};
+use common::{Calls, Given, NOW, Running, cases, counted, labels, role, send, text};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -199,6 +199,7 @@ fn family_json(name: &str, shape: &FamilyShape) -> Value {
     let histogram = |(at, bounds): (usize, &Vec<u64>)| json!({"name": format!("histogram{at}"), "unit": "nanosecond", "bounds": bounds});
     json!({
         "name": name,
+        "role": role(name),
         "labels": (0..shape.labels).map(|at| format!("label{at}")).collect::<Vec<_>>(),
         "counters": shape.counters.iter().enumerate().map(counter).collect::<Vec<_>>(),
         "histograms": shape.histograms.iter().enumerate().map(histogram).collect::<Vec<_>>(),

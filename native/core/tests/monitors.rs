@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use common::{Given, Running, cases, measurement, moment, send, text};
+use common::{Given, Running, cases, measurement, moment, role, send, text};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ fn start(series_limit: usize, anomalies: &Value) -> Running {
             "observes": observes}})
     };
     let family = |name: &str, labels: Value, counters: Value, histograms: Value, usage: Value| {
-        json!({"name": name, "labels": labels, "counters": counters, "histograms": histograms,
+        json!({"name": name, "role": role(name), "labels": labels, "counters": counters, "histograms": histograms,
             "digits": 2, "series_limit": series_limit, "usage": usage})
     };
     let counter = |name: &str, dimensions: Value| json!([{"name": name, "dimensions": dimensions}]);

@@ -7,7 +7,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
 
-use common::{Given, Running, cases, measurement, moment, send, send_with, text};
+use common::{Given, Running, cases, measurement, moment, role, send, send_with, text};
 use hdrhistogram::Histogram;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -53,7 +53,7 @@ fn start(memory_limit: usize) -> Shown {
     let count = json!([{"counter": "total", "dimensions": [{"field": 3}]}]);
     let method = json!([{"field": 1}, {"field": 2}]);
     let counter = |name: &str, labels: Value, dimensions: Value| {
-        json!({"name": name, "labels": labels, "counters": [{"name": name, "dimensions": dimensions}],
+        json!({"name": name, "role": role(name), "labels": labels, "counters": [{"name": name, "dimensions": dimensions}],
             "histograms": [], "digits": 2, "series_limit": 1_000})
     };
     let kinds = json!([{"name": "kind", "values": ["exit", "error"]}]);
@@ -62,13 +62,13 @@ fn start(memory_limit: usize) -> Shown {
         "errors": ["dspex.bridge.error", "dspex.bridge.call_method.error"]}});
     let running = Running::start(json!({
         "families": [
-            {"name": "dspex.bridge.call_method", "labels": ["method", "python_class"],
+            {"name": "dspex.bridge.call_method", "role": "calls", "labels": ["method", "python_class"],
                 "counters": [{"name": "total", "dimensions": success}],
                 "histograms": histogram("duration"), "digits": 2, "series_limit": 1_000},
-            {"name": "snakepit.pool.queue_time", "labels": ["command"], "counters": [],
+            {"name": "snakepit.pool.queue_time", "role": "queue_waits", "labels": ["command"], "counters": [],
                 "histograms": histogram("snakepit_pool_queue_time"), "digits": 2,
                 "series_limit": 1_000},
-            {"name": "dspex.bridge.call_method.python", "labels": ["method", "python_class"],
+            {"name": "dspex.bridge.call_method.python", "role": "python_times", "labels": ["method", "python_class"],
                 "counters": [], "histograms": histogram("python"), "digits": 2,
                 "series_limit": 1_000},
             counter("spikes", json!(["method", "python_class"]), json!([])),

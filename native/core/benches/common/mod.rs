@@ -32,6 +32,7 @@ pub fn start(memory_limit: usize) -> (Instance, PlanId) {
     let definition: Definition = serde_json::from_value(json!({
         "families": [{
             "name": "dspex.bridge.call_method",
+            "role": "calls",
             "labels": ["method", "python_class"],
             "counters": [
                 {"name": "total", "dimensions": [

@@ -80,6 +80,7 @@ pub(super) fn check(merged: &FamilySpec, other: &FamilySpec) -> Result<(), Refus
         spec.counters.iter().map(counter).collect::<Vec<_>>()
     };
     differ(name, "counters", &counters(merged), &counters(other))?;
+    differ(name, "roles", &merged.role, &other.role)?;
     differ(name, "usage", &merged.usage, &other.usage)?;
     differ(name, "definitions", &merged.measures, &other.measures)
 }

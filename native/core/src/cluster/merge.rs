@@ -12,12 +12,11 @@ use super::envelope::open;
 use super::head::Head;
 use super::node::{Node, Refusal, State};
 use crate::errors::Ongoing;
-use crate::family::{Family, FamilySpec};
+use crate::family::{Family, FamilySpec, Role};
 use crate::label::{LabelSet, MAX_LABEL_BYTES};
 use crate::layout::Layout;
 use crate::moment::Moment;
 use crate::point::{Bytes, Malformed, Point};
-use crate::report::CALLS;
 use crate::source::Source;
 use crate::window::Interval;
 
@@ -284,7 +283,7 @@ fn look_through(payload: &[u8]) -> Result<Checked<'_>, Refusal> {
         if events > MAX_EVENTS || samples > MAX_EVENTS || is_too_many {
             return Err(Refusal::corrupt("its snapshot claims more events than there can be"));
         }
-        if family.name() == CALLS {
+        if family.role() == Some(Role::Calls) {
             (calls, errors) = completions(layout, &sums);
         }
     }

@@ -142,6 +142,7 @@ mod tests {
             histograms: vec![],
             digits: 2,
             series_limit: 1,
+            role: None,
             usage: None,
             measures: kinds.into_iter().map(measure).collect(),
         };

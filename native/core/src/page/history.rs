@@ -11,11 +11,12 @@ use serde::Serialize;
 
 use super::heatmap::{Column, Heatmap};
 use super::slots::{slots, span_ms};
+use crate::family::{Role, with_role};
 use crate::metric::{HistogramMetric, NANOSECONDS_PER_MICROSECOND};
 use crate::moment::Moment;
 use crate::quantiles::Samples;
 use crate::reader::Reader;
-use crate::report::{CALLS, Calls, QUEUE_WAIT, View};
+use crate::report::{Calls, View};
 use crate::source::Live;
 use crate::window::{Interval, Window};
 
@@ -150,7 +151,7 @@ impl Memo {
 
     /// Reads the slot at which the view looks.
     fn read(&self, view: &View<'_>, metric: Option<&HistogramMetric>) -> Slot {
-        let calls = view.merged_calls(CALLS, 2);
+        let calls = view.merged_calls(Role::Calls, 2);
         let mut methods = vec![Numbers::default(); self.methods.len()].into_boxed_slice();
         for (labels, calls) in &calls {
             if let Some(place) = self.place(labels) {
@@ -162,7 +163,7 @@ impl Memo {
             (Numbers::of_calls(&sum), Column::new(&sum.latency, metric.precision))
         });
         let (all, latency) = sum.unwrap_or_default();
-        let waits = view.samples(QUEUE_WAIT, None);
+        let waits = view.samples(Role::QueueWaits, 0, None);
         let queue = waits.map(|waits| Numbers::of_samples(waits.count(), 0, &waits));
         Slot { all, queue: queue.unwrap_or_default(), latency, methods }
     }
@@ -193,7 +194,7 @@ pub(super) fn read(
         heatmap: Heatmap::default(),
         queue: QueueHistory::default(),
     };
-    let family = reader.instance().family(CALLS).cloned();
+    let family = with_role(reader.instance().families(), Role::Calls).cloned();
     let metric = family.as_ref().and_then(|family| family.layout().histograms().first());
     let mut before = std::mem::take(&mut memo.slots);
     let mut columns = Vec::new();

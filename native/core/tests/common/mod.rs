@@ -54,6 +54,20 @@ pub fn alerts() -> Value {
     })
 }
 
+/// The role of a family of this name in the catalogue.
+pub fn role(family: &str) -> Value {
+    match family {
+        "dspex.bridge.call_method" => json!("calls"),
+        "dspex.bridge.call_method.python" => json!("python_times"),
+        "dspex.bridge.call_method.error" => json!("call_errors"),
+        "dspex.bridge.error" => json!("errors"),
+        "dspex.tools.call" => json!("tools"),
+        "dspex.session.created" => json!("created_sessions"),
+        "snakepit.pool.queue_time" => json!("queue_waits"),
+        _ => Value::Null,
+    }
+}
+
 /// Metrics about the instance itself: every counter, and gauges of each shape that samples have.
 pub fn own_metrics() -> Value {
     let metric = |name: &str, kind: &str, survives_reset: bool, of: &str| json!({"name": name, "help": "", "kind": kind, "survives_reset": survives_reset, "of": of});

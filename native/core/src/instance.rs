@@ -31,7 +31,7 @@ use crate::plan::{Context, Lookups, Plan, PlanId};
 use crate::plan_spec::PlanSpec;
 use crate::point::Point;
 use crate::refs::Refs;
-use crate::router::{Change, Router, RouterSpec};
+use crate::router::{Change, Router, RouterSpec, published};
 use crate::router_time::{RouterClock, RouterTime};
 use crate::scalar::ScalarSpec;
 use crate::series::Series;
@@ -201,7 +201,7 @@ impl Instance {
         })
     }
 
-    /// Makes the router known to [`local::with_router`] under a number, in the place of any other.
+    /// Makes the router known to [`published::with_router`] under a number, in the place of any other.
     /// Where it was known under another number, nothing changes. `clock` tells the time that callers
     /// of the router give as `now`.
     pub fn publish_router(&self, number: u64, clock: RouterClock) {
@@ -209,7 +209,7 @@ impl Instance {
         if !state.stopped && self.router_number.set(number).is_ok() {
             // Together with the number, so it is the first.
             self.parts.router_time.set(clock);
-            local::publish_router(number, self.router());
+            published::publish(number, self.router());
         }
     }
 
@@ -222,7 +222,7 @@ impl Instance {
     pub fn put_workers<'a>(&self, ids: impl Iterator<Item = &'a str>, now_ns: u64) -> Change {
         let change = self.router().put_workers(ids, now_ns);
         if change.removed > 0 {
-            local::forget_routing();
+            published::forget();
         }
         change
     }
@@ -244,7 +244,7 @@ impl Instance {
         if !state.stopped {
             state.stopped = true;
             if let Some(number) = self.router_number.get() {
-                local::withdraw_router(*number, self.router());
+                published::withdraw(*number, self.router());
             }
             self.router().stop();
             local::withdraw(self.plans.iter());

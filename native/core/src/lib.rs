@@ -69,6 +69,7 @@ pub mod spike;
 pub mod summaries;
 mod table;
 pub mod thread_number;
+pub mod threads;
 pub mod throttle;
 pub mod usage;
 pub mod usage_file;

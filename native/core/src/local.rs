@@ -8,26 +8,23 @@
 //! had been taken out of its table before, and no cache keeps it alive.
 
 use std::mem::size_of;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use dashmap::DashMap;
-use fastrand::Rng;
 use foldhash::fast::RandomState;
 use once_cell::sync::Lazy;
 
 use crate::details::Details;
-use crate::exclusive::Exclusive;
 use crate::field::{Fields, Inputs, Reject};
 use crate::notes::Notes;
 use crate::observation::{Observation, Observed};
 use crate::plan::{Plan, PlanId};
-use crate::router::{Memory, Router};
 use crate::series_cache::SeriesCache;
 use crate::thread_number::ThreadNumber;
+use crate::threads::{OfThread, Threads};
 
 static PLANS: Lazy<DashMap<PlanId, Arc<Plan>, RandomState>> = Lazy::new(DashMap::default);
-static ROUTERS: Lazy<DashMap<u64, Arc<Router>, RandomState>> = Lazy::new(DashMap::default);
-static THREADS: Lazy<Mutex<Vec<Arc<Exclusive<Caches>>>>> = Lazy::new(Mutex::default);
+static THREADS: Threads<Caches> = Threads::new();
 
 thread_local! {
     static LOCAL: Local = Local::new();
@@ -106,44 +103,6 @@ pub fn keep<'a>(
     });
 }
 
-/// Lets a router decide that was published under this number, with what this thread remembers of it.
-/// `None` if there is none. `decide` must not record events itself.
-#[inline]
-pub fn with_router<R>(
-    number: u64,
-    decide: impl FnOnce(&Arc<Router>, &mut Memory) -> R,
-) -> Option<R> {
-    LOCAL.with(|local| {
-        local.caches.with(|caches| {
-            let (_, router, memory) = caches.routers.get(number, &local.number)?;
-            Some(decide(router, memory))
-        })
-    })
-}
-
-/// Makes a router known to [`with_router`], in the place of any other with its number.
-pub(crate) fn publish_router(number: u64, router: &Arc<Router>) {
-    if ROUTERS.insert(number, Arc::clone(router)).is_some() {
-        drop_caches();
-    }
-}
-
-/// Makes a router unknown to [`with_router`], unless another has its number by now. Caches still
-/// have it until they are dropped.
-pub(crate) fn withdraw_router(number: u64, router: &Arc<Router>) {
-    ROUTERS.remove_if(&number, |_, known| Arc::ptr_eq(known, router));
-}
-
-/// Makes all threads forget what they remember of routers and their workers, which threads that decide
-/// nothing any more would keep.
-pub(crate) fn forget_routing() {
-    let states = threads().clone();
-    for state in states {
-        let routers = state.with(|caches| std::mem::take(&mut caches.routers));
-        drop(routers);
-    }
-}
-
 /// Makes a plan known to [`record`].
 pub(crate) fn publish(plan: &Arc<Plan>) {
     PLANS.insert(plan.id(), Arc::clone(plan));
@@ -160,40 +119,23 @@ pub(crate) fn withdraw<'a>(plans: impl Iterator<Item = &'a Arc<Plan>>) {
 /// Empties the caches of all threads and waits for what they are recording. Not to be called
 /// while recording.
 pub(crate) fn drop_caches() {
-    let states = threads().clone();
-    for state in states {
-        let caches = state.with(std::mem::take);
-        drop(caches);
-    }
+    THREADS.take_all();
 }
 
 /// Bytes of the tables in which threads that record keep plans and series. All instances share them, so
 /// they are part of no instance's memory. That of a thread doubles while series push each other out of it.
 pub fn table_bytes() -> usize {
-    let states = threads().clone();
-    states.iter().map(|state| state.with(|caches| caches.table_bytes())).sum()
-}
-
-fn threads() -> MutexGuard<'static, Vec<Arc<Exclusive<Caches>>>> {
-    THREADS.lock().unwrap_or_else(PoisonError::into_inner)
+    THREADS.all().iter().map(|caches| caches.with(|caches| caches.table_bytes())).sum()
 }
 
 struct Local {
     number: ThreadNumber,
-    caches: Arc<Exclusive<Caches>>,
+    caches: OfThread<Caches>,
 }
 
 impl Local {
     fn new() -> Self {
-        let caches = Arc::new(Exclusive::new(Caches::default()));
-        threads().push(Arc::clone(&caches));
-        Self { number: ThreadNumber::take(), caches }
-    }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
-        threads().retain(|caches| !Arc::ptr_eq(caches, &self.caches));
+        Self { caches: THREADS.join(), number: ThreadNumber::take() }
     }
 }
 
@@ -201,44 +143,12 @@ impl Drop for Local {
 struct Caches {
     plans: PlanCache,
     series: SeriesCache,
-    routers: RouterCache,
 }
 
 impl Caches {
     fn table_bytes(&self) -> usize {
         let plans = self.plans.entries.capacity() * size_of::<Option<(PlanId, Arc<Plan>)>>();
         plans + self.series.table_bytes()
-    }
-}
-
-/// Routers by their number, with what was remembered of their workers. A VM has few.
-#[derive(Default)]
-struct RouterCache {
-    entries: Vec<(u64, Arc<Router>, Memory)>,
-}
-
-impl RouterCache {
-    const ENTRIES: usize = 16;
-
-    #[inline]
-    fn get(
-        &mut self,
-        number: u64,
-        thread: &ThreadNumber,
-    ) -> Option<&mut (u64, Arc<Router>, Memory)> {
-        let at = match self.entries.iter().position(|(cached, ..)| *cached == number) {
-            Some(at) => at,
-            None => self.fetch(number, thread)?,
-        };
-        Some(&mut self.entries[at])
-    }
-
-    #[cold]
-    fn fetch(&mut self, number: u64, thread: &ThreadNumber) -> Option<usize> {
-        let router = Arc::clone(&*ROUTERS.get(&number)?);
-        self.entries.truncate(Self::ENTRIES - 1);
-        self.entries.push((number, router, Memory::new(Rng::new(), thread.get())));
-        Some(self.entries.len() - 1)
     }
 }
 

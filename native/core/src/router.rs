@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod outcome;
 mod pool;
+pub mod published;
 mod reason;
 mod record;
 mod shared_cell;

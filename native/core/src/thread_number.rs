@@ -10,12 +10,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
-use once_cell::sync::{Lazy, OnceCell};
+use once_cell::sync::OnceCell;
+
+use crate::lock::lock;
 
 static EXCLUSIVE: OnceCell<usize> = OnceCell::new();
-static NUMBERS: Lazy<Mutex<Numbers>> = Lazy::new(Default::default);
+static RECORDING: Numbers = Numbers::new();
 
 /// How many threads have lanes of their own: what [`set_exclusive_lanes`] said, else one per core.
 pub fn exclusive_lanes() -> usize {
@@ -29,47 +31,60 @@ pub fn set_exclusive_lanes(count: usize) -> usize {
     *EXCLUSIVE.get_or_init(|| count.max(1))
 }
 
-#[derive(Default)]
-struct Numbers {
-    free: BinaryHeap<Reverse<usize>>,
+/// Numbers of threads that do the same. Those that record have others than those that do something else, so that
+/// nobody takes a lane who never records.
+#[derive(Debug, Default)]
+pub struct Numbers(Mutex<Free>);
+
+#[derive(Debug, Default)]
+struct Free {
+    given_back: BinaryHeap<Reverse<usize>>,
     next: usize,
 }
 
-fn numbers() -> MutexGuard<'static, Numbers> {
-    // Both fields are valid after every statement, so a poisoned lock is still usable.
-    NUMBERS.lock().unwrap_or_else(PoisonError::into_inner)
+impl Numbers {
+    /// None is held.
+    pub const fn new() -> Self {
+        Self(Mutex::new(Free { given_back: BinaryHeap::new(), next: 0 }))
+    }
+
+    /// Takes the lowest free number.
+    pub fn take(&'static self) -> ThreadNumber {
+        let mut free = lock(&self.0);
+        let number = match free.given_back.pop() {
+            Some(Reverse(number)) => number,
+            None => {
+                free.next += 1;
+                free.next - 1
+            }
+        };
+        ThreadNumber { number, numbers: self }
+    }
 }
 
 /// The number of the thread that holds it.
 #[derive(Debug)]
-pub struct ThreadNumber(usize);
-
-impl ThreadNumber {
-    /// Takes the lowest free number.
-    pub fn take() -> Self {
-        let mut numbers = numbers();
-        let number = match numbers.free.pop() {
-            Some(Reverse(number)) => number,
-            None => {
-                numbers.next += 1;
-                numbers.next - 1
-            }
-        };
-        Self(number)
-    }
+pub struct ThreadNumber {
+    number: usize,
+    numbers: &'static Numbers,
 }
 
 impl ThreadNumber {
+    /// Takes the lowest number that no thread which records holds.
+    pub fn take() -> Self {
+        RECORDING.take()
+    }
+
     /// The number.
     #[inline]
     pub fn get(&self) -> usize {
-        self.0
+        self.number
     }
 }
 
 impl Drop for ThreadNumber {
     fn drop(&mut self) {
-        numbers().free.push(Reverse(self.0));
+        lock(&self.numbers.0).given_back.push(Reverse(self.number));
     }
 }
 
@@ -80,7 +95,7 @@ mod tests {
     #[test]
     fn a_number_is_held_by_one_thread_at_a_time() {
         let held: Vec<_> = (0..50).map(|_| ThreadNumber::take()).collect();
-        let mut numbers: Vec<_> = held.iter().map(|number| number.0).collect();
+        let mut numbers: Vec<_> = held.iter().map(ThreadNumber::get).collect();
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 50);

@@ -16,7 +16,9 @@ use telemetry_core::label::LabelSet;
 use telemetry_core::local;
 use telemetry_core::moment::Moment;
 use telemetry_core::refs::Refs;
-use telemetry_core::router::{EjectionSpec, Memory, Outcome, Request, Router, RouterSpec};
+use telemetry_core::router::{
+    EjectionSpec, Memory, Outcome, Request, Router, RouterSpec, published,
+};
 use telemetry_core::series::Series;
 use telemetry_core::signal::{Overflow, Sent, Signal, Signals};
 use telemetry_core::spike::{SpikeSpec, Spikes};
@@ -622,7 +624,7 @@ fn a_thread_that_is_idle_keeps_nothing_of_workers_that_have_left() {
         let route = |router: &Arc<Router>, memory: &mut Memory| {
             router.route(request, 1, memory, |_, _| ()).is_some()
         };
-        local::with_router(NUMBER, route)
+        published::with_router(NUMBER, route)
     };
     assert_eq!(crew.run(0, route), Some(false));
     let before = allocated();

@@ -9,8 +9,7 @@ use rustler::{
     Term,
 };
 use telemetry_core::label;
-use telemetry_core::local;
-use telemetry_core::router::{Completion, Outcome, Request, Ticket};
+use telemetry_core::router::{Completion, Outcome, Request, Ticket, published};
 
 use crate::clock::router as clock;
 use crate::decode::{self, List};
@@ -88,7 +87,7 @@ fn route<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Term<'a> {
     let Some(request) = request(command, key) else {
         return atoms::invalid_command().to_term(env);
     };
-    let routed = local::with_router(number(instance.as_c_arg()), |router, memory| {
+    let routed = published::with_router(number(instance.as_c_arg()), |router, memory| {
         router.route(request, clock::recent_ns(), memory, |id, _| {
             let mut worker = NewBinary::new(env, id.len());
             copy(id, worker.as_mut_slice());
@@ -125,7 +124,7 @@ fn checkout<'a>(env: Env<'a>, instance: Atom, command: Term<'a>, key: Term<'a>) 
     let Some(request) = request(command, key) else {
         return atoms::invalid_command().to_term(env);
     };
-    let ticket = local::with_router(number(instance.as_c_arg()), |router, memory| {
+    let ticket = published::with_router(number(instance.as_c_arg()), |router, memory| {
         router.checkout(request, clock::exact_ns(), memory)
     });
     match ticket {

@@ -39,7 +39,7 @@ defmodule Bench.Run do
     # One event in fifty fails, which at this rate is a spike of every method: told, but not logged.
     Logger.configure(level: :none)
     {:ok, owner} = DSPexTelemetry.start_link(name: instance, series_limit: 20_000)
-    plan = DSPexTelemetry.Instance.fetch!(instance).plans[@event]
+    plan = DSPexTelemetry.Instance.Lookup.fetch!(instance).plans[@event]
 
     events = Events.build(series)
     by_ref = Events.without_class(events)

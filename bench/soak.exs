@@ -303,7 +303,7 @@ defmodule Bench.Soak.Churn do
   end
 
   defp gone(name) do
-    case Registry.whereis_name({DSPexTelemetry.Instance.registry(), name}) do
+    case Registry.whereis_name({DSPexTelemetry.Instance.Lookup.registry(), name}) do
       :undefined ->
         :ok
 

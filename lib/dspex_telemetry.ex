@@ -41,6 +41,8 @@ defmodule DSPexTelemetry do
     InstanceSupervisor
   }
 
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
+
   alias DSPexTelemetry.{Native, Options, Report, Top, Window}
 
   @overflow_label :otel_metric_overflow
@@ -83,7 +85,7 @@ defmodule DSPexTelemetry do
   """
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(options \\ []) do
-    Instance.application_running!()
+    Lookup.application_running!()
     options = DefaultInstance.complete(options)
 
     with {:error, {:already_started, pid}} = error <- start(options) do
@@ -144,7 +146,7 @@ defmodule DSPexTelemetry do
   """
   @spec reset(keyword()) :: :ok
   def reset(options \\ []) do
-    options |> native!() |> Native.reset(Instance.now())
+    options |> native!() |> Native.reset(Clock.now())
   end
 
   @doc """
@@ -199,10 +201,10 @@ defmodule DSPexTelemetry do
 
     case format do
       :struct ->
-        struct!(Report, Native.report(native, window, Instance.now()))
+        struct!(Report, Native.report(native, window, Clock.now()))
 
       :json ->
-        Native.report_json(native, window, Instance.now())
+        Native.report_json(native, window, Clock.now())
 
       other ->
         raise ArgumentError, "option :format must be :struct or :json, got: #{inspect(other)}"
@@ -239,7 +241,7 @@ defmodule DSPexTelemetry do
       raise ArgumentError, "option :created must be true or false, got: #{inspect(created)}"
     end
 
-    options |> instance!() |> Instance.fetch!() |> Exposition.render(format, created)
+    options |> instance!() |> Lookup.fetch!() |> Exposition.render(format, created)
   end
 
   @doc """
@@ -254,7 +256,7 @@ defmodule DSPexTelemetry do
   @spec info(keyword()) :: Info.t()
   def info(options \\ []) do
     name = instance!(options)
-    Info.new(name, Instance.fetch!(name), Instance.attached?(name))
+    Info.new(name, Lookup.fetch!(name), Instance.attached?(name))
   end
 
   @doc """
@@ -278,7 +280,7 @@ defmodule DSPexTelemetry do
   def http_address(options \\ []) do
     name = instance!(options)
 
-    with %{options: %{http: %{}}} <- Instance.fetch!(name),
+    with %{options: %{http: %{}}} <- Lookup.fetch!(name),
          {:ok, {ip, port}} <- Endpoint.Server.address(name) do
       {:ok, %{ip: ip, port: port}}
     else
@@ -303,12 +305,12 @@ defmodule DSPexTelemetry do
   def top(options \\ []) do
     {interval, options} = Keyword.pop(options, :interval, 1_000)
     name = instance!(options)
-    handle = Instance.fetch!(name)
+    handle = Lookup.fetch!(name)
     Top.run(fn -> top_data(name, handle) end, interval: interval)
   end
 
   defp top_data(name, %{native: native, options: options}) do
-    now = Instance.now()
+    now = Clock.now()
     window = {:last, options.slice}
     performance = Native.performance(native, window, now)
     errors = Native.errors(native, window, now)
@@ -385,7 +387,7 @@ defmodule DSPexTelemetry do
           "label #{inspect(name)} must be a string, an atom or an integer, got: #{inspect(value)}"
   end
 
-  defp native!(options), do: options |> instance!() |> Instance.native!()
+  defp native!(options), do: options |> instance!() |> Lookup.native!()
 
   @doc false
   # The name in the options that are left when a function has taken its own.

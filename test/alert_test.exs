@@ -3,7 +3,8 @@ defmodule DSPexTelemetry.AlertTest do
 
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{Alert, Dispatcher, ErrorAnalyzer, Instance, Native}
+  alias DSPexTelemetry.{Alert, Dispatcher, ErrorAnalyzer, Native}
+  alias DSPexTelemetry.Instance.Clock
 
   doctest Alert
   doctest ErrorAnalyzer
@@ -256,7 +257,7 @@ defmodule DSPexTelemetry.AlertTest do
       method = label("rank")
       watch_log(method)
       instance = start_watched!(anomaly_min_calls: 5, anomaly_min_slices: 3)
-      %{method: method, instance: instance, now_ms: Instance.now_ms()}
+      %{method: method, instance: instance, now_ms: Clock.now_ms()}
     end
 
     test "is told when it begins and when it is over", %{method: method} = context do
@@ -327,7 +328,7 @@ defmodule DSPexTelemetry.AlertTest do
 
     test "is not looked for with deviations of infinity" do
       instance = start_watched!(anomaly_deviations: :infinity, anomaly_min_slices: 2)
-      context = %{instance: instance, now_ms: Instance.now_ms(), method: "rank"}
+      context = %{instance: instance, now_ms: Clock.now_ms(), method: "rank"}
       usual(context)
       slice(context, 4, 50, 10_000)
       refute_alert(instance)
@@ -572,8 +573,8 @@ defmodule DSPexTelemetry.AlertTest do
     :ok = stop_supervised!({DSPexTelemetry, instance})
 
     assert Native.demand_signals(native, self()) == :ok
-    assert Native.tick(native, {Instance.now_ms() + 10 * @hour, 0}) == :ok
-    assert Native.end_slice(native, {Instance.now_ms() + 10 * @hour, 0}) == :ok
+    assert Native.tick(native, {Clock.now_ms() + 10 * @hour, 0}) == :ok
+    assert Native.end_slice(native, {Clock.now_ms() + 10 * @hour, 0}) == :ok
     assert Native.errors(native, :since_start, {0, 0}).errors == 0
     refute_received _anything
   end
@@ -607,7 +608,7 @@ defmodule DSPexTelemetry.AlertTest do
 
   # As if so much time had passed.
   defp tick(instance, later_ms) do
-    {now_ms, unix_ms} = Instance.now()
+    {now_ms, unix_ms} = Clock.now()
     :ok = Native.tick(native(instance), {now_ms + later_ms, unix_ms + later_ms})
   end
 

@@ -36,7 +36,7 @@ defmodule DSPexTelemetry.ClusterTest do
   end
 
   defp supervisor(node) do
-    name = {DSPexTelemetry.Instance.registry(), {:supervisor, @instance}}
+    name = {DSPexTelemetry.Instance.Lookup.registry(), {:supervisor, @instance}}
     call(node, Registry, :whereis_name, [name])
   end
 

@@ -118,16 +118,17 @@ defmodule DSPexTelemetry.FuzzTest do
     test "do what they should, and damaged ones neither panic, nor end the VM, nor count" do
       output =
         evaluate!(~S"""
-        alias DSPexTelemetry.{Catalogue, EventSamples, Fuzz, Instance, Native}
+        alias DSPexTelemetry.{Catalogue, EventSamples, Fuzz, Native}
+        alias DSPexTelemetry.Instance.{Clock, Lookup}
         {:ok, _started} = Application.ensure_all_started(:dspex_telemetry)
         Logger.configure(level: :none)
         {:ok, _pid} = DSPexTelemetry.start_link(name: Fuzzed, attach: false, cache: [])
 
-        handle = Instance.fetch!(Fuzzed)
+        handle = Lookup.fetch!(Fuzzed)
         {:ok, event} = Catalogue.fetch([:dspex, :bridge, :call_method, :stop])
         plan = Map.fetch!(handle.plans, Catalogue.id(event))
         native = handle.native
-        now = Instance.now()
+        now = Clock.now()
         {:ok, snapshot} = Native.cluster_snapshot(native, :since_start, now, {100, 1_000_000})
 
         cache = Native.cache_open(native)
@@ -153,7 +154,7 @@ defmodule DSPexTelemetry.FuzzTest do
           end
         end
 
-        operations = fn -> Native.report(native, :since_start, Instance.now()).operations end
+        operations = fn -> Native.report(native, :since_start, Clock.now()).operations end
         total = fn -> operations.() |> Enum.map(& &1.count) |> Enum.sum() end
 
         check.()

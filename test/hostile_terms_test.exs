@@ -8,11 +8,12 @@ defmodule DSPexTelemetry.HostileTermsTest do
   @moduletag timeout: 120_000
 
   @setup """
-  alias DSPexTelemetry.{Instance, Native}
+  alias DSPexTelemetry.Native
+  alias DSPexTelemetry.Instance.Lookup
   {:ok, _started} = Application.ensure_all_started(:dspex_telemetry)
   Logger.configure(level: :none)
   {:ok, _pid} = DSPexTelemetry.start_link(name: Hostile, attach: false, cache: [])
-  native = Instance.fetch!(Hostile).native
+  native = Lookup.fetch!(Hostile).native
   now = {1, 1}
 
   deep = fn wrap -> Enum.reduce(1..10_000, [], fn _, inner -> wrap.(inner) end) end

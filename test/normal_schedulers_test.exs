@@ -12,12 +12,13 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
     Catalogue,
     Details,
     EventSamples,
-    Instance,
     Native,
     PerformanceRouter,
     TestCache,
     TouchedMemory
   }
+
+  alias DSPexTelemetry.Instance.Lookup
 
   @stop [:dspex, :bridge, :call_method, :stop]
 
@@ -151,7 +152,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
         Telemetry.Metrics.sum("large.sum", event_name: event, measurement: :n, tags: [:tag])
 
       instance = start!(metrics: [metric])
-      assert [{^event, _function, plan}] = Instance.fetch!(instance).reporting
+      assert [{^event, _function, plan}] = Lookup.fetch!(instance).reporting
 
       assert_little_is_touched(
         tag: &Native.observe(plan, %{n: 1}, %{tag: &1}),

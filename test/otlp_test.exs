@@ -616,7 +616,7 @@ defmodule DSPexTelemetry.OTLPTest do
       method = label("m")
       call(method)
       native = native(name)
-      {now_ms, now_unix_ms} = DSPexTelemetry.Instance.now()
+      {now_ms, now_unix_ms} = DSPexTelemetry.Instance.Clock.now()
       # The first call sees when it was used last.
       DSPexTelemetry.Native.retire_idle(native, {now_ms, now_unix_ms}, 1_000)
       assert DSPexTelemetry.Native.retire_idle(native, {now_ms + 2_000, now_unix_ms}, 1_000) > 0

@@ -3,7 +3,8 @@ defmodule DSPexTelemetry.PerformanceMonitorTest do
 
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{Instance, Native, PerformanceMonitor}
+  alias DSPexTelemetry.{Native, PerformanceMonitor}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   doctest PerformanceMonitor
 
@@ -216,7 +217,7 @@ defmodule DSPexTelemetry.PerformanceMonitorTest do
   # Minutes end by hand.
   defp start_in_minutes do
     instance = start!(attach: false, slice: 3_600_000, summary_interval: :infinity)
-    %{started_at_ms: now_ms} = Instance.fetch!(instance)
+    %{started_at_ms: now_ms} = Lookup.fetch!(instance)
     :ok = Native.reset(native(instance), {now_ms, 0})
     %{instance: instance, plans: plans(instance), start_ms: now_ms}
   end
@@ -240,8 +241,8 @@ defmodule DSPexTelemetry.PerformanceMonitorTest do
   # It answers when it is done. Summaries by themselves are never in the same millisecond.
   defp summarise(instance) do
     monitor = child(instance, PerformanceMonitor)
-    now_ms = Instance.now_ms()
-    await("the clock to go on", fn -> Instance.now_ms() > now_ms end)
+    now_ms = Clock.now_ms()
+    await("the clock to go on", fn -> Clock.now_ms() > now_ms end)
     send(monitor, :summarise)
     _ = :sys.get_state(monitor)
     :ok

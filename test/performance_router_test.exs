@@ -356,7 +356,7 @@ defmodule DSPexTelemetry.PerformanceRouterTest do
   end
 
   defp ready?(instance) do
-    DSPexTelemetry.Instance.fetch!(instance)
+    DSPexTelemetry.Instance.Lookup.fetch!(instance)
     true
   rescue
     ArgumentError -> false

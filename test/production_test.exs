@@ -142,7 +142,7 @@ defmodule DSPexTelemetry.ProductionTest do
     instance = start!(slice: 10_000, history: 3_600_000, attach: false)
     plans = plans(instance)
     [least, most] = told(~r/\((\d+) to (\d+)\s+were measured\)/)
-    {now_ms, unix_ms} = DSPexTelemetry.Instance.now()
+    {now_ms, unix_ms} = DSPexTelemetry.Instance.Clock.now()
     :rand.seed(:exsss, {11, 24, 2026})
 
     slices = 20

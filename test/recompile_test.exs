@@ -11,11 +11,12 @@ defmodule DSPexTelemetry.RecompileTest do
   @moduletag timeout: 300_000
 
   @script """
-  alias DSPexTelemetry.{HandlerJanitor, Instance, Native}
+  alias DSPexTelemetry.{HandlerJanitor, Native}
+  alias DSPexTelemetry.Instance.Lookup
 
   processes = fn ->
     [Process.whereis(DSPexTelemetry.Supervisor), Process.whereis(HandlerJanitor)] ++
-      for({pid, _handle} <- Instance.running(), do: pid)
+      for({pid, _handle} <- Lookup.running(), do: pid)
   end
 
   defmodule Emitter do
@@ -44,7 +45,7 @@ defmodule DSPexTelemetry.RecompileTest do
   IO.inspect(IEx.Helpers.recompile(), label: "recompiled")
 
   # A tick and a report with the code that is there now.
-  [instance] = for {pid, _handle} <- Instance.running(), do: pid
+  [instance] = for {pid, _handle} <- Lookup.running(), do: pid
   send(instance, :tick)
   :sys.get_state(instance)
   send(emitter, {:enough, self()})

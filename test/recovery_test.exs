@@ -9,6 +9,7 @@ defmodule DSPexTelemetry.RecoveryTest do
   import DSPexTelemetry.TestCalls
 
   alias DSPexTelemetry.{Handler, HandlerJanitor, Instance, Native}
+  alias DSPexTelemetry.Instance.Lookup
 
   @moduletag :capture_log
 
@@ -133,7 +134,7 @@ defmodule DSPexTelemetry.RecoveryTest do
         kill(supervisor)
 
         await("the successor", fn ->
-          DSPexTelemetry.Instance.running?(name) and pid(name) != old
+          DSPexTelemetry.Instance.Lookup.running?(name) and pid(name) != old
         end)
 
         refute Process.alive?(old)
@@ -183,7 +184,7 @@ defmodule DSPexTelemetry.RecoveryTest do
   test "a registry that is killed leaves no instance that cannot be reached" do
     name = unique_name()
     start_supervisor([name])
-    [{_, partition, _, _}] = Supervisor.which_children(Instance.registry())
+    [{_, partition, _, _}] = Supervisor.which_children(Lookup.registry())
     kill(partition)
 
     for name <- [name, DSPexTelemetry] do
@@ -300,7 +301,7 @@ defmodule DSPexTelemetry.RecoveryTest do
 
   # Said to be running before it has attached its handlers; see `await_settled/1`.
   defp running?(name, before),
-    do: match?([{pid, %{}}] when pid != before, Registry.lookup(Instance.registry(), name))
+    do: match?([{pid, %{}}] when pid != before, Registry.lookup(Lookup.registry(), name))
 
   defp await_gone(plans), do: await("handlers to go", fn -> attached_events(plans) == [] end)
 
@@ -315,7 +316,7 @@ defmodule DSPexTelemetry.RecoveryTest do
   defp assert_counts_each_event_once(name) do
     assert_all_attached(plans(name))
 
-    live = for {_pid, handle} <- Instance.running(), plan <- Map.values(handle.plans), do: plan
+    live = for {_pid, handle} <- Lookup.running(), plan <- Map.values(handle.plans), do: plan
 
     handlers =
       for %{function: function} = handler <- :telemetry.list_handlers([]),

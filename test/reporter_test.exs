@@ -5,7 +5,8 @@ defmodule DSPexTelemetry.ReporterTest do
   import ExUnit.CaptureLog
   import Telemetry.Metrics
 
-  alias DSPexTelemetry.{Instance, Options, Reporter}
+  alias DSPexTelemetry.{Options, Reporter}
+  alias DSPexTelemetry.Instance.Lookup
 
   # An event name of the test's own: instances see the events of all tests.
   setup do
@@ -541,7 +542,7 @@ defmodule DSPexTelemetry.ReporterTest do
       DSPexTelemetry.reset(instance: instance)
       assert samples(instance, prefix) == []
 
-      [{_event, function, plan}] = Instance.fetch!(instance).reporting
+      [{_event, function, plan}] = Lookup.fetch!(instance).reporting
       assert Reporter.fetch(plan)
       stop_supervised!({DSPexTelemetry, instance})
       assert Reporter.fetch(plan) == nil
@@ -554,7 +555,7 @@ defmodule DSPexTelemetry.ReporterTest do
       instance =
         start!([metrics: [sum("k.v", event_name: event, measurement: & &1.v)]], :temporary)
 
-      [{_event, _function, plan}] = Instance.fetch!(instance).reporting
+      [{_event, _function, plan}] = Lookup.fetch!(instance).reporting
       kill(supervisor_of(instance))
       await("its handlers to go", fn -> :telemetry.list_handlers(event) == [] end)
       await("its plan to go", fn -> Reporter.fetch(plan) == nil end)

@@ -374,7 +374,7 @@ defmodule DSPexTelemetry.SnakeBridgeTest do
       assert_receive :started
       kill(caller)
       # Nothing keeps the number of a process that is gone; another may get it.
-      :ok = DSPexTelemetry.Native.tick(native(instance), DSPexTelemetry.Instance.now())
+      :ok = DSPexTelemetry.Native.tick(native(instance), DSPexTelemetry.Instance.Clock.now())
 
       emit(@execute ++ [:stop], %{duration: 1}, %{command: "predict", worker_id: "w", status: :ok})
 

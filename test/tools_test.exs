@@ -3,14 +3,8 @@ defmodule DSPexTelemetry.ToolsTest do
 
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{
-    ErrorAnalyzer,
-    Instance,
-    Native,
-    PerformanceMonitor,
-    Tools,
-    UsageAnalytics
-  }
+  alias DSPexTelemetry.{ErrorAnalyzer, Native, PerformanceMonitor, Tools, UsageAnalytics}
+  alias DSPexTelemetry.Instance.Clock
 
   doctest Tools
 
@@ -165,7 +159,7 @@ defmodule DSPexTelemetry.ToolsTest do
     end
 
     test "a window are those of its seconds, and of all time for 0", %{instance: instance} do
-      later_ms = Instance.now_ms() + 600_000
+      later_ms = Clock.now_ms() + 600_000
       for ms <- [later_ms, later_ms + 60_000], do: Native.end_slice(native(instance), {ms, ms})
       methods = &length(call(instance, "method_performance", %{"window" => &1})["methods"])
       assert {methods.(0), methods.(60), methods.(1_200)} == {4, 0, 4}
@@ -174,7 +168,7 @@ defmodule DSPexTelemetry.ToolsTest do
     test "method_errors are told in words where they are none" do
       options = [attach: false, slice: 3_600_000, anomaly_min_calls: 1, anomaly_min_slices: 2]
       instance = start!(options)
-      now_ms = Instance.now_ms()
+      now_ms = Clock.now_ms()
       metadata = %{method: "search", python_class: "Index", success: true}
 
       for {us, at} <- Enum.with_index([1_000, 1_000, 9_000], 1) do
@@ -235,7 +229,7 @@ defmodule DSPexTelemetry.ToolsTest do
     :ok = handle(plans, [:snakepit, :pool, :queue_time], %{wait_time_us: 7}, wait)
 
     # So far ahead that time stands still for the reports of a test.
-    {now_ms, unix_ms} = Instance.now()
+    {now_ms, unix_ms} = Clock.now()
     :ok = Native.end_slice(native(instance), {now_ms + 30_000, unix_ms + 30_000})
     instance
   end

@@ -5,6 +5,7 @@ defmodule DSPexTelemetry.UsageAnalyticsTest do
   import DSPexTelemetry.TestInstance
 
   alias DSPexTelemetry.{Instance, Native, UsageAnalytics}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   doctest UsageAnalytics
 
@@ -95,7 +96,7 @@ defmodule DSPexTelemetry.UsageAnalyticsTest do
       assert [%{first_unix_ms: first, last_unix_ms: last}] = usage(instance).tools.most_used
       assert_in_delta first, before_unix_ms, 1_000
       use_tool(instance, "clock", 1)
-      Native.end_slice(native(instance), {Instance.now_ms() + 50_000, last + 50_000})
+      Native.end_slice(native(instance), {Clock.now_ms() + 50_000, last + 50_000})
       assert [%{first_unix_ms: ^first, last_unix_ms: later}] = usage(instance).tools.most_used
       assert later == last + 50_000
     end
@@ -368,7 +369,7 @@ defmodule DSPexTelemetry.UsageAnalyticsTest do
       use_tool(instance, "clock", 1)
       watch_log("Usage counts")
       # As after a kill, until those that live on the instance end too.
-      :ok = Instance.stop_native(Instance.fetch!(instance))
+      :ok = Instance.stop_native(Lookup.fetch!(instance))
       await_saves(child(instance, UsageAnalytics), 3)
       refute_received {:logged, _level, "Usage counts cannot be saved: no_path" <> _}
     end
@@ -447,13 +448,13 @@ defmodule DSPexTelemetry.UsageAnalyticsTest do
 
   # Whatever rests between two sweeps goes, and its place to another.
   defp retire_until_done(instance, tasks, at) do
-    now_ms = Instance.now_ms()
+    now_ms = Clock.now_ms()
     Native.retire_idle(native(instance), {now_ms + at, 0}, 0)
     if Enum.any?(tasks, &Process.alive?(&1.pid)), do: retire_until_done(instance, tasks, at + 1)
   end
 
   defp running?(instance, before),
-    do: match?([{pid, %{}}] when pid != before, Registry.lookup(Instance.registry(), instance))
+    do: match?([{pid, %{}}] when pid != before, Registry.lookup(Lookup.registry(), instance))
 
   defp await_saves(saver, count) do
     :erlang.trace(saver, true, [:receive])

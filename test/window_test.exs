@@ -3,7 +3,8 @@ defmodule DSPexTelemetry.WindowTest do
 
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{ErrorAnalyzer, Instance, Native, PerformanceMonitor}
+  alias DSPexTelemetry.{ErrorAnalyzer, Native, PerformanceMonitor}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
   alias DSPexTelemetry.{ReportModel, StrictJSON}
 
   @call [:dspex, :bridge, :call_method]
@@ -227,7 +228,7 @@ defmodule DSPexTelemetry.WindowTest do
     quiet = [attach: false, slice: 3_600_000, summary_interval: :infinity]
     keeping = [history: 604_800_000, error_spike_threshold: 1_000]
     instance = start!(Keyword.merge(quiet ++ keeping, options))
-    %{started_at_ms: now_ms} = Instance.fetch!(instance)
+    %{started_at_ms: now_ms} = Lookup.fetch!(instance)
     :ok = Native.reset(native(instance), {now_ms, 0})
     model = %{start_ms: now_ms, now_ms: now_ms, slices: [], calls: []}
     %{instance: instance, plans: plans(instance), native: native(instance), model: model}
@@ -305,7 +306,7 @@ defmodule DSPexTelemetry.WindowTest do
 
   # The clocks are read one after the other, so the calendar's time may be off by what lies between.
   defp assert_interval(interval, from_ms, to_ms) do
-    {now_ms, unix_ms} = Instance.now()
+    {now_ms, unix_ms} = Clock.now()
     assert interval.duration_ms == to_ms - from_ms
     assert interval.to_unix_ms - interval.from_unix_ms == interval.duration_ms
     assert_in_delta interval.to_unix_ms, unix_ms + to_ms - now_ms, 1_000

@@ -42,7 +42,8 @@ defmodule DSPexTelemetry.AdaptiveCache do
   """
 
   alias DSPexTelemetry.AdaptiveCache.Failure
-  alias DSPexTelemetry.{Emit, Instance, Native}
+  alias DSPexTelemetry.{Emit, Native}
+  alias DSPexTelemetry.Instance.Lookup
 
   @typedoc "A method's or class's name."
   @type name :: String.t() | atom()
@@ -371,7 +372,7 @@ defmodule DSPexTelemetry.AdaptiveCache do
   defp number(instance) do
     case :persistent_term.get({__MODULE__, instance}, nil) do
       nil ->
-        _raises_if_there_is_none = Instance.fetch!(instance)
+        _raises_if_there_is_none = Lookup.fetch!(instance)
         number(instance)
 
       number ->
@@ -408,7 +409,7 @@ defmodule DSPexTelemetry.AdaptiveCache do
   end
 
   defp declares?(instance, method, class, ref, args) do
-    with {:ok, %{options: %{cache: %{cacheable: cacheable}}}} <- Instance.fetch(instance) do
+    with {:ok, %{options: %{cache: %{cacheable: cacheable}}}} <- Lookup.fetch(instance) do
       call = %{method: method, python_class: class, ref: ref, args: args}
       Enum.any?(cacheable, &(is_function(&1) and &1.(call) == true))
     else

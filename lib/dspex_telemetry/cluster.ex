@@ -51,8 +51,9 @@ defmodule DSPexTelemetry.Cluster do
     * `:not_asked` - there are more nodes than `:node_limit`
   """
 
-  alias DSPexTelemetry.{Instance, Native, UsageAnalytics, Window}
+  alias DSPexTelemetry.{Native, UsageAnalytics, Window}
   alias DSPexTelemetry.Cluster.Report
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @most_bytes 256 * 1024 * 1024
   @integers [
@@ -137,11 +138,11 @@ defmodule DSPexTelemetry.Cluster do
 
     case format do
       :struct ->
-        {report, members} = Native.cluster_report(answers, request.limits, Instance.now())
+        {report, members} = Native.cluster_report(answers, request.limits, Clock.now())
         struct!(Report, Map.put(report, :nodes, members(members, request)))
 
       :json ->
-        Native.cluster_report_json(answers, request.limits, Instance.now())
+        Native.cluster_report_json(answers, request.limits, Clock.now())
     end
   end
 
@@ -162,7 +163,7 @@ defmodule DSPexTelemetry.Cluster do
     answers = ask(request)
 
     {{errors, members}, spikes, recent_spikes, anomalies} =
-      Native.cluster_errors(answers, request.limits, Instance.now())
+      Native.cluster_errors(answers, request.limits, Clock.now())
 
     names = Map.new(request.nodes, &{Atom.to_string(&1), &1})
 
@@ -195,7 +196,7 @@ defmodule DSPexTelemetry.Cluster do
     top = integer!(:top, top, 0, 1_000_000)
     request = request!(options)
     answers = ask(request)
-    {usage, members} = Native.cluster_usage(answers, request.limits, Instance.now(), top)
+    {usage, members} = Native.cluster_usage(answers, request.limits, Clock.now(), top)
     Map.put(usage, :nodes, members(members, request))
   end
 
@@ -203,9 +204,9 @@ defmodule DSPexTelemetry.Cluster do
   # What another node asks for. The request is a map, so that later versions can ask for more.
   @spec snapshot(map()) :: {:ok, binary()} | {:error, {atom(), String.t()}}
   def snapshot(%{instance: name, window: window, limits: limits}) do
-    with pid when is_pid(pid) <- Process.whereis(Instance.registry()),
-         {:ok, %{native: native}} <- Instance.fetch(name) do
-      Native.cluster_snapshot(native, window, Instance.now(), limits)
+    with pid when is_pid(pid) <- Process.whereis(Lookup.registry()),
+         {:ok, %{native: native}} <- Lookup.fetch(name) do
+      Native.cluster_snapshot(native, window, Clock.now(), limits)
     else
       _not_started -> {:error, {:no_instance, "no instance #{inspect(name)} is running there"}}
     end
@@ -291,7 +292,7 @@ defmodule DSPexTelemetry.Cluster do
     do: {:not_connected, "there is no connection to it"}
 
   defp outcome({:error, {:exception, :undef, [{module, _function, _args, _} | _]}}, _request)
-       when module in [__MODULE__, Instance, Native],
+       when module in [__MODULE__, Clock, Lookup, Native],
        do: {:no_library, "it has no dspex_telemetry, or a version without #{inspect(__MODULE__)}"}
 
   defp outcome({:error, {:erpc, :notsup}}, _request),

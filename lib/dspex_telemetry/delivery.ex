@@ -10,8 +10,9 @@ defmodule DSPexTelemetry.Delivery do
 
   require Logger
 
-  alias DSPexTelemetry.{Instance, Native, Options}
+  alias DSPexTelemetry.{Native, Options}
   alias DSPexTelemetry.Delivery.{Address, Attempt, Backoff, Outcome}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
   alias DSPexTelemetry.Report.Table
 
   # What is known of an instance's deliveries. It belongs to the instance, so that it outlives this process
@@ -46,10 +47,10 @@ defmodule DSPexTelemetry.Delivery do
   @callback options(Options.t()) :: map() | nil
 
   @doc "Where the instance keeps what is known of its deliveries."
-  @callback status_of(Instance.handle()) :: :atomics.atomics_ref() | nil
+  @callback status_of(Lookup.handle()) :: :atomics.atomics_ref() | nil
 
   @doc "What is sent now. Called in a process that may end any time."
-  @callback request(Instance.name()) :: request()
+  @callback request(Lookup.name()) :: request()
 
   @callback content_type() :: String.t()
 
@@ -121,7 +122,7 @@ defmodule DSPexTelemetry.Delivery do
     # Attempts are linked to us, and `terminate/2` delivers a last time.
     Process.flag(:trap_exit, true)
     name = options.name
-    handle = Instance.fetch!(name)
+    handle = Lookup.fetch!(name)
     options = kind.options(options)
 
     state = %{
@@ -211,7 +212,7 @@ defmodule DSPexTelemetry.Delivery do
 
   # Not so if it has ended, and we are about to.
   defp instance_running?(%{status: status} = state) do
-    Enum.any?(Instance.running(), fn {pid, handle} ->
+    Enum.any?(Lookup.running(), fn {pid, handle} ->
       state.job.kind.status_of(handle) == status and Process.alive?(pid)
     end)
   end
@@ -295,7 +296,7 @@ defmodule DSPexTelemetry.Delivery do
   end
 
   defp begin_outage(%{status: status} = state, failure) do
-    :atomics.put(status, @outage_since_ms, Instance.now_ms())
+    :atomics.put(status, @outage_since_ms, Clock.now_ms())
     :atomics.put(status, @outage_since_unix_ms, System.system_time(:millisecond))
 
     words = state.job.kind.words()
@@ -307,7 +308,7 @@ defmodule DSPexTelemetry.Delivery do
   end
 
   defp log_end(%{status: status} = state, failures) do
-    duration_ms = Instance.now_ms() - :atomics.get(status, @outage_since_ms)
+    duration_ms = Clock.now_ms() - :atomics.get(status, @outage_since_ms)
 
     words = state.job.kind.words()
 

@@ -7,13 +7,14 @@ defmodule DSPexTelemetry.Dispatcher do
 
   use GenServer
 
-  alias DSPexTelemetry.{Alert, Instance, Native}
+  alias DSPexTelemetry.{Alert, Native}
+  alias DSPexTelemetry.Instance.Lookup
 
   def start_link(options), do: GenServer.start_link(__MODULE__, options)
 
   @impl true
   def init(options) do
-    native = Instance.fetch!(options.name).native
+    native = Lookup.fetch!(options.name).native
     :ok = Native.demand_signals(native, self())
     {:ok, %{instance: options.name, native: native}}
   end

@@ -41,6 +41,7 @@ defmodule DSPexTelemetry.Endpoint do
 
   alias DSPexTelemetry.{Auth, Instance, Window}
   alias DSPexTelemetry.Endpoint.{Host, Negotiation, Page}
+  alias DSPexTelemetry.Instance.Lookup
 
   @typedoc "A request, wherever it comes from. Names of headers are in lower case."
   @type request :: %{
@@ -201,7 +202,7 @@ defmodule DSPexTelemetry.Endpoint do
 
   defp health(instance) do
     cond do
-      not Instance.running?(instance) -> :not_running
+      not Lookup.running?(instance) -> :not_running
       Instance.attached?(instance) -> :ok
       true -> :detached
     end

@@ -23,7 +23,8 @@ defmodule DSPexTelemetry.ErrorAnalyzer do
   `DSPexTelemetry.info/1` as `:spikes_untracked`.
   """
 
-  alias DSPexTelemetry.{Instance, Native, Window}
+  alias DSPexTelemetry.{Native, Window}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @typedoc "How many errors of a kind and reason there were."
   @type cause :: %{kind: String.t(), reason: String.t(), count: pos_integer()}
@@ -103,7 +104,7 @@ defmodule DSPexTelemetry.ErrorAnalyzer do
   def report(options \\ []) do
     {window, options} = Keyword.pop(options, :window, :since_start)
     window = Window.native!(window)
-    native = options |> DSPexTelemetry.instance!() |> Instance.native!()
-    Native.errors(native, window, Instance.now())
+    native = options |> DSPexTelemetry.instance!() |> Lookup.native!()
+    Native.errors(native, window, Clock.now())
   end
 end

@@ -17,6 +17,7 @@ defmodule DSPexTelemetry.Exposition do
 
   alias DSPexTelemetry.{Definition, Instance, Native, OTLP, Push}
   alias DSPexTelemetry.Catalogue.OwnMetrics
+  alias DSPexTelemetry.Instance.Lookup
 
   @content_types %{
     text: "text/plain; version=0.0.4; charset=utf-8",
@@ -48,7 +49,7 @@ defmodule DSPexTelemetry.Exposition do
   end
 
   @doc false
-  @spec render(Instance.handle(), format(), boolean()) :: binary()
+  @spec render(Lookup.handle(), format(), boolean()) :: binary()
   def render(handle, format, created?) do
     Native.scrape(handle.native, %{
       format: format,
@@ -59,7 +60,7 @@ defmodule DSPexTelemetry.Exposition do
 
   @doc false
   # What Rust does not know.
-  @spec scalars(Instance.handle()) :: [map()]
+  @spec scalars(Lookup.handle()) :: [map()]
   def scalars(handle) do
     for metric <- OwnMetrics.of_vm(),
         do: metric |> Definition.scalar() |> Map.put(:samples, samples(metric.of, handle))

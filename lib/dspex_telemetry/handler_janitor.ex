@@ -6,6 +6,7 @@ defmodule DSPexTelemetry.HandlerJanitor do
   use GenServer
 
   alias DSPexTelemetry.Instance
+  alias DSPexTelemetry.Instance.Lookup
 
   def start_link(_options), do: GenServer.start_link(__MODULE__, [], name: __MODULE__)
 
@@ -13,7 +14,7 @@ defmodule DSPexTelemetry.HandlerJanitor do
   Cleans up after the process of an instance, whenever it ends. The instance is in the registry
   already, so a janitor that is not there at this moment finds it when it starts.
   """
-  @spec watch(pid(), Instance.handle()) :: :ok
+  @spec watch(pid(), Lookup.handle()) :: :ok
   def watch(owner, handle), do: GenServer.cast(__MODULE__, {:watch, owner, handle})
 
   @doc """
@@ -32,7 +33,7 @@ defmodule DSPexTelemetry.HandlerJanitor do
   def init([]) do
     # After a restart: what ended in between left handlers behind, what runs is watched again.
     handles =
-      for {owner, handle} <- Instance.running(),
+      for {owner, handle} <- Lookup.running(),
           into: %{},
           do: {Process.monitor(owner), {owner, handle}}
 

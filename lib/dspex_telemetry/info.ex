@@ -32,7 +32,8 @@ defmodule DSPexTelemetry.Info do
       and worker ids take by their number and length. The caches of schedulers are not in it.
   """
 
-  alias DSPexTelemetry.{Endpoint, Instance, Native, OTLP, Push, Reporter}
+  alias DSPexTelemetry.{Endpoint, Native, OTLP, Push, Reporter}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   defstruct [
     :instance,
@@ -101,14 +102,14 @@ defmodule DSPexTelemetry.Info do
         }
 
   @doc false
-  @spec new(atom(), Instance.handle(), boolean()) :: t()
+  @spec new(atom(), Lookup.handle(), boolean()) :: t()
   def new(name, handle, attached?) do
     info = Native.info(handle.native)
 
     struct!(__MODULE__,
       instance: name,
       attached: attached?,
-      uptime_ms: Instance.now_ms() - handle.started_at_ms,
+      uptime_ms: Clock.now_ms() - handle.started_at_ms,
       series: info.series,
       rejected: info.rejected,
       metrics_rejected: info.metrics_rejected,

@@ -21,24 +21,7 @@ defmodule DSPexTelemetry.Instance do
     SnakepitWorkers
   }
 
-  @registry DSPexTelemetry.Registry
-
-  @type name :: atom()
-  @type handle :: %{
-          native: Native.instance(),
-          plans: %{[atom()] => Native.plan()},
-          reporting: [{event :: [atom()], function(), Native.plan()}],
-          metrics_left_out: [Reporter.left_out()],
-          options: Options.t(),
-          started_at_ms: integer(),
-          started_at_unix_ms: integer(),
-          summarised_until_ms: :atomics.atomics_ref(),
-          push: :atomics.atomics_ref() | nil,
-          otlp: OTLP.state() | nil
-        }
-
-  @doc "The registry in which instances are found by name."
-  def registry, do: @registry
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   # Milliseconds that one whose supervisor was killed may take to save its usage and end.
   @patience 5_000
@@ -66,71 +49,24 @@ defmodule DSPexTelemetry.Instance do
 
   defp start(options) do
     GenServer.start_link(__MODULE__, options,
-      name: {:via, Registry, {@registry, options.name, nil}}
+      name: {:via, Registry, {Lookup.registry(), options.name, nil}}
     )
   end
 
-  @doc "The handle of a running instance. Raises `ArgumentError` if there is none of that name."
-  @spec fetch!(name()) :: handle()
-  def fetch!(name) do
-    case fetch(name) do
-      {:ok, handle} -> handle
-      :error -> raise ArgumentError, not_running(name)
-    end
-  end
-
-  @doc "The handle of an instance, if one of that name is running."
-  @spec fetch(name()) :: {:ok, handle()} | :error
-  def fetch(name) do
-    # The registry forgets a process a moment after it has ended.
-    with true <- application_running?(),
-         [{pid, %{} = handle}] <- Registry.lookup(@registry, name),
-         true <- Process.alive?(pid) do
-      {:ok, handle}
-    else
-      _none_or_not_ready -> :error
-    end
-  end
-
-  # The registry raises where it is not itself, and names only itself.
-  defp application_running?, do: Process.whereis(@registry) != nil
-
-  @doc "Raises `ArgumentError` if the application is not running, without which there are no instances."
-  @spec application_running!() :: :ok
-  def application_running! do
-    if application_running?(), do: :ok, else: raise(ArgumentError, not_started())
-  end
-
-  @spec running?(name()) :: boolean()
-  def running?(name), do: fetch(name) != :error
-
-  @doc "The native instance of a running instance."
-  @spec native!(name()) :: Native.instance()
-  def native!(name), do: fetch!(name).native
-
-  @spec attach(name()) :: :ok
+  @spec attach(Lookup.name()) :: :ok
   def attach(name), do: call(name, :attach)
 
-  @spec detach(name()) :: :ok
+  @spec detach(Lookup.name()) :: :ok
   def detach(name), do: call(name, :detach)
 
-  @spec attached?(name()) :: boolean()
-  def attached?(name), do: attached_handlers(fetch!(name)) != []
+  @spec attached?(Lookup.name()) :: boolean()
+  def attached?(name), do: attached_handlers(Lookup.fetch!(name)) != []
 
   @doc "Detaches the handlers of an instance, running or not. Those of other instances stay."
-  @spec detach_handlers(handle()) :: :ok
+  @spec detach_handlers(Lookup.handle()) :: :ok
   def detach_handlers(handle) do
     for handler <- attached_handlers(handle), do: :telemetry.detach(handler.id)
     :ok
-  end
-
-  @doc "The running instances: their pids and handles."
-  @spec running() :: [{pid(), handle()}]
-  def running do
-    for true <- [application_running?()],
-        {pid, %{} = handle} <-
-          Registry.select(@registry, [{{:_, :"$1", :"$2"}, [], [{{:"$1", :"$2"}}]}]),
-        do: {pid, handle}
   end
 
   @doc "Detaches handlers whose instance is not running."
@@ -139,7 +75,7 @@ defmodule DSPexTelemetry.Instance do
     # In this order: an instance is in the registry before it attaches, so whatever is attached now
     # and not running then is stale.
     handlers = attached_handlers()
-    live = for {_pid, handle} <- running(), plan <- plans(handle), do: plan
+    live = for {_pid, handle} <- Lookup.running(), plan <- plans(handle), do: plan
     for handler <- handlers, handler.config not in live, do: :telemetry.detach(handler.id)
     :ok
   end
@@ -156,7 +92,7 @@ defmodule DSPexTelemetry.Instance do
     case start_native(options, reporter) do
       {:ok, native, plans} ->
         {plans, reporting} = Enum.split(plans, length(events(options)))
-        {started_at_ms, started_at_unix_ms} = now()
+        {started_at_ms, started_at_unix_ms} = Clock.now()
         summarised_until_ms = :atomics.new(1, [])
         :atomics.put(summarised_until_ms, 1, started_at_ms)
 
@@ -176,7 +112,7 @@ defmodule DSPexTelemetry.Instance do
         AdaptiveCache.publish(options.name, Native.cache_open(native))
         Native.publish_router(native, options.name)
         log_left_out(reporter)
-        {_new, _old} = Registry.update_value(@registry, options.name, fn _ -> handle end)
+        :ok = Lookup.publish(options.name, handle)
         HandlerJanitor.watch(self(), handle)
         if options.attach, do: attach_handlers(handle)
         handle = learn_workers(handle)
@@ -261,13 +197,13 @@ defmodule DSPexTelemetry.Instance do
 
   @impl true
   def handle_info(:tick, handle) do
-    Native.tick(handle.native, now())
+    Native.tick(handle.native, Clock.now())
     schedule_tick(handle.options)
     {:noreply, forget_gone_workers(handle)}
   end
 
   def handle_info(:retire_idle, handle) do
-    Native.retire_idle(handle.native, now(), handle.options.idle_timeout)
+    Native.retire_idle(handle.native, Clock.now(), handle.options.idle_timeout)
     schedule_retirement(handle.options)
     {:noreply, handle}
   end
@@ -283,12 +219,12 @@ defmodule DSPexTelemetry.Instance do
   end
 
   @doc "Ends recording and saves what is to be kept. Done once; after that it does nothing."
-  @spec stop_native(handle()) :: :ok
+  @spec stop_native(Lookup.handle()) :: :ok
   def stop_native(handle) do
     Native.stop(handle.native)
     Reporter.withdraw(handle.reporting)
 
-    case Native.usage_close(handle.native, now()) do
+    case Native.usage_close(handle.native, Clock.now()) do
       :ok -> :ok
       {:error, message} -> Logger.error("Usage counts could not be saved: #{message}")
     end
@@ -345,33 +281,7 @@ defmodule DSPexTelemetry.Instance do
   end
 
   defp call(name, request) do
-    _ = fetch!(name)
-    GenServer.call({:via, Registry, {@registry, name}}, request)
-  end
-
-  @doc "Now, on the clock of `now_ms/0` and in milliseconds since 1970."
-  @spec now() :: Native.moment()
-  def now, do: {now_ms(), System.system_time(:millisecond)}
-
-  @doc "Milliseconds since the start of the VM."
-  def now_ms do
-    # Monotonic time may be negative, while the core counts up from the start of the VM.
-    start = :erlang.system_info(:start_time)
-    System.convert_time_unit(System.monotonic_time() - start, :native, :millisecond)
-  end
-
-  defp not_started do
-    "the application :dspex_telemetry is not running, so there are no instances: it has not been started, or has " <>
-      "been stopped; start it with Application.ensure_all_started(:dspex_telemetry)"
-  end
-
-  defp not_running(name),
-    do: if(application_running?(), do: none_running(name), else: not_started())
-
-  defp none_running(name) do
-    running = for {_pid, handle} <- running(), do: handle.options.name
-
-    "no instance #{inspect(name)} is running, running are: " <>
-      Enum.map_join(running, ", ", &inspect/1)
+    _ = Lookup.fetch!(name)
+    GenServer.call({:via, Registry, {Lookup.registry(), name}}, request)
   end
 end

@@ -16,9 +16,11 @@ defmodule DSPexTelemetry.InstanceSupervisor do
     UsageAnalytics
   }
 
+  alias DSPexTelemetry.Instance.Lookup
+
   @spec start_link(Options.t()) :: Supervisor.on_start()
   def start_link(options) do
-    name = {:via, Registry, {Instance.registry(), {:supervisor, options.name}}}
+    name = {:via, Registry, {Lookup.registry(), {:supervisor, options.name}}}
     Supervisor.start_link(__MODULE__, options, name: name)
   end
 

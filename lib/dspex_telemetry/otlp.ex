@@ -38,8 +38,9 @@ defmodule DSPexTelemetry.OTLP do
 
   @behaviour DSPexTelemetry.Delivery
 
-  alias DSPexTelemetry.{Delivery, Exposition, Instance, Native, Options}
+  alias DSPexTelemetry.{Delivery, Exposition, Native, Options}
   alias DSPexTelemetry.Delivery.Outcome
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @typedoc """
   Times are milliseconds since 1970; `nil` if there was no success, or if there is no outage. `lost` are data
@@ -82,12 +83,12 @@ defmodule DSPexTelemetry.OTLP do
           }
           | nil
   def counts(instance) do
-    with %{} = status <- status(Instance.fetch!(instance)),
+    with %{} = status <- status(Lookup.fetch!(instance)),
          do: Map.take(status, [:success, :failure, :lost])
   end
 
   @doc false
-  @spec status(Instance.handle()) :: status() | nil
+  @spec status(Lookup.handle()) :: status() | nil
   def status(handle), do: handle |> status_of() |> Delivery.status()
 
   @typedoc false
@@ -134,7 +135,7 @@ defmodule DSPexTelemetry.OTLP do
 
   @impl Delivery
   def request(name) do
-    handle = Instance.fetch!(name)
+    handle = Lookup.fetch!(name)
     otlp = handle.options.otlp
 
     {body, points} =
@@ -149,7 +150,7 @@ defmodule DSPexTelemetry.OTLP do
           version: @version,
           scalars: Exposition.scalars(handle)
         },
-        Instance.now()
+        Clock.now()
       )
 
     %{body: body, points: points}

@@ -19,7 +19,8 @@ defmodule DSPexTelemetry.PerformanceMonitor do
 
   require Logger
 
-  alias DSPexTelemetry.{Alert, Instance, Native, Window}
+  alias DSPexTelemetry.{Alert, Native, Window}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
   alias DSPexTelemetry.Report.Table
 
   @summary [:dspex, :performance, :summary]
@@ -86,7 +87,7 @@ defmodule DSPexTelemetry.PerformanceMonitor do
         }
   def fetch(window, instance) do
     window = Window.native!(window)
-    Native.performance(Instance.native!(instance), window, Instance.now())
+    Native.performance(Lookup.native!(instance), window, Clock.now())
   end
 
   @doc """
@@ -103,7 +104,7 @@ defmodule DSPexTelemetry.PerformanceMonitor do
 
   @impl true
   def init(options) do
-    handle = Instance.fetch!(options.name)
+    handle = Lookup.fetch!(options.name)
     schedule(options)
     {:ok, %{native: handle.native, options: options, until: handle.summarised_until_ms}}
   end
@@ -112,7 +113,7 @@ defmodule DSPexTelemetry.PerformanceMonitor do
   def handle_info(:summarise, %{native: native, options: options} = state) do
     # A slice ends here, so that each call is in one summary. How far that has come is kept where it
     # survives this process, and before anybody is told, for the same reason.
-    {now_ms, _unix_ms} = now = Instance.now()
+    {now_ms, _unix_ms} = now = Clock.now()
     :ok = Native.end_slice(native, now)
     from_ms = :atomics.exchange(state.until, 1, now_ms)
     performance = Native.performance(native, {:between, from_ms, now_ms}, now)

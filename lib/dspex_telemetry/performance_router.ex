@@ -46,7 +46,8 @@ defmodule DSPexTelemetry.PerformanceRouter do
   Every function takes `instance:`, and raises `ArgumentError` if none of that name is running.
   """
 
-  alias DSPexTelemetry.{Emit, Instance, Native}
+  alias DSPexTelemetry.{Emit, Native}
+  alias DSPexTelemetry.Instance.Lookup
   alias DSPexTelemetry.PerformanceRouter.Ticket
 
   @typedoc "What a request is for: text of at most 256 bytes, such as a method's name."
@@ -283,7 +284,7 @@ defmodule DSPexTelemetry.PerformanceRouter do
   @spec report(keyword()) :: map()
   def report(opts \\ []), do: opts |> native!() |> Native.router_report()
 
-  defp native!(opts), do: opts |> DSPexTelemetry.instance!() |> Instance.native!()
+  defp native!(opts), do: opts |> DSPexTelemetry.instance!() |> Lookup.native!()
 
   defp request!(args, opts) do
     {sticky, opts} = Keyword.pop(opts, :sticky)
@@ -333,7 +334,7 @@ defmodule DSPexTelemetry.PerformanceRouter do
 
   @spec refuse!(atom(), atom(), term()) :: no_return()
   defp refuse!(:not_running, name, _command) do
-    _raises = Instance.fetch!(name)
+    _raises = Lookup.fetch!(name)
     raise ArgumentError, "instance #{inspect(name)} is starting or stopping"
   end
 

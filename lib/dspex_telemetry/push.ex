@@ -38,8 +38,9 @@ defmodule DSPexTelemetry.Push do
 
   @behaviour DSPexTelemetry.Delivery
 
-  alias DSPexTelemetry.{Delivery, Exposition, Instance, Options}
+  alias DSPexTelemetry.{Delivery, Exposition, Options}
   alias DSPexTelemetry.Delivery.Outcome
+  alias DSPexTelemetry.Instance.Lookup
 
   @typedoc """
   Times are milliseconds since 1970; `nil` if there was no success, or if there is no outage.
@@ -67,12 +68,12 @@ defmodule DSPexTelemetry.Push do
   """
   @spec counts(atom()) :: %{success: non_neg_integer(), failure: non_neg_integer()} | nil
   def counts(instance) do
-    with %{} = status <- status(Instance.fetch!(instance)),
+    with %{} = status <- status(Lookup.fetch!(instance)),
          do: Map.take(status, [:success, :failure])
   end
 
   @doc false
-  @spec status(Instance.handle()) :: status() | nil
+  @spec status(Lookup.handle()) :: status() | nil
   def status(handle) do
     # All that is refused comes with the next push.
     with %{} = status <- Delivery.status(handle.push), do: Map.delete(status, :lost)

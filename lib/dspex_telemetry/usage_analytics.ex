@@ -27,7 +27,8 @@ defmodule DSPexTelemetry.UsageAnalytics do
 
   require Logger
 
-  alias DSPexTelemetry.{Instance, Native, Window}
+  alias DSPexTelemetry.{Native, Window}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @typedoc "How often one name was used. Times are milliseconds since 1970."
   @type used :: %{
@@ -133,11 +134,11 @@ defmodule DSPexTelemetry.UsageAnalytics do
     end
 
     window = if window, do: Window.native!(window)
-    native = options |> DSPexTelemetry.instance!() |> Instance.native!()
+    native = options |> DSPexTelemetry.instance!() |> Lookup.native!()
 
     if window,
-      do: Native.usage_in_window(native, top, window, Instance.now()),
-      else: Native.usage(native, top, Instance.now())
+      do: Native.usage_in_window(native, top, window, Clock.now()),
+      else: Native.usage(native, top, Clock.now())
   end
 
   @doc """
@@ -171,8 +172,8 @@ defmodule DSPexTelemetry.UsageAnalytics do
   def save(options \\ []) do
     options
     |> DSPexTelemetry.instance!()
-    |> Instance.native!()
-    |> Native.usage_save(Instance.now())
+    |> Lookup.native!()
+    |> Native.usage_save(Clock.now())
   end
 
   defp declare(kind, names, options) do
@@ -180,7 +181,7 @@ defmodule DSPexTelemetry.UsageAnalytics do
       raise ArgumentError, "names must be a list of strings, got: #{inspect(names)}"
     end
 
-    native = options |> DSPexTelemetry.instance!() |> Instance.native!()
+    native = options |> DSPexTelemetry.instance!() |> Lookup.native!()
 
     case Native.declare(native, kind, names) do
       :ok -> :ok
@@ -198,12 +199,12 @@ defmodule DSPexTelemetry.UsageAnalytics do
 
   def init(options) do
     schedule(options)
-    {:ok, %{native: Instance.native!(options.name), options: options, failing?: false}}
+    {:ok, %{native: Lookup.native!(options.name), options: options, failing?: false}}
   end
 
   @impl true
   def handle_info(:save, %{options: options} = state) do
-    outcome = Native.usage_save(state.native, Instance.now())
+    outcome = Native.usage_save(state.native, Clock.now())
     schedule(options)
     {:noreply, %{state | failing?: log(outcome, state)}}
   end

@@ -103,7 +103,7 @@ defmodule DSPexTelemetry.AdaptiveCache.InvalidationTest do
 
     DSPexTelemetry.Native.tick(
       DSPexTelemetry.TestInstance.native(instance),
-      DSPexTelemetry.Instance.now()
+      DSPexTelemetry.Instance.Clock.now()
     )
 
     # Those that share the place went too, which may be the one that is left.

@@ -4,7 +4,7 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
   import DSPexTelemetry.TestInstance
 
   alias DSPexTelemetry.Endpoint.Renderer
-  alias DSPexTelemetry.Instance
+  alias DSPexTelemetry.Instance.Lookup
 
   # Renderings tell the test of themselves and end when it says so.
   setup do
@@ -20,7 +20,7 @@ defmodule DSPexTelemetry.Endpoint.RendererTest do
     end
 
     start_supervised!({Renderer, {name, render}})
-    %{name: name, renderer: Registry.whereis_name({Instance.registry(), {:renderer, name}})}
+    %{name: name, renderer: Registry.whereis_name({Lookup.registry(), {:renderer, name}})}
   end
 
   defp ask(name, what), do: Task.async(fn -> Renderer.render(name, what, 20_000) end)

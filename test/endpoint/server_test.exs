@@ -5,8 +5,9 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
   import DSPexTelemetry.TestInstance
   import ExUnit.CaptureLog
 
-  alias DSPexTelemetry.{Endpoint, Instance, LogWatch, TestCalls, TestProject}
+  alias DSPexTelemetry.{Endpoint, LogWatch, TestCalls, TestProject}
   alias DSPexTelemetry.Endpoint.{Limits, Renderer, Rendering, Server}
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @token "s3cr3t-t0ken"
   @loopback {127, 0, 0, 1}
@@ -260,7 +261,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       assert {:error, reason} = result
       assert inspect(reason, limit: :infinity) =~ sentence
       refute log =~ "httpd"
-      refute Instance.running?(name)
+      refute Lookup.running?(name)
     end
 
     test "tells the address only where there is one" do
@@ -358,7 +359,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       name = serve!()
       address = address!(name)
       kill(pid(name))
-      await("another instance", fn -> Instance.running?(name) end)
+      await("another instance", fn -> Lookup.running?(name) end)
       listens_again(name)
       assert address!(name) == address
     end
@@ -379,7 +380,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       assert {:error, "The HTTP endpoint of " <> _} = Server.address(name)
 
       # It tries again some more times.
-      server_trying = Registry.whereis_name({Instance.registry(), {:endpoint, name}})
+      server_trying = Registry.whereis_name({Lookup.registry(), {:endpoint, name}})
 
       await("the third try", fn -> :sys.get_state(server_trying).pause_ms >= 800 end)
       refute_received {:logged, :error, _again}
@@ -473,14 +474,14 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
                 :ets.info(table, :owner) in pids,
                 do: refute_secret(readable(table))
 
-            refute_secret(Instance.fetch!(name))
+            refute_secret(Lookup.fetch!(name))
 
             # Crashes, which log the state.
             before = server
             :ok = :sys.terminate(server, :crashed_on_purpose)
             await("another server", fn -> server(name) not in [before, nil, :restarting] end)
             :ok = :sys.terminate(pid(name), :crashed_on_purpose)
-            await("another instance", fn -> Instance.running?(name) end)
+            await("another instance", fn -> Lookup.running?(name) end)
             listens_or_refuses(name)
             stop_supervised!({DSPexTelemetry, name})
           end)
@@ -679,7 +680,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       silent = connect!(address)
       slow = connect!(address)
       bytes = Stream.cycle(~c"GET /metrics HTTP/1.1\r\nx: ")
-      began = Instance.now_ms()
+      began = Clock.now_ms()
 
       response =
         Enum.find_value(bytes, fn byte ->
@@ -702,7 +703,7 @@ defmodule DSPexTelemetry.Endpoint.ServerTest do
       # Who has sent nothing is told nothing.
       assert read(silent) == :closed
       # A second, on a machine that has other things to do; not the time of the whole connection.
-      assert Instance.now_ms() - began < 20_000
+      assert Clock.now_ms() - began < 20_000
     end
 
     test "that reads nothing, or a little now and then, is ended, and holds up nobody" do

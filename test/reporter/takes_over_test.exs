@@ -33,13 +33,13 @@ defmodule DSPexTelemetry.Reporter.TakesOverTest do
 
   test "options that the environment makes wrong raise before the default one is ended" do
     script = ~S"""
-    before = DSPexTelemetry.Instance.fetch!(DSPexTelemetry)
+    before = DSPexTelemetry.Instance.Lookup.fetch!(DSPexTelemetry)
     try do
       DSPexTelemetry.start_link(slice: 60_000)
     rescue
       error in ArgumentError -> IO.puts(error.message)
     end
-    IO.inspect(DSPexTelemetry.Instance.fetch!(DSPexTelemetry) == before)
+    IO.inspect(DSPexTelemetry.Instance.Lookup.fetch!(DSPexTelemetry) == before)
     """
 
     assert run("history 59999 -dspex_telemetry summary_interval infinity", script) ==

@@ -4,7 +4,7 @@ defmodule DSPexTelemetry.Endpoint.FreePorts do
   # atom stays for ever. So the system is asked for a limited number of ports, and then those are taken again
   # that are free again, the one that was used the longest ago first: its last clients have gone.
 
-  alias DSPexTelemetry.Instance
+  alias DSPexTelemetry.Instance.Lookup
 
   @limit 64
 
@@ -23,7 +23,7 @@ defmodule DSPexTelemetry.Endpoint.FreePorts do
     with {:ok, port} <- known(ip, listenable) do
       _mine_already = claim(ip, port)
       # If another process does the same at this moment, one of the ports is not known later.
-      Registry.put_meta(Instance.registry(), key(ip), List.delete(ports(ip), port) ++ [port])
+      Registry.put_meta(Lookup.registry(), key(ip), List.delete(ports(ip), port) ++ [port])
       {:ok, port}
     end
   end
@@ -43,7 +43,7 @@ defmodule DSPexTelemetry.Endpoint.FreePorts do
   end
 
   defp ports(ip) do
-    case Registry.meta(Instance.registry(), key(ip)) do
+    case Registry.meta(Lookup.registry(), key(ip)) do
       {:ok, ports} -> ports
       :error -> []
     end
@@ -51,11 +51,11 @@ defmodule DSPexTelemetry.Endpoint.FreePorts do
 
   # Two that begin at the same time would find the same one.
   defp claim(ip, port) do
-    match?({:ok, _owner}, Registry.register(Instance.registry(), {:free_port, ip, port}, nil))
+    match?({:ok, _owner}, Registry.register(Lookup.registry(), {:free_port, ip, port}, nil))
   end
 
   defp release(ip, port),
-    do: Registry.unregister(Instance.registry(), {:free_port, ip, port}) == :ok
+    do: Registry.unregister(Lookup.registry(), {:free_port, ip, port}) == :ok
 
   defp key(ip), do: {:free_ports, ip}
 end

@@ -7,8 +7,9 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
 
   require Record
 
-  alias DSPexTelemetry.{Endpoint, Instance}
+  alias DSPexTelemetry.Endpoint
   alias DSPexTelemetry.Endpoint.{Limits, Rendering}
+  alias DSPexTelemetry.Instance.Clock
 
   Record.defrecordp(:mod, Record.extract(:mod, from_lib: "inets/include/httpd.hrl"))
 
@@ -85,7 +86,7 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
   @piece 65_536
 
   defp send_body(socket, body, within_ms) do
-    case send_pieces(socket, body, Instance.now_ms() + within_ms) do
+    case send_pieces(socket, body, Clock.now_ms() + within_ms) do
       :ok -> :sent
       {:error, _reason} -> :close
     end
@@ -101,7 +102,7 @@ defmodule DSPexTelemetry.Endpoint.Httpd do
   end
 
   defp send_piece(socket, piece, end_ms) do
-    left_ms = max(end_ms - Instance.now_ms(), 0)
+    left_ms = max(end_ms - Clock.now_ms(), 0)
 
     # Closing at the timeout throws away what is left.
     with :ok <- :inet.setopts(socket, send_timeout: left_ms, send_timeout_close: true),

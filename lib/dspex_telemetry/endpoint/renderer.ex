@@ -11,7 +11,7 @@ defmodule DSPexTelemetry.Endpoint.Renderer do
 
   alias DSPexTelemetry.Endpoint
   alias DSPexTelemetry.Endpoint.Rendering
-  alias DSPexTelemetry.Instance
+  alias DSPexTelemetry.Instance.Lookup
 
   @at_once 2
 
@@ -29,7 +29,7 @@ defmodule DSPexTelemetry.Endpoint.Renderer do
   @spec render(atom(), Rendering.what(), pos_integer(), pid() | port()) :: Rendering.result()
   def render(name, what, patience_ms, connection \\ self()) do
     GenServer.call(
-      {:via, Registry, {Instance.registry(), key(name)}},
+      {:via, Registry, {Lookup.registry(), key(name)}},
       {:render, what, patience_ms, connection},
       :infinity
     )

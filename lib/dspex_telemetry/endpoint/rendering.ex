@@ -6,6 +6,7 @@ defmodule DSPexTelemetry.Endpoint.Rendering do
 
   alias DSPexTelemetry.{Exposition, Gzip, Instance, Native, Window}
   alias DSPexTelemetry.Endpoint.Negotiation
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @type what ::
           {{:scrape, Exposition.format()}
@@ -16,7 +17,7 @@ defmodule DSPexTelemetry.Endpoint.Rendering do
   @doc "Makes it here and now. Logs what goes wrong, and never raises."
   @spec render(atom(), what()) :: result()
   def render(instance, {subject, encoding}) do
-    if Instance.running?(instance),
+    if Lookup.running?(instance),
       do: {:ok, instance |> content(subject) |> encode(encoding)},
       else: {:error, :not_running}
   rescue
@@ -43,8 +44,8 @@ defmodule DSPexTelemetry.Endpoint.Rendering do
     }
 
     instance
-    |> Instance.native!()
-    |> Native.page_json(wanted, Window.native!(window), Instance.now())
+    |> Lookup.native!()
+    |> Native.page_json(wanted, Window.native!(window), Clock.now())
   end
 
   defp encode(content, :identity), do: IO.iodata_to_binary(content)

@@ -9,7 +9,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
 
   alias DSPexTelemetry.Endpoint
   alias DSPexTelemetry.Endpoint.{FreePorts, Httpd}
-  alias DSPexTelemetry.Instance
+  alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @first_pause_ms 100
   @longest_pause_ms 30_000
@@ -33,7 +33,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
   @spec address(atom()) ::
           {:ok, {:inet.ip_address(), :inet.port_number()}} | {:error, String.t() | nil}
   def address(name) do
-    case Registry.lookup(Instance.registry(), key(name)) do
+    case Registry.lookup(Lookup.registry(), key(name)) do
       [{_pid, {_ok_or_error, _} = state}] -> state
       _not_there_or_starting -> {:error, nil}
     end
@@ -128,7 +128,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
 
   # After a while only, lest a server that fails as soon as it has started is started all the time.
   defp shorten_pause(%{httpd: %{}} = state) do
-    if Instance.now_ms() - state.listening_since_ms > @longest_pause_ms,
+    if Clock.now_ms() - state.listening_since_ms > @longest_pause_ms,
       do: %{state | pause_ms: @first_pause_ms},
       else: state
   end
@@ -142,7 +142,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
          {:ok, port, httpd} <- start_httpd(state, port, tries(wanted)) do
       :atomics.put(state.started, 2, port)
       publish(state, {:ok, {state.http.ip, port}})
-      {:ok, %{state | httpd: httpd, listening_since_ms: Instance.now_ms()}}
+      {:ok, %{state | httpd: httpd, listening_since_ms: Clock.now_ms()}}
     else
       {:error, reason} ->
         {:error, "#{title(state)} cannot listen on #{where(state, wanted)}: #{words(reason)}"}
@@ -226,7 +226,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
   defp end_old_connections(%{httpd: nil} = state), do: state
 
   defp end_old_connections(state) do
-    now = Instance.now_ms()
+    now = Clock.now_ms()
     %{connection_ms: limit_ms, clients: clients} = state.limits
 
     seen_ms =
@@ -259,7 +259,7 @@ defmodule DSPexTelemetry.Endpoint.Server do
 
   defp publish(state, known) do
     {_new, _old} =
-      Registry.update_value(Instance.registry(), key(state.config.instance), fn _ -> known end)
+      Registry.update_value(Lookup.registry(), key(state.config.instance), fn _ -> known end)
 
     :ok
   end

@@ -5,8 +5,8 @@ defmodule DSPexTelemetry.Endpoint.Supervisor do
 
   use Supervisor
 
-  alias DSPexTelemetry.Instance
   alias DSPexTelemetry.Endpoint.{Limits, Renderer, Rendering, Server}
+  alias DSPexTelemetry.Instance.Lookup
 
   # Whoever kills a process a thousand times a second means it. The processes do not fail that often by
   # themselves: their starts cannot fail, and the server waits before it tries again to listen.
@@ -50,7 +50,7 @@ defmodule DSPexTelemetry.Endpoint.Supervisor do
   """
   @spec register(term()) :: :ok
   def register(key) do
-    case Registry.register(Instance.registry(), key, nil) do
+    case Registry.register(Lookup.registry(), key, nil) do
       {:ok, _partition} ->
         :ok
 

@@ -83,8 +83,8 @@ defmodule DSPexTelemetry.TestCluster do
     Code.compile_string("""
     defmodule DSPexTelemetry.Cluster do
       def snapshot(request) do
-        {:ok, %{native: native}} = DSPexTelemetry.Instance.fetch(request.instance)
-        now = DSPexTelemetry.Instance.now()
+        {:ok, %{native: native}} = DSPexTelemetry.Instance.Lookup.fetch(request.instance)
+        now = DSPexTelemetry.Instance.Clock.now()
         {:ok, snapshot} = DSPexTelemetry.Native.cluster_snapshot(native, request.window, now, request.limits)
         (#{answer}).(snapshot)
       end

@@ -9,8 +9,9 @@ defmodule DSPexTelemetry.TestInstance do
   import ExUnit.Assertions
   import ExUnit.Callbacks, only: [on_exit: 1, start_supervised!: 1]
 
-  alias DSPexTelemetry.{Catalogue, Handler, HandlerJanitor, Instance, LogWatch}
+  alias DSPexTelemetry.{Catalogue, Handler, HandlerJanitor, LogWatch}
   alias DSPexTelemetry.Catalogue.Event
+  alias DSPexTelemetry.Instance.Lookup
 
   @patience_ms 10_000
 
@@ -27,11 +28,11 @@ defmodule DSPexTelemetry.TestInstance do
   def label(prefix), do: "#{prefix}-#{System.unique_integer([:positive])}"
 
   @doc "The process of a running instance."
-  def pid(name), do: Registry.whereis_name({Instance.registry(), name})
+  def pid(name), do: Registry.whereis_name({Lookup.registry(), name})
 
   @doc "The supervisor of a running instance."
   def supervisor_of(name),
-    do: Registry.whereis_name({Instance.registry(), {:supervisor, name}})
+    do: Registry.whereis_name({Lookup.registry(), {:supervisor, name}})
 
   @doc "The process of a running instance that runs a module, such as `DSPexTelemetry.Dispatcher`."
   def child(name, module) do
@@ -40,10 +41,10 @@ defmodule DSPexTelemetry.TestInstance do
     pid
   end
 
-  def native(name), do: Instance.fetch!(name).native
+  def native(name), do: Lookup.fetch!(name).native
 
   @doc "The plans of a running instance by what `DSPexTelemetry.Catalogue.id/1` says of their events."
-  def plans(name), do: Instance.fetch!(name).plans
+  def plans(name), do: Lookup.fetch!(name).plans
 
   @doc """
   Calls the handler of an event as `:telemetry` does, and returns what it returns. The event is a name, or a row of the

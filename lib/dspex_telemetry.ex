@@ -33,17 +33,18 @@ defmodule DSPexTelemetry do
 
   alias DSPexTelemetry.{
     Catalogue,
-    DefaultInstance,
     Endpoint,
     Exposition,
     Info,
     Instance,
-    InstanceSupervisor
+    Native,
+    Options,
+    Report,
+    Top,
+    Window
   }
 
   alias DSPexTelemetry.Instance.{Clock, Lookup}
-
-  alias DSPexTelemetry.{Native, Options, Report, Top, Window}
 
   @overflow_label :otel_metric_overflow
 
@@ -86,18 +87,18 @@ defmodule DSPexTelemetry do
   @spec start_link(keyword()) :: GenServer.on_start()
   def start_link(options \\ []) do
     Lookup.application_running!()
-    options = DefaultInstance.complete(options)
+    options = Instance.Default.complete(options)
 
     with {:error, {:already_started, pid}} = error <- start(options) do
       # What the application has started by itself makes room for what is asked for.
-      case DefaultInstance.stop(pid) do
+      case Instance.Default.stop(pid) do
         :ok -> start(options)
         :error -> error
       end
     end
   end
 
-  defp start(options), do: options |> Options.validate!() |> InstanceSupervisor.start_link()
+  defp start(options), do: options |> Options.validate!() |> Instance.Supervisor.start_link()
 
   @doc """
   Attaches the instance's handlers to all events of the catalogue. Attached ones stay as they are.

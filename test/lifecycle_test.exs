@@ -5,7 +5,8 @@ defmodule DSPexTelemetry.LifecycleTest do
   import DSPexTelemetry.TestInstance
   import DSPexTelemetry.TestCalls
 
-  alias DSPexTelemetry.{Catalogue, HandlerJanitor, Native}
+  alias DSPexTelemetry.{Catalogue, Native}
+  alias DSPexTelemetry.Instance.HandlerJanitor
 
   doctest DSPexTelemetry
 

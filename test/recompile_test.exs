@@ -11,8 +11,8 @@ defmodule DSPexTelemetry.RecompileTest do
   @moduletag timeout: 300_000
 
   @script """
-  alias DSPexTelemetry.{HandlerJanitor, Native}
-  alias DSPexTelemetry.Instance.Lookup
+  alias DSPexTelemetry.Native
+  alias DSPexTelemetry.Instance.{HandlerJanitor, Lookup}
 
   processes = fn ->
     [Process.whereis(DSPexTelemetry.Supervisor), Process.whereis(HandlerJanitor)] ++

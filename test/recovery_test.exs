@@ -8,8 +8,8 @@ defmodule DSPexTelemetry.RecoveryTest do
   import DSPexTelemetry.TestInstance
   import DSPexTelemetry.TestCalls
 
-  alias DSPexTelemetry.{Handler, HandlerJanitor, Instance, Native}
-  alias DSPexTelemetry.Instance.Lookup
+  alias DSPexTelemetry.{Handler, Instance, Native}
+  alias DSPexTelemetry.Instance.{HandlerJanitor, Lookup}
 
   @moduletag :capture_log
 

@@ -3,15 +3,14 @@ defmodule DSPexTelemetry.Application do
 
   use Application
 
-  alias DSPexTelemetry.{DefaultInstance, HandlerJanitor}
-  alias DSPexTelemetry.Instance.Lookup
+  alias DSPexTelemetry.Instance.{Default, HandlerJanitor, Lookup}
 
   @impl true
   def start(_type, _args) do
     # Nothing depends on the janitor, so it comes last: its restart disturbs nobody.
     children =
       [{Registry, keys: :unique, name: Lookup.registry()}] ++
-        DefaultInstance.children() ++ [HandlerJanitor]
+        Default.children() ++ [HandlerJanitor]
 
     Supervisor.start_link(children,
       strategy: :rest_for_one,

@@ -10,18 +10,15 @@ defmodule DSPexTelemetry.Instance do
   alias DSPexTelemetry.{
     AdaptiveCache,
     Catalogue,
-    Definition,
     Delivery,
     Handler,
-    HandlerJanitor,
     Native,
     Options,
     OTLP,
-    Reporter,
-    SnakepitWorkers
+    Reporter
   }
 
-  alias DSPexTelemetry.Instance.{Clock, Lookup}
+  alias DSPexTelemetry.Instance.{Clock, Definition, HandlerJanitor, Lookup, SnakepitWorkers}
 
   # Milliseconds that one whose supervisor was killed may take to save its usage and end.
   @patience 5_000

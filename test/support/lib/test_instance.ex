@@ -9,9 +9,9 @@ defmodule DSPexTelemetry.TestInstance do
   import ExUnit.Assertions
   import ExUnit.Callbacks, only: [on_exit: 1, start_supervised!: 1]
 
-  alias DSPexTelemetry.{Catalogue, Handler, HandlerJanitor, LogWatch}
+  alias DSPexTelemetry.{Catalogue, Handler, LogWatch}
   alias DSPexTelemetry.Catalogue.Event
-  alias DSPexTelemetry.Instance.Lookup
+  alias DSPexTelemetry.Instance.{HandlerJanitor, Lookup}
 
   @patience_ms 10_000
 

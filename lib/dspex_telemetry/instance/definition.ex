@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Definition do
+defmodule DSPexTelemetry.Instance.Definition do
   @moduledoc false
   # The catalogue and an instance's options as the definition that Rust compiles.
 

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.DefaultInstance do
+defmodule DSPexTelemetry.Instance.Default do
   @moduledoc false
   # The instance that the application starts by itself, until somebody starts one of the same name.
 

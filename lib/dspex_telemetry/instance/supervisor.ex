@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.InstanceSupervisor do
+defmodule DSPexTelemetry.Instance.Supervisor do
   @moduledoc false
   # An instance and the processes that live on it. If the instance has to start again, it has new
   # handlers and empty series, and the others start again with it.

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.SnakepitWorkers do
+defmodule DSPexTelemetry.Instance.SnakepitWorkers do
   @moduledoc false
   # The workers that Snakepit has now, for instances that start after it and missed the events.
 

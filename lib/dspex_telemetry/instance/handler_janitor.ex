@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.HandlerJanitor do
+defmodule DSPexTelemetry.Instance.HandlerJanitor do
   @moduledoc false
   # Detaches the handlers of an instance whose process was killed before it could do so itself, and
   # frees its series here rather than in a garbage collection on a normal scheduler.

@@ -3,7 +3,8 @@ defmodule DSPexTelemetry.AlertTest do
 
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{Alert, Dispatcher, ErrorAnalyzer, Native}
+  alias DSPexTelemetry.{Alert, ErrorAnalyzer, Native}
+  alias DSPexTelemetry.Alert.Dispatcher
   alias DSPexTelemetry.Instance.Clock
 
   doctest Alert

@@ -1,7 +1,7 @@
 defmodule DSPexTelemetry.DeliveryPartsTest do
   use ExUnit.Case, async: true
 
-  alias DSPexTelemetry.Delivery.{Address, Backoff, Headers, Outcome, TLS}
+  alias DSPexTelemetry.Export.Delivery.{Address, Backoff, Headers, Outcome, TLS}
 
   describe "the time before a retry" do
     test "lies between its bounds, for any bounds, jitter and number of failures" do

@@ -10,7 +10,6 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
   alias DSPexTelemetry.{
     AdaptiveCache,
     Catalogue,
-    Details,
     EventSamples,
     Native,
     PerformanceRouter,
@@ -19,6 +18,7 @@ defmodule DSPexTelemetry.NormalSchedulersTest do
   }
 
   alias DSPexTelemetry.Instance.Lookup
+  alias DSPexTelemetry.Recording.Details
 
   @stop [:dspex, :bridge, :call_method, :stop]
 

@@ -6,7 +6,8 @@ defmodule DSPexTelemetry.PushLifecycleTest do
   import DSPexTelemetry.TestCalls, only: [call: 1]
   import DSPexTelemetry.TestInstance
 
-  alias DSPexTelemetry.{Delivery, Push, PushServer, PushTesting}
+  alias DSPexTelemetry.{Push, PushServer, PushTesting}
+  alias DSPexTelemetry.Export.Delivery
 
   @long PushTesting.long()
 
@@ -118,7 +119,7 @@ defmodule DSPexTelemetry.PushLifecycleTest do
       pusher = PushTesting.pusher(name)
       PushTesting.push_now(name)
       {connection, _request} = await_push(server)
-      kill_child(name, DSPexTelemetry.Dispatcher)
+      kill_child(name, DSPexTelemetry.Alert.Dispatcher)
       assert PushTesting.pusher(name) == pusher
       answer(connection, 200)
       await("success", fn -> Push.counts(name) == %{success: 1, failure: 0} end)

@@ -14,8 +14,9 @@ defmodule DSPexTelemetry.Handler do
   the other.
   """
 
-  alias DSPexTelemetry.{Catalogue, Details, Name, Native, Reason, Requester}
+  alias DSPexTelemetry.{Catalogue, Name, Native, Reason}
   alias DSPexTelemetry.Catalogue.Field
+  alias DSPexTelemetry.Recording.{Details, Requester}
 
   measurements = Macro.var(:measurements, nil)
   metadata = Macro.var(:metadata, nil)

@@ -7,17 +7,8 @@ defmodule DSPexTelemetry.Instance do
 
   require Logger
 
-  alias DSPexTelemetry.{
-    AdaptiveCache,
-    Catalogue,
-    Delivery,
-    Handler,
-    Native,
-    Options,
-    OTLP,
-    Reporter
-  }
-
+  alias DSPexTelemetry.{AdaptiveCache, Catalogue, Handler, Native, Options, OTLP, Reporter}
+  alias DSPexTelemetry.Export.Delivery
   alias DSPexTelemetry.Instance.{Clock, Definition, HandlerJanitor, Lookup, SnakepitWorkers}
 
   # Milliseconds that one whose supervisor was killed may take to save its usage and end.

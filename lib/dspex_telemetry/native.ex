@@ -1,4 +1,4 @@
-import DSPexTelemetry.NativeModule
+import DSPexTelemetry.Native.Module
 
 defnative DSPexTelemetry.Native do
   @moduledoc false

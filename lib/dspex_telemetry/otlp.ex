@@ -36,10 +36,11 @@ defmodule DSPexTelemetry.OTLP do
   `http/protobuf`, raises `ArgumentError`; any other value that is not understood is logged and ignored.
   """
 
-  @behaviour DSPexTelemetry.Delivery
+  @behaviour DSPexTelemetry.Export.Delivery
 
-  alias DSPexTelemetry.{Delivery, Exposition, Native, Options}
-  alias DSPexTelemetry.Delivery.Outcome
+  alias DSPexTelemetry.{Exposition, Native, Options}
+  alias DSPexTelemetry.Export.Delivery
+  alias DSPexTelemetry.Export.Delivery.Outcome
   alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @typedoc """

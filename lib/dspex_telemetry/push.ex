@@ -36,10 +36,11 @@ defmodule DSPexTelemetry.Push do
   or that of this process, ends nothing else.
   """
 
-  @behaviour DSPexTelemetry.Delivery
+  @behaviour DSPexTelemetry.Export.Delivery
 
-  alias DSPexTelemetry.{Delivery, Exposition, Options}
-  alias DSPexTelemetry.Delivery.Outcome
+  alias DSPexTelemetry.{Exposition, Options}
+  alias DSPexTelemetry.Export.Delivery
+  alias DSPexTelemetry.Export.Delivery.Outcome
   alias DSPexTelemetry.Instance.Lookup
 
   @typedoc """

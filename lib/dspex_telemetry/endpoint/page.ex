@@ -3,8 +3,9 @@ defmodule DSPexTelemetry.Endpoint.Page do
   # The live page: the files of priv/page, which are part of the compiled module. `index.html` is at
   # `/`, the others are below `/page/`. They hold no data; the page reads `/report.json?view=page`.
 
-  alias DSPexTelemetry.{Endpoint, Gzip}
+  alias DSPexTelemetry.Endpoint
   alias DSPexTelemetry.Endpoint.Negotiation
+  alias DSPexTelemetry.Export.Gzip
 
   @folder Path.expand("../../../priv/page", __DIR__)
   @types %{

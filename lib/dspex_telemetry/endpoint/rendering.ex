@@ -4,8 +4,9 @@ defmodule DSPexTelemetry.Endpoint.Rendering do
 
   require Logger
 
-  alias DSPexTelemetry.{Exposition, Gzip, Instance, Native, Window}
+  alias DSPexTelemetry.{Exposition, Instance, Native, Window}
   alias DSPexTelemetry.Endpoint.Negotiation
+  alias DSPexTelemetry.Export.Gzip
   alias DSPexTelemetry.Instance.{Clock, Lookup}
 
   @type what ::

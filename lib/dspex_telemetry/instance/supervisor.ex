@@ -6,7 +6,6 @@ defmodule DSPexTelemetry.Instance.Supervisor do
   use Supervisor
 
   alias DSPexTelemetry.{
-    Dispatcher,
     Endpoint,
     Instance,
     Options,
@@ -16,6 +15,7 @@ defmodule DSPexTelemetry.Instance.Supervisor do
     UsageAnalytics
   }
 
+  alias DSPexTelemetry.Alert.Dispatcher
   alias DSPexTelemetry.Instance.Lookup
 
   @spec start_link(Options.t()) :: Supervisor.on_start()

@@ -6,7 +6,7 @@ defmodule DSPexTelemetry.Options.Environment do
 
   require Logger
 
-  alias DSPexTelemetry.Delivery.Address
+  alias DSPexTelemetry.Export.Delivery.Address
   alias DSPexTelemetry.Options.Type
 
   @default_endpoint "http://localhost:4318"

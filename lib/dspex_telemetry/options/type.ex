@@ -3,7 +3,7 @@ defmodule DSPexTelemetry.Options.Type do
   # The types in the tables of options: their names and what they allow, in words, and the check.
 
   alias DSPexTelemetry.{Auth, Catalogue}
-  alias DSPexTelemetry.Delivery.{Address, Headers}
+  alias DSPexTelemetry.Export.Delivery.{Address, Headers}
   alias DSPexTelemetry.Endpoint.Host
   alias DSPexTelemetry.Reporter.Metric
 

@@ -37,7 +37,7 @@ fn record<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Term<'a> {
 }
 
 /// Does what was noted of an event: its fields once more, and what else it says, in the order of
-/// `DSPexTelemetry.Details`.
+/// `DSPexTelemetry.Recording.Details`.
 #[rustler::nif]
 fn keep<'a>(
     env: Env<'a>,

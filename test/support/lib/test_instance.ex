@@ -34,7 +34,7 @@ defmodule DSPexTelemetry.TestInstance do
   def supervisor_of(name),
     do: Registry.whereis_name({Lookup.registry(), {:supervisor, name}})
 
-  @doc "The process of a running instance that runs a module, such as `DSPexTelemetry.Dispatcher`."
+  @doc "The process of a running instance that runs a module, such as `DSPexTelemetry.Alert.Dispatcher`."
   def child(name, module) do
     children = name |> supervisor_of() |> Supervisor.which_children()
     {_id, pid, _type, _modules} = List.keyfind(children, module, 0)

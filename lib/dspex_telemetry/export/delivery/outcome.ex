@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Delivery.Outcome do
+defmodule DSPexTelemetry.Export.Delivery.Outcome do
   @moduledoc false
   # What became of a delivery: what httpc says, in words, and when to try again.
 

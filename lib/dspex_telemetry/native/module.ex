@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.NativeModule do
+defmodule DSPexTelemetry.Native.Module do
   @moduledoc false
   # Defines the module that the Rust library is loaded into, so that it stays when its source changes.
   #

@@ -1,17 +1,17 @@
-defmodule DSPexTelemetry.Delivery do
+defmodule DSPexTelemetry.Export.Delivery do
   @moduledoc false
   # Sends what an instance has counted to a server, again and again: intervals, retries and outages. What is
   # sent, and what an answer means, is up to the module that is the kind of the delivery: `DSPexTelemetry.Push`
   # or `DSPexTelemetry.OTLP`.
   #
-  # This process never waits. Each delivery is made by a process of its own, `DSPexTelemetry.Delivery.Attempt`.
+  # This process never waits. Each delivery is made by a process of its own, `DSPexTelemetry.Export.Delivery.Attempt`.
 
   use GenServer
 
   require Logger
 
   alias DSPexTelemetry.{Native, Options}
-  alias DSPexTelemetry.Delivery.{Address, Attempt, Backoff, Outcome}
+  alias DSPexTelemetry.Export.Delivery.{Address, Attempt, Backoff, Outcome}
   alias DSPexTelemetry.Instance.{Clock, Lookup}
   alias DSPexTelemetry.Report.Table
 
@@ -60,7 +60,7 @@ defmodule DSPexTelemetry.Delivery do
   @callback limits(options :: map()) :: limits()
   @callback words() :: words()
 
-  @doc "What became of a request, by httpc's result. See `DSPexTelemetry.Delivery.Outcome`."
+  @doc "What became of a request, by httpc's result. See `DSPexTelemetry.Export.Delivery.Outcome`."
   @callback outcome(result :: term(), request(), secrets :: [String.t()], now :: integer()) ::
               Outcome.t()
 

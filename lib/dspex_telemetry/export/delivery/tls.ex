@@ -1,9 +1,9 @@
-defmodule DSPexTelemetry.Delivery.TLS do
+defmodule DSPexTelemetry.Export.Delivery.TLS do
   @moduledoc false
   # How the server of an https address is verified: always, by the system's certificates unless others
   # are given.
 
-  alias DSPexTelemetry.Delivery.Outcome
+  alias DSPexTelemetry.Export.Delivery.Outcome
 
   @doc "Options for `ssl`; none for http. `system` returns the system's certificates, or raises."
   @spec options(String.t(), String.t() | nil, (() -> [tuple()])) ::

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Dispatcher do
+defmodule DSPexTelemetry.Alert.Dispatcher do
   @moduledoc false
   # Takes an instance's signals, logs them and emits them as `:telemetry` events.
   #

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Requester do
+defmodule DSPexTelemetry.Recording.Requester do
   @moduledoc false
   # The process that made a request which a pool dispatches in a process of its own.
 

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Delivery.Address do
+defmodule DSPexTelemetry.Export.Delivery.Address do
   @moduledoc false
   # The address that is pushed to.
 

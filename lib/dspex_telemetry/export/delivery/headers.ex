@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Delivery.Headers do
+defmodule DSPexTelemetry.Export.Delivery.Headers do
   @moduledoc false
   # Headers of a delivery, beside those that it sets itself.
 

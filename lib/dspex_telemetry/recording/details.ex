@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Details do
+defmodule DSPexTelemetry.Recording.Details do
   @moduledoc false
   # What an event says beside its labels and numbers. Recording asks for it only where it has noted something of the
   # event: that its sample should be an exemplar, that the call failed, or that it is one of the slowest.

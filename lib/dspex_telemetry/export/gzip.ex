@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Gzip do
+defmodule DSPexTelemetry.Export.Gzip do
   @moduledoc false
   # What is sent compressed, by the endpoint and by pushes.
 

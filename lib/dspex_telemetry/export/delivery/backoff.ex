@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Delivery.Backoff do
+defmodule DSPexTelemetry.Export.Delivery.Backoff do
   @moduledoc false
   # How long to wait before the next try: exponential, with full jitter, so that many clients of a
   # server that was away do not come back in step.

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Delivery.Attempt do
+defmodule DSPexTelemetry.Export.Delivery.Attempt do
   @moduledoc false
   # One delivery, in a process of its own: it renders the metrics at the moment they are sent, and waits for
   # the answer. So whoever started it is never busy, and its memory goes with it.
@@ -15,8 +15,9 @@ defmodule DSPexTelemetry.Delivery.Attempt do
   #     that time, and tells nobody. Its manager, of which every attempt has its own, is told about that
   #     by the connection's process. So it is suspended before the body is sent, and looked into at the end.
 
-  alias DSPexTelemetry.{Auth, Gzip}
-  alias DSPexTelemetry.Delivery.{Address, Headers, Outcome, TLS}
+  alias DSPexTelemetry.Auth
+  alias DSPexTelemetry.Export.Delivery.{Address, Headers, Outcome, TLS}
+  alias DSPexTelemetry.Export.Gzip
 
   @watch_interval_ms 10
   @longest_end_ms 1_000

@@ -1,7 +1,7 @@
 defmodule DSPexTelemetry.StrictOpenMetrics do
   @moduledoc """
   The rules of OpenMetrics 1.0 that Prometheus' own client for Python holds a scrape to, as far as definitions could
-  break them. `test/reporter/openmetrics_test.exs` holds this module to that client.
+  break them. `test/dspex_telemetry/reporter/openmetrics_test.exs` holds this module to that client.
   """
 
   # What a metric of a type owns its name with, and what its samples may be called.

@@ -15,9 +15,9 @@ defmodule DSPexTelemetry.Exposition do
   `dspex_telemetry_`.
   """
 
-  alias DSPexTelemetry.{Definition, Instance, Native, OTLP, Push}
+  alias DSPexTelemetry.{Instance, Native, OTLP, Push}
   alias DSPexTelemetry.Catalogue.OwnMetrics
-  alias DSPexTelemetry.Instance.Lookup
+  alias DSPexTelemetry.Instance.{Definition, Lookup}
 
   @content_types %{
     text: "text/plain; version=0.0.4; charset=utf-8",

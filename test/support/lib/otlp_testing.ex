@@ -64,4 +64,11 @@ defmodule DSPexTelemetry.OTLPTesting do
     measured = for point <- points.("dspex_bridge_call_method_duration"), do: point.count
     {Enum.sum(counted), Enum.sum(measured)}
   end
+
+  @doc "The data points of a metric that a request has of a method."
+  def points(body, metric, method) do
+    for point <- OTLPDecoder.metrics(body)[metric].points,
+        point.attributes["method"] == method,
+        do: point
+  end
 end

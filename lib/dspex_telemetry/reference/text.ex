@@ -63,7 +63,6 @@ defmodule DSPexTelemetry.Reference.Text do
     What `DSPexTelemetry.scrape/1` tells of the instance. Where `event` is a label, it is the event or span whose
     metrics form a family, as in `DSPexTelemetry.info/1`; of rejections it is the event.
 
-
     """
   end
 

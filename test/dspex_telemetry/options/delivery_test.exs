@@ -1,7 +1,6 @@
 defmodule DSPexTelemetry.Options.DeliveryTest do
   use ExUnit.Case, async: true
 
-
   alias DSPexTelemetry.Options
 
   describe "the option :otlp" do

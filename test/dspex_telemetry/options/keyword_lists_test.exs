@@ -1,7 +1,6 @@
 defmodule DSPexTelemetry.Options.KeywordListsTest do
   use ExUnit.Case, async: true
 
-
   alias DSPexTelemetry.Options
 
   describe "an option that is a keyword list" do

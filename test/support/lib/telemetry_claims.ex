@@ -111,7 +111,7 @@ defmodule DSPexTelemetry.TelemetryClaims do
     Task.await_many(tasks, 30_000)
   end
 
-  def restart_with(handlers) do
+  defp restart_with(handlers) do
     _ = Application.stop(:telemetry)
     :ok = Application.start(:telemetry)
 

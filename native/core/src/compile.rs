@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::effect::{Alarm, Claim, Effect};
 use crate::error::DefinitionError;
-use crate::family::{Family, Usage};
+use crate::family::{Family, UsageSource};
 use crate::field::{FieldKind, Inputs, MAX_FIELDS};
 use crate::label::MAX_LABELS;
 use crate::metric::Counter;
@@ -175,7 +175,7 @@ impl<'a> Compiler<'a> {
         }
         let observes = spec.observes.iter().map(|observe| self.observe(family, observe));
         let is_use =
-            |names: &Usage| spec.counts.iter().any(|count| count.counter == names.counter());
+            |names: &UsageSource| spec.counts.iter().any(|count| count.counter == names.counter());
         Ok(Feed {
             unless: self.unless([spec.unless, spec.or_unless])?,
             claimed: spec.claimed,

@@ -3,7 +3,7 @@
 //! Recording knows that there are any, and when they take place; whoever starts an instance says which.
 
 use crate::details::Details;
-use crate::family::{Family, Usage};
+use crate::family::{Family, UsageSource};
 use crate::field::Fields;
 use crate::label::LabelSet;
 use crate::notes::Notes;
@@ -102,5 +102,5 @@ pub trait Listener: Send + Sync {
 
     /// An event that is a use of what these labels name. Of a series it would be read now and then; here the name is
     /// lost unless it is told at once.
-    fn used(&self, usage: &Usage, labels: &LabelSet);
+    fn used(&self, usage: &UsageSource, labels: &LabelSet);
 }

@@ -1,117 +1,24 @@
 //! A family: series that share label names and metrics, bounded in number.
 
+mod spec;
+
 use std::mem::size_of;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
-
-use dashmap::DashMap;
-use dashmap::mapref::entry::Entry;
-use foldhash::fast::RandomState;
-use serde::{Deserialize, Serialize};
 
 use crate::departed::Departed;
 use crate::error::DefinitionError;
 use crate::label::{LabelSet, MAX_LABELS, MAX_TAGS, OVERFLOW_LABEL};
 use crate::layout::Layout;
-use crate::measure::{Measure, MeasureSpec};
-use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
+use crate::measure::Measure;
+use crate::metric::{Counter, HistogramMetric};
 use crate::point::Point;
 use crate::series::Series;
-use crate::usage::Kind;
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use foldhash::fast::RandomState;
 
-/// A family as a definition declares it.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-pub struct FamilySpec {
-    /// The event or span whose series these are, such as `dspex.bridge.call_method`.
-    pub name: String,
-    /// Names of the labels, in the order of label values.
-    pub labels: Vec<String>,
-    /// Its counters.
-    pub counters: Vec<CounterSpec>,
-    /// Its histograms.
-    pub histograms: Vec<HistogramSpec>,
-    /// Significant decimal digits that its histograms keep, 1 to 3.
-    pub digits: u8,
-    /// How many series it may have before the rest goes to the overflow series.
-    pub series_limit: usize,
-    /// What reports ask it for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
-    /// Of what its series count uses.
-    #[serde(default)]
-    pub usage: Option<Usage>,
-    /// Its measures. A family that has any has neither counters nor histograms.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub measures: Vec<MeasureSpec>,
-}
-
-/// What reports ask a family for. Where several families have a role, they read the first.
-///
-/// Calls are read from the family's first counter, by its dimension `success`, and their times from its first
-/// histogram. All else is read from the first counter or from the histograms, in the order that the role says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Role {
-    /// Method calls, by method and class.
-    Calls,
-    /// What Python itself measured of them, by method and class.
-    PythonTimes,
-    /// Errors of method calls, by method, class and reason.
-    CallErrors,
-    /// All errors, by reason.
-    Errors,
-    /// Spikes of errors, by method and class.
-    Spikes,
-    /// Created instances, by class.
-    Instances,
-    /// Tool calls, by tool.
-    Tools,
-    /// Sessions that were created.
-    CreatedSessions,
-    /// Sessions that expired, by reason: how long they lived, and their operations.
-    ExpiredSessions,
-    /// Session variables that were set, by type.
-    SetVariables,
-    /// Reads of session variables, by whether they found a value.
-    ReadVariables,
-    /// Sizes of session variables, by what was done to them.
-    VariableSizes,
-    /// Workers that were started.
-    StartedWorkers,
-    /// Workers that died, by reason.
-    DeadWorkers,
-    /// Times of workers: how long they took to start, and how long they lived.
-    WorkerTimes,
-    /// Waits for a worker, by command.
-    QueueWaits,
-}
-
-/// How the uses of something are read from a family.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub struct Usage {
-    kind: Kind,
-    counter: String,
-    labels: Vec<usize>,
-}
-
-impl Usage {
-    /// Of what.
-    pub fn kind(&self) -> Kind {
-        self.kind
-    }
-
-    /// Name of the counter that counts uses.
-    pub fn counter(&self) -> &str {
-        &self.counter
-    }
-
-    /// The name of what a series counts uses of: some of its labels, joined by dots.
-    pub fn name(&self, labels: &LabelSet) -> String {
-        let labels: Vec<_> = labels.values().collect();
-        let parts = self.labels.iter().filter_map(|&label| labels.get(label).copied());
-        parts.collect::<Vec<_>>().join(".")
-    }
-}
+pub use spec::{FamilySpec, Role, UsageKind, UsageSource};
 
 /// Process-wide identity of a family; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -137,7 +44,7 @@ pub struct Family {
     layout: Layout,
     series_limit: usize,
     role: Option<Role>,
-    usage: Option<Usage>,
+    usage: Option<UsageSource>,
     table: DashMap<LabelSet, Arc<Series>, RandomState>,
     /// How many series are in the table or about to be: taken before inserting, so that the limit
     /// holds whatever threads do at once.
@@ -301,12 +208,12 @@ impl Family {
     }
 
     /// Of what its series count uses.
-    pub fn usage(&self) -> Option<&Usage> {
+    pub fn usage(&self) -> Option<&UsageSource> {
         self.usage.as_ref()
     }
 
     /// Of what its series count uses, and the counter that does.
-    pub(crate) fn usage_counter(&self) -> Option<(&Usage, &Counter)> {
+    pub(crate) fn usage_counter(&self) -> Option<(&UsageSource, &Counter)> {
         let usage = self.usage()?;
         let mut counters = self.layout.counters().iter();
         Some((usage, counters.find(|counter| counter.name == usage.counter())?))

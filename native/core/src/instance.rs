@@ -16,6 +16,7 @@ use crate::call_path::{CallPathSpec, CallPaths};
 use crate::effects::{Overflows, Parts, Workers};
 use crate::error::DefinitionError;
 use crate::exporter::Exporter;
+use crate::family::UsageKind;
 use crate::family::{Family, FamilySpec};
 use crate::field::Reject;
 use crate::gauge::Gauge;
@@ -37,7 +38,7 @@ use crate::scalar::ScalarSpec;
 use crate::series::Series;
 use crate::signal::Sent;
 use crate::spike::Spikes;
-use crate::usage::{Kind, Usage, UsageError};
+use crate::usage::{Usage, UsageError};
 use crate::window::{WindowSpec, Windows, WindowsInfo};
 
 /// Everything that an instance is made from.
@@ -428,7 +429,7 @@ impl Instance {
     /// # Errors
     ///
     /// [`UsageError`] if there is more than fits.
-    pub fn declare(&self, kind: Kind, names: &[&str]) -> Result<(), UsageError> {
+    pub fn declare(&self, kind: UsageKind, names: &[&str]) -> Result<(), UsageError> {
         self.usage.declare(kind, names.iter().copied())
     }
 

@@ -1,7 +1,7 @@
 //! Numbers of recording threads.
 //!
 //! A thread that records holds a number for as long as it lives. Numbers below
-//! [`exclusive_lanes`] give their holder a lane of its own in every series; see [`crate::lane`].
+//! [`exclusive_lanes`] give their holder a lane of its own in every series.
 //! On the BEAM the recording threads are the schedulers, whose number is known when the library is
 //! loaded.
 //!

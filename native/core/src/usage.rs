@@ -7,48 +7,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::family::UsageKind;
 use crate::label::MAX_LABEL_BYTES;
 use crate::space_saving::{Entry, Kept, SpaceSaving};
 
-/// What a name is the name of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A Python class.
-    Class,
-    /// A method of a class.
-    Method,
-    /// A tool.
-    Tool,
-    /// A session variable.
-    Variable,
-}
-
-impl Kind {
-    /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Class, Self::Method, Self::Tool, Self::Variable];
-
-    /// The word for several of this kind.
-    pub fn plural(self) -> &'static str {
-        match self {
-            Self::Class => "classes",
-            Self::Method => "methods",
-            Self::Tool => "tools",
-            Self::Variable => "variables",
-        }
+/// A name, no longer than one that an event has: a label, or two with a dot between them.
+fn cut(kind: UsageKind, name: &str) -> Cow<'_, str> {
+    let limit = match kind {
+        UsageKind::Method => 2 * MAX_LABEL_BYTES + 1,
+        UsageKind::Class | UsageKind::Tool | UsageKind::Variable => MAX_LABEL_BYTES,
+    };
+    if name.len() <= limit {
+        return Cow::Borrowed(name);
     }
-
-    /// A name, no longer than one that an event has: a label, or two with a dot between them.
-    fn name(self, name: &str) -> Cow<'_, str> {
-        let limit = match self {
-            Self::Method => 2 * MAX_LABEL_BYTES + 1,
-            Self::Class | Self::Tool | Self::Variable => MAX_LABEL_BYTES,
-        };
-        if name.len() <= limit {
-            return Cow::Borrowed(name);
-        }
-        Cow::Owned(name[..name.floor_char_boundary(limit)].to_owned())
-    }
+    Cow::Owned(name[..name.floor_char_boundary(limit)].to_owned())
 }
 
 /// One of something for each kind.
@@ -66,37 +38,37 @@ pub struct ByKind<T> {
 
 impl<T> ByKind<T> {
     /// Makes one for each kind.
-    pub fn new(mut make: impl FnMut(Kind) -> T) -> Self {
+    pub fn new(mut make: impl FnMut(UsageKind) -> T) -> Self {
         Self {
-            classes: make(Kind::Class),
-            methods: make(Kind::Method),
-            tools: make(Kind::Tool),
-            variables: make(Kind::Variable),
+            classes: make(UsageKind::Class),
+            methods: make(UsageKind::Method),
+            tools: make(UsageKind::Tool),
+            variables: make(UsageKind::Variable),
         }
     }
 
     /// The one of a kind.
-    pub fn get(&self, kind: Kind) -> &T {
+    pub fn get(&self, kind: UsageKind) -> &T {
         match kind {
-            Kind::Class => &self.classes,
-            Kind::Method => &self.methods,
-            Kind::Tool => &self.tools,
-            Kind::Variable => &self.variables,
+            UsageKind::Class => &self.classes,
+            UsageKind::Method => &self.methods,
+            UsageKind::Tool => &self.tools,
+            UsageKind::Variable => &self.variables,
         }
     }
 
-    /// All four, in the order of [`Kind::ALL`].
+    /// All four, in the order of [`UsageKind::ALL`].
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        Kind::ALL.into_iter().map(|kind| self.get(kind))
+        UsageKind::ALL.into_iter().map(|kind| self.get(kind))
     }
 
     /// All four, each with its kind.
-    pub fn into_kinds(self) -> [(Kind, T); 4] {
+    pub fn into_kinds(self) -> [(UsageKind, T); 4] {
         [
-            (Kind::Class, self.classes),
-            (Kind::Method, self.methods),
-            (Kind::Tool, self.tools),
-            (Kind::Variable, self.variables),
+            (UsageKind::Class, self.classes),
+            (UsageKind::Method, self.methods),
+            (UsageKind::Tool, self.tools),
+            (UsageKind::Variable, self.variables),
         ]
     }
 }
@@ -108,7 +80,7 @@ pub enum UsageError {
     #[error("{given} {} were declared, at most {allowed} are allowed", kind.plural())]
     TooManyDeclared {
         /// What was declared.
-        kind: Kind,
+        kind: UsageKind,
         /// How many names were given.
         given: usize,
         /// How many are allowed.
@@ -201,17 +173,18 @@ impl Usage {
     /// Counts uses of a name.
     ///
     /// ```
-    /// use telemetry_core::usage::{Kind, Usage};
+    /// use telemetry_core::family::UsageKind;
+    /// use telemetry_core::usage::Usage;
     ///
     /// let usage = Usage::new(1_000);
-    /// usage.declare(Kind::Tool, ["search", "browse"])?;
-    /// usage.add(Kind::Tool, "search", 2, 1_795_500_000_000);
+    /// usage.declare(UsageKind::Tool, ["search", "browse"])?;
+    /// usage.add(UsageKind::Tool, "search", 2, 1_795_500_000_000);
     /// let tools = usage.report(10).kinds.tools;
     /// assert_eq!((&*tools.most_used[0].name, tools.most_used[0].count), ("search", 2));
     /// assert_eq!(tools.never_used, ["browse"]);
     /// # Ok::<_, telemetry_core::usage::UsageError>(())
     /// ```
-    pub fn add(&self, kind: Kind, name: &str, count: u64, at_unix_ms: u64) {
+    pub fn add(&self, kind: UsageKind, name: &str, count: u64, at_unix_ms: u64) {
         self.tally(kind).change(|names| {
             names.add(name, count, at_unix_ms);
             count > 0
@@ -226,10 +199,10 @@ impl Usage {
     /// More names than `capacity`. Nothing changes then.
     pub fn declare<'a>(
         &self,
-        kind: Kind,
+        kind: UsageKind,
         names: impl IntoIterator<Item = &'a str>,
     ) -> Result<(), UsageError> {
-        let names: Vec<_> = names.into_iter().map(|name| kind.name(name)).collect();
+        let names: Vec<_> = names.into_iter().map(|name| cut(kind, name)).collect();
         let declared: BTreeSet<_> = names.iter().map(|name| &**name).collect();
         let (given, allowed) = (declared.len(), self.capacity);
         if given > allowed {
@@ -266,7 +239,7 @@ impl Usage {
     pub fn restore(&self, snapshot: Snapshot) {
         for (kind, mut kept) in snapshot.into_kinds() {
             for entry in &mut kept.entries {
-                if let Cow::Owned(name) = kind.name(&entry.name) {
+                if let Cow::Owned(name) = cut(kind, &entry.name) {
                     entry.name = name.into();
                 }
             }
@@ -280,12 +253,12 @@ impl Usage {
     /// Changes with every change. A snapshot has all that was changed by the revision read
     /// before it was taken.
     pub fn revision(&self) -> u64 {
-        Kind::ALL.into_iter().map(|kind| self.tally(kind).revision).sum()
+        UsageKind::ALL.into_iter().map(|kind| self.tally(kind).revision).sum()
     }
 
     /// Forgets all counts. Declared names stay declared.
     pub fn clear(&self) {
-        for kind in Kind::ALL {
+        for kind in UsageKind::ALL {
             self.tally(kind).change(|names| {
                 names.clear();
                 true
@@ -295,10 +268,10 @@ impl Usage {
 
     /// Bytes allocated for names and counts.
     pub fn memory_bytes(&self) -> usize {
-        Kind::ALL.into_iter().map(|kind| self.tally(kind).names.memory_bytes()).sum()
+        UsageKind::ALL.into_iter().map(|kind| self.tally(kind).names.memory_bytes()).sum()
     }
 
-    fn report_on(&self, kind: Kind, top: usize) -> KindReport {
+    fn report_on(&self, kind: UsageKind, top: usize) -> KindReport {
         let tally = self.tally(kind);
         let names = &tally.names;
         let entries: Vec<_> = names.entries().cloned().collect();
@@ -318,7 +291,7 @@ impl Usage {
         report.with_names(entries, top)
     }
 
-    fn tally(&self, kind: Kind) -> MutexGuard<'_, Tally> {
+    fn tally(&self, kind: UsageKind) -> MutexGuard<'_, Tally> {
         self.tallies.get(kind).lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

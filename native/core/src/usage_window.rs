@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use foldhash::fast::RandomState;
 use serde::Serialize;
 
+use crate::family::UsageKind;
 use crate::instance::Instance;
 use crate::moment::Moment;
 use crate::source::{Live, Source};
-use crate::usage::{ByKind, Kind};
+use crate::usage::ByKind;
 use crate::window::{Interval, Window};
 
 /// What was used how often in a window.
@@ -58,7 +59,7 @@ impl UsageInWindow {
     }
 }
 
-fn of_kind(source: &dyn Source, kind: Kind, top: usize) -> KindInWindow {
+fn of_kind(source: &dyn Source, kind: UsageKind, top: usize) -> KindInWindow {
     let mut counts: HashMap<String, u64, RandomState> = HashMap::default();
     for family in source.families() {
         let of_kind = family.usage_counter().filter(|(usage, _)| usage.kind() == kind);

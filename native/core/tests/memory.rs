@@ -11,6 +11,7 @@ use allocator::allocated;
 use common::{Calls, Crew, Given, Running, send, text};
 use serde_json::{Value, json};
 use telemetry_core::anomaly::{Anomalies, AnomalySpec};
+use telemetry_core::family::UsageKind;
 use telemetry_core::family::{Family, FamilySpec};
 use telemetry_core::label::LabelSet;
 use telemetry_core::local;
@@ -23,7 +24,7 @@ use telemetry_core::series::Series;
 use telemetry_core::signal::{Overflow, Sent, Signal, Signals};
 use telemetry_core::spike::{SpikeSpec, Spikes};
 use telemetry_core::thread_number::set_exclusive_lanes;
-use telemetry_core::usage::{Kind, Usage};
+use telemetry_core::usage::Usage;
 
 const LANES: usize = 2;
 const SERIES: usize = 500;
@@ -478,7 +479,7 @@ fn usage_takes_what_it_says() {
         let usage = Usage::new(NAMES);
         let told_empty = usage.memory_bytes();
         for number in 0..used {
-            usage.add(Kind::Method, &format!("{number:0100}"), 1, 1);
+            usage.add(UsageKind::Method, &format!("{number:0100}"), 1, 1);
         }
         let (counted, told) = (allocated() - before, usage.memory_bytes());
         println!(

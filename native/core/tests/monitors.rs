@@ -12,10 +12,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use telemetry_core::errors::Errors;
+use telemetry_core::family::UsageKind;
 use telemetry_core::performance::Performance;
 use telemetry_core::signal::{Described, QueueWait, SuppressedWaits};
 use telemetry_core::spike::Cause;
-use telemetry_core::usage::Kind;
 use telemetry_core::usage_window::UsageInWindow;
 use telemetry_core::window::Window;
 
@@ -573,7 +573,7 @@ fn names_over_the_series_limit_and_of_removed_series_are_used_too() {
     let methods = running.instance.usage(moment(now)).report(100).kinds.methods;
     assert_eq!((methods.total, methods.names), (200, 50));
     assert!(methods.most_used.iter().all(|used| used.count == 4), "{:?}", methods.most_used);
-    assert_eq!(running.instance.declare(Kind::Tool, &["t"]), Ok(()));
+    assert_eq!(running.instance.declare(UsageKind::Tool, &["t"]), Ok(()));
 }
 
 #[test]

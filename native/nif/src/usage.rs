@@ -5,7 +5,8 @@ use std::sync::{MutexGuard, PoisonError};
 
 use rustler::{Atom, Encoder, Env, NifResult, Term};
 use serde::Serialize;
-use telemetry_core::usage::{Kind, KindReport};
+use telemetry_core::family::UsageKind;
+use telemetry_core::usage::KindReport;
 use telemetry_core::usage_file::UsageFile;
 use telemetry_core::usage_window::{KindInWindow, UsageInWindow};
 use telemetry_core::window::Interval;
@@ -107,9 +108,9 @@ fn declare<'a>(
     List(names): List<&'a str>,
 ) -> NifResult<Term<'a>> {
     let kind = if kind == atoms::class() {
-        Kind::Class
+        UsageKind::Class
     } else if kind == atoms::tool() {
-        Kind::Tool
+        UsageKind::Tool
     } else {
         return Err(rustler::Error::BadArg);
     };

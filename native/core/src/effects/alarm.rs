@@ -9,7 +9,7 @@ use crate::call_log::CallLog;
 use crate::compile::Compiler;
 use crate::effect::{Alarm, Effect, Event, Listener};
 use crate::error::DefinitionError;
-use crate::family::{Family, Usage as Names};
+use crate::family::{Family, UsageSource};
 use crate::label::{self, LabelSet};
 use crate::metric::NANOSECONDS_PER_MICROSECOND;
 use crate::moment::{Clock, Moment};
@@ -156,7 +156,7 @@ impl Listener for Overflows {
         self.signals.send((self.clock)(), Signal::Overflow(overflow));
     }
 
-    fn used(&self, names: &Names, labels: &LabelSet) {
+    fn used(&self, names: &UsageSource, labels: &LabelSet) {
         let now = (self.clock)().unix_ms_u64();
         self.usage.add(names.kind(), &names.name(labels), 1, now);
     }

@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use telemetry_core::usage::{Kind, Snapshot, Usage};
+use telemetry_core::family::UsageKind;
+use telemetry_core::usage::{Snapshot, Usage};
 use telemetry_core::usage_file::{Flaw, Restored, UsageFile, UsageFileError};
 
 const OWNER: &str = "MyApp.Telemetry";
@@ -56,9 +57,9 @@ impl Drop for Folder {
 fn snapshot(total: u64) -> Snapshot {
     let usage = Usage::new(300);
     for number in 0..300 {
-        usage.add(Kind::Tool, &format!("tool {number}"), 1, total);
+        usage.add(UsageKind::Tool, &format!("tool {number}"), 1, total);
     }
-    usage.add(Kind::Variable, "rest", total - 300, total);
+    usage.add(UsageKind::Variable, "rest", total - 300, total);
     usage.snapshot()
 }
 

@@ -7,7 +7,8 @@ use std::process::{self, Command};
 use std::sync::mpsc;
 use std::thread;
 
-use telemetry_core::usage::{Kind, Usage};
+use telemetry_core::family::UsageKind;
+use telemetry_core::usage::Usage;
 use telemetry_core::usage_file::{UsageFile, UsageFileError};
 
 use crate::process::{Process, child_file};
@@ -76,7 +77,7 @@ fn a_takeover_sees_the_last_save_of_its_predecessor() {
     let folder = Folder::new();
     let small = |total| {
         let usage = Usage::new(1);
-        usage.add(Kind::Tool, "a", total, 1);
+        usage.add(UsageKind::Tool, "a", total, 1);
         usage.snapshot()
     };
     let mut file = open(&folder.file()).0;

@@ -9,11 +9,11 @@
 mod range;
 
 use std::collections::VecDeque;
-use std::mem::size_of;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::heap::{self, HeapBytes};
 use crate::label::LabelSet;
 use crate::table::{KeyMap, serialize_key};
 pub use range::Direction;
@@ -268,11 +268,12 @@ impl Anomalies {
     /// Bytes allocated for keys and their histories.
     pub fn memory_bytes(&self) -> usize {
         let table = self.table();
-        let of_keys =
-            table.keys.iter().map(|(key, history)| key.memory_bytes() + history.memory_bytes());
-        of_keys.sum::<usize>()
-            + table.keys.table_bytes()
-            + table.scratch.capacity() * size_of::<f64>()
+        heap::sum([
+            table.keys.heap_bytes(),
+            heap::sum(table.keys.keys().map(LabelSet::memory_bytes)),
+            heap::sum(table.keys.values().map(KeyHistory::memory_bytes)),
+            table.scratch.heap_bytes(),
+        ])
     }
 
     /// Forgets all keys, without telling of the anomalies that are on.
@@ -340,8 +341,7 @@ impl KeyHistory {
     }
 
     fn memory_bytes(&self) -> usize {
-        let anomaly = self.anomaly.as_ref().map_or(0, |_| size_of::<Ongoing>());
-        self.p95s.capacity() * size_of::<f32>() + anomaly
+        heap::sum([self.p95s.heap_bytes(), self.anomaly.heap_bytes()])
     }
 
     fn end_by_silence(&mut self, key: &LabelSet, silence_ms: u64) -> Option<AnomalyOver> {

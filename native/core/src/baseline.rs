@@ -1,7 +1,6 @@
 //! What a series had counted when a slice of time ended.
 
-use std::mem::size_of;
-
+use crate::heap::{self, HeapBytes};
 use crate::histogram::{Location, Precision};
 use crate::lane::{ChunkIndex, CounterLine, LINE, bits, chunk_index, marked_lines};
 use crate::layout::Layout;
@@ -142,9 +141,7 @@ impl Baseline {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.cells)
-            + self.chunks.capacity() * size_of::<ChunkIndex>()
-            + self.lines.capacity() * size_of::<CounterLine>()
+        heap::sum([self.cells.heap_bytes(), self.chunks.heap_bytes(), self.lines.heap_bytes()])
     }
 }
 

@@ -5,9 +5,8 @@
 //! bound, how many are at or below it. Only that is counted when a sample is recorded, which few
 //! samples are affected by; the counts of explicit buckets follow exactly.
 
-use std::mem::size_of_val;
-
 use crate::error::DefinitionError;
+use crate::heap::{self, HeapBytes};
 use crate::histogram::{Location, MAX_VALUE, Precision};
 use crate::lane::{ChunkReader, ChunkSums};
 
@@ -150,7 +149,7 @@ impl Bounds {
 
     /// Bytes allocated by the bounds.
     pub fn memory_bytes(&self) -> usize {
-        size_of_val(&*self.bounds) + size_of_val(&*self.locations) + size_of_val(&*self.chunks)
+        heap::sum([self.bounds.heap_bytes(), self.locations.heap_bytes(), self.chunks.heap_bytes()])
     }
 }
 

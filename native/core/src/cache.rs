@@ -27,6 +27,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
+use crate::heap;
 use crate::label::{LabelSet, OVERFLOW_LABEL};
 use crate::refs::Refs;
 use call::{Call, Kept, Outcome, Target};
@@ -364,12 +365,13 @@ impl Cache {
     /// Bytes that results, recent keys and what is known of workers take.
     pub fn memory_bytes(&self) -> usize {
         let observed = self.methods.read().unwrap_or_else(PoisonError::into_inner);
-        let observed = observed.values().map(|method| method.memory_bytes()).sum::<usize>();
-        self.store.bytes() as usize
-            + observed
-            + self.workers.memory_bytes()
-            + Stamps::BYTES
-            + Versions::BYTES
+        heap::sum([
+            self.store.bytes() as usize,
+            heap::sum(observed.values().map(|method| method.memory_bytes())),
+            self.workers.memory_bytes(),
+            Stamps::BYTES,
+            Versions::BYTES,
+        ])
     }
 
     /// The methods that were called, and last the one that stands for those without room, if there are

@@ -6,13 +6,13 @@
 //! tenth of a second are kept, as many as there is room for.
 
 use std::collections::VecDeque;
-use std::mem::size_of;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use serde::{Deserialize, Serialize};
 
 use crate::details::Details;
+use crate::heap::{self, HeapBytes};
 use crate::label;
 use crate::lock::lock;
 use crate::metric::NANOSECONDS_PER_MICROSECOND;
@@ -188,7 +188,7 @@ impl CallLog {
     pub fn memory_bytes(&self) -> usize {
         let (failures, slowest) = (lock(&self.failures), lock(&self.slowest));
         let texts = failures.iter().chain(slowest.iter()).map(LoggedCall::text_bytes);
-        (failures.capacity() + slowest.capacity()) * size_of::<LoggedCall>() + texts.sum::<usize>()
+        heap::sum([failures.heap_bytes(), slowest.heap_bytes(), heap::sum(texts)])
     }
 
     fn logged(&self, call: &Call<'_>, details: &Details<'_>) -> LoggedCall {
@@ -241,9 +241,11 @@ impl LoggedCall {
             &self.trace_id,
             &self.correlation_id,
         ];
-        self.method.capacity()
-            + self.python_class.capacity()
-            + optional.into_iter().flatten().map(String::capacity).sum::<usize>()
+        heap::sum([
+            self.method.heap_bytes(),
+            self.python_class.heap_bytes(),
+            heap::sum(optional.map(HeapBytes::heap_bytes)),
+        ])
     }
 }
 

@@ -14,7 +14,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::mem::size_of;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -24,6 +23,7 @@ use foldhash::fast::RandomState;
 use serde::Deserialize;
 
 use crate::effect::Path;
+use crate::heap::{self, HeapBytes};
 
 /// Most requests of a worker that were dispatched and not executed yet. Workers execute one after the other.
 const REQUESTS_OF_A_WORKER: usize = 64;
@@ -328,12 +328,12 @@ impl CallPaths {
     /// Bytes allocated for processes and requests.
     pub fn memory_bytes(&self) -> usize {
         let requests = self.requests();
-        let of_requests = requests
-            .iter()
-            .map(|(worker, requests)| worker.len() + requests.capacity() * size_of::<Request>());
-        requests.capacity() * size_of::<(Box<str>, VecDeque<Request>)>()
-            + of_requests.sum::<usize>()
-            + self.callers.capacity() * size_of::<(u64, Caller)>()
+        heap::sum([
+            requests.heap_bytes(),
+            heap::sum(requests.keys().map(HeapBytes::heap_bytes)),
+            heap::sum(requests.values().map(HeapBytes::heap_bytes)),
+            self.callers.heap_bytes(),
+        ])
     }
 
     fn hash(&self, command: &[u8]) -> u64 {

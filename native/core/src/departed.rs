@@ -6,8 +6,8 @@
 //! the sum ends as every counter of a retired series does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::size_of;
 
+use crate::heap::{self, HeapBytes};
 use crate::label::LabelSet;
 use crate::metric::Counter;
 use crate::series::Series;
@@ -81,10 +81,11 @@ impl Departed {
 
     /// Bytes allocated, but for free room in nodes.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let bytes = |((_, labels), sum): (&Key, &Sum)| {
-            size_of::<(Key, Sum)>() + labels.memory_bytes() + size_of_val(&*sum.values)
-        };
-        self.sums.iter().map(bytes).sum()
+        heap::sum([
+            heap::entries::<(Key, Sum)>(self.sums.len()),
+            heap::sum(self.sums.keys().map(|(_, labels)| labels.memory_bytes())),
+            heap::sum(self.sums.values().map(|sum| sum.values.heap_bytes())),
+        ])
     }
 }
 

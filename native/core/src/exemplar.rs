@@ -7,11 +7,11 @@
 //! the event. So a series takes at most 64 exemplars in a slice from each recording thread, and the
 //! one in a bucket is at most about a slice older than the newest sample there.
 
-use std::mem::size_of;
 use std::sync::{Arc, Mutex};
 
 use once_cell::race::OnceBox;
 
+use crate::heap::{self, HeapBytes};
 use crate::label;
 use crate::lock::lock;
 
@@ -60,8 +60,8 @@ impl Exemplar {
     }
 
     fn memory_bytes(&self) -> usize {
-        let labels = self.labels.iter().map(|label| size_of_val(label) + label.1.len());
-        labels.sum()
+        let values = self.labels.iter().map(|(_, value)| value.heap_bytes());
+        heap::sum([self.labels.heap_bytes(), heap::sum(values)])
     }
 }
 
@@ -120,9 +120,7 @@ impl Exemplars {
         self.0.get().map_or(0, |kept| {
             let kept = lock(kept);
             let exemplars = kept.iter().map(|(_, exemplar)| exemplar.memory_bytes());
-            size_of::<Mutex<Kept>>()
-                + kept.capacity() * size_of::<(Place, Exemplar)>()
-                + exemplars.sum::<usize>()
+            heap::sum([size_of::<Mutex<Kept>>(), kept.heap_bytes(), heap::sum(exemplars)])
         })
     }
 }

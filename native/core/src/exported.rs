@@ -3,12 +3,12 @@
 //! A delta is a difference of counts that only grow, and what is remembered is what was told: so the
 //! deltas of a series add up to all that it has counted, whatever is recorded meanwhile.
 
-use std::mem::size_of;
 use std::sync::Mutex;
 
 use once_cell::race::OnceBox;
 
 use crate::bounds::Bounds;
+use crate::heap::{self, HeapBytes};
 use crate::histogram::Location;
 use crate::lane::Lanes;
 use crate::layout::Layout;
@@ -78,7 +78,9 @@ impl Exported {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.0.get().map_or(0, |told| size_of::<Mutex<Box<[u8]>>>() + lock(told).len())
+        self.0
+            .get()
+            .map_or(0, |told| heap::sum([size_of::<Mutex<Box<[u8]>>>(), lock(told).heap_bytes()]))
     }
 }
 

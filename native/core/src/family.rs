@@ -2,12 +2,12 @@
 
 mod spec;
 
-use std::mem::size_of;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::departed::Departed;
 use crate::error::DefinitionError;
+use crate::heap;
 use crate::label::{LabelSet, MAX_LABELS, MAX_TAGS, OVERFLOW_LABEL};
 use crate::layout::Layout;
 use crate::measure::Measure;
@@ -354,12 +354,12 @@ impl Family {
     /// Bytes allocated by the family and its series.
     pub fn memory_bytes(&self) -> usize {
         let series = self.series_with_overflow();
-        self.memory_bytes_beside_series()
-            + series.iter().map(|series| series.memory_bytes()).sum::<usize>()
+        let series = heap::sum(series.iter().map(|series| series.memory_bytes()));
+        heap::sum([self.memory_bytes_beside_series(), series])
     }
 
     pub(crate) fn memory_bytes_beside_series(&self) -> usize {
-        size_of::<Self>() + self.layout.memory_bytes() + self.departed().memory_bytes()
+        heap::sum([size_of::<Self>(), self.layout.memory_bytes(), self.departed().memory_bytes()])
     }
 }
 

@@ -1,11 +1,12 @@
 //! Sets of ids whose size is a gauge.
 
 use std::collections::HashSet;
-use std::mem::size_of;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use foldhash::fast::RandomState;
+
+use crate::heap;
 
 /// A set of ids whose size is a gauge, such as the workers that are alive.
 ///
@@ -73,7 +74,7 @@ impl IdSet {
     /// Bytes allocated for the ids.
     pub fn memory_bytes(&self) -> usize {
         let ids = self.ids();
-        ids.text_bytes + ids.set.len() * size_of::<Box<str>>()
+        heap::sum([heap::entries::<Box<str>>(ids.set.len()), ids.text_bytes])
     }
 
     fn ids(&self) -> MutexGuard<'_, Ids> {

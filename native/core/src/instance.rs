@@ -20,6 +20,7 @@ use crate::family::UsageKind;
 use crate::family::{Family, FamilySpec};
 use crate::field::Reject;
 use crate::gauge::Gauge;
+use crate::heap;
 use crate::id_set::IdSet;
 use crate::info::{FamilyInfo, Info, OwnQuantity, Refused, Rejected};
 use crate::label::{self, LabelSet, OVERFLOW_LABEL};
@@ -583,22 +584,24 @@ impl Instance {
         let refs = &self.parts.lookups.classes;
         let workers = self.parts.workers.alive();
         Info {
-            memory_bytes: families.iter().map(|family| family.memory_bytes).sum::<usize>()
-                + refs.memory_bytes()
-                + workers.memory_bytes()
-                + self.levels().memory_bytes()
-                + self.parts.lookups.pools.memory_bytes()
-                + self.parts.call_paths.memory_bytes()
-                + self.parts.tool_owners.memory_bytes()
-                + self.parts.worker_owners.memory_bytes()
-                + self.call_log().memory_bytes()
-                + windows.memory_bytes
-                + self.alerts.memory_bytes()
-                + self.alerts.spikes.memory_bytes()
-                + self.usage.memory_bytes()
-                + self.cache().map_or(0, |cache| cache.memory_bytes())
-                + self.router().memory_bytes()
-                + self.page_bytes.load(Relaxed),
+            memory_bytes: heap::sum([
+                heap::sum(families.iter().map(|family| family.memory_bytes)),
+                refs.memory_bytes(),
+                workers.memory_bytes(),
+                self.levels().memory_bytes(),
+                self.parts.lookups.pools.memory_bytes(),
+                self.parts.call_paths.memory_bytes(),
+                self.parts.tool_owners.memory_bytes(),
+                self.parts.worker_owners.memory_bytes(),
+                self.call_log().memory_bytes(),
+                windows.memory_bytes,
+                self.alerts.memory_bytes(),
+                self.alerts.spikes.memory_bytes(),
+                self.usage.memory_bytes(),
+                self.cache().map_or(0, |cache| cache.memory_bytes()),
+                self.router().memory_bytes(),
+                self.page_bytes.load(Relaxed),
+            ]),
             series: families,
             rejected: self.rejected(),
             metrics_rejected: refused.collect(),

@@ -1,8 +1,9 @@
 //! Label values: how text from events becomes a bounded, valid key.
 
 use std::borrow::Cow;
-use std::mem::size_of;
 use std::sync::Arc;
+
+use crate::heap::HeapBytes;
 
 /// Longest label value in bytes.
 pub const MAX_LABEL_BYTES: usize = 256;
@@ -127,7 +128,7 @@ impl LabelSet {
 
     /// Bytes allocated by the set and its clones, reference counts included.
     pub fn memory_bytes(&self) -> usize {
-        2 * size_of::<usize>() + self.0.len()
+        self.0.heap_bytes()
     }
 }
 

@@ -1,9 +1,8 @@
 //! Layouts: which cells of a series belong to which metric.
 
-use std::mem::size_of;
-
 use crate::cell::Cell;
 use crate::error::DefinitionError;
+use crate::heap::{self, HeapBytes};
 use crate::histogram::Precision;
 use crate::lane::{ChunkIndex, Shape};
 use crate::measure::{Measure, MeasureSpec, Room};
@@ -168,13 +167,15 @@ impl Layout {
     pub(crate) fn memory_bytes(&self) -> usize {
         let bounds = self.histograms.iter().map(|metric| metric.bounds.memory_bytes());
         let limits = self.measures.iter().map(Measure::memory_bytes);
-        self.counters.capacity() * size_of::<Counter>()
-            + self.histograms.capacity() * size_of::<HistogramMetric>()
-            + self.measures.capacity() * size_of::<Measure>()
-            + size_of_val(&*self.cells)
-            + size_of_val(&*self.raising)
-            + bounds.sum::<usize>()
-            + limits.sum::<usize>()
+        heap::sum([
+            self.counters.heap_bytes(),
+            self.histograms.heap_bytes(),
+            self.measures.heap_bytes(),
+            self.cells.heap_bytes(),
+            self.raising.heap_bytes(),
+            heap::sum(bounds),
+            heap::sum(limits),
+        ])
     }
 
     /// Pairs of cells whose total is the largest over lanes: the one of all time, and the one of

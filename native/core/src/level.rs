@@ -3,12 +3,12 @@
 //! The value is the last that was told. Levels are set some times per second at most, so a lock serves.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem::size_of;
 use std::sync::{Mutex, MutexGuard};
 
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
+use crate::heap::{self, HeapBytes};
 use crate::label::LabelSet;
 use crate::lock::lock;
 use crate::scalar::{Sample, Scalar};
@@ -133,16 +133,16 @@ impl Levels {
 
     /// Bytes allocated.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let entry = size_of::<(LabelSet, u64)>();
         let of_level = |level: &Level| {
             let values = level.values();
-            let labels: usize = values.keys().map(LabelSet::memory_bytes).sum();
-            values.capacity() * entry + labels
+            heap::sum([values.heap_bytes(), heap::sum(values.keys().map(LabelSet::memory_bytes))])
         };
         let gone = lock(&self.gone);
-        let ids =
-            gone.capacity() * size_of::<Box<str>>() + gone.iter().map(|id| id.len()).sum::<usize>();
-        ids + self.levels.iter().map(of_level).sum::<usize>()
+        heap::sum([
+            heap::sum(self.levels.iter().map(of_level)),
+            gone.heap_bytes(),
+            heap::sum(gone.iter().map(HeapBytes::heap_bytes)),
+        ])
     }
 }
 

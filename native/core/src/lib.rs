@@ -30,6 +30,7 @@ pub mod exposition;
 pub mod family;
 pub mod field;
 pub mod gauge;
+mod heap;
 pub mod histogram;
 pub mod id_set;
 pub mod info;

@@ -7,7 +7,6 @@
 //! state entered for the whole of a recording, after `drop_caches` nobody writes to a series that
 //! had been taken out of its table before, and no cache keeps it alive.
 
-use std::mem::size_of;
 use std::sync::Arc;
 
 use dashmap::DashMap;
@@ -16,6 +15,7 @@ use once_cell::sync::Lazy;
 
 use crate::details::Details;
 use crate::field::{Fields, Inputs, Reject};
+use crate::heap::{self, HeapBytes};
 use crate::notes::Notes;
 use crate::observation::{Observation, Observed};
 use crate::plan::{Plan, PlanId};
@@ -147,8 +147,7 @@ struct Caches {
 
 impl Caches {
     fn table_bytes(&self) -> usize {
-        let plans = self.plans.entries.capacity() * size_of::<Option<(PlanId, Arc<Plan>)>>();
-        plans + self.series.table_bytes()
+        heap::sum([self.plans.entries.heap_bytes(), self.series.table_bytes()])
     }
 }
 

@@ -4,12 +4,13 @@
 //! name, and only its events count: the one that takes names, else the first to come.
 
 use std::collections::VecDeque;
-use std::mem::size_of;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 use serde::Deserialize;
+
+use crate::heap::{self, HeapBytes};
 
 /// An emitter, as a definition numbers it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -69,9 +70,9 @@ impl Owners {
     /// Bytes allocated for names.
     pub fn memory_bytes(&self) -> usize {
         let oldest_first = self.oldest_first();
-        let text = oldest_first.iter().map(|name| 2 * name.len()).sum::<usize>();
-        text + oldest_first.capacity() * size_of::<Box<str>>()
-            + self.owners.capacity() * size_of::<(Box<str>, u8)>()
+        // Each name is in both.
+        let texts = heap::sum(oldest_first.iter().map(HeapBytes::heap_bytes));
+        heap::sum([oldest_first.heap_bytes(), texts, self.owners.heap_bytes(), texts])
     }
 
     fn oldest_first(&self) -> MutexGuard<'_, VecDeque<Box<str>>> {

@@ -5,12 +5,13 @@
 //! 1,000 if that is less.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem::size_of;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
+
+use crate::heap::{self, HeapBytes};
 
 /// How many references are forgotten at once at most: a fraction of a millisecond.
 const MOST_FORGOTTEN: usize = 1_000;
@@ -59,7 +60,7 @@ impl Refs {
             self.epoch.fetch_add(1, Ordering::Release);
             return;
         }
-        order.text_bytes += bytes_of(&reference);
+        order.text_bytes += reference.heap_bytes();
         order.oldest_first.push_back(reference);
         if order.oldest_first.len() > self.limit {
             self.forget_oldest(&mut order);
@@ -71,7 +72,7 @@ impl Refs {
     fn forget_oldest(&self, order: &mut Order) {
         for _ in 0..=(self.limit / 64).min(MOST_FORGOTTEN) {
             if let Some(oldest) = order.oldest_first.pop_front() {
-                order.text_bytes -= bytes_of(&oldest);
+                order.text_bytes -= oldest.heap_bytes();
                 if let Some((_, class)) = self.classes.remove(&oldest) {
                     order.release_class_name(&class);
                 }
@@ -104,17 +105,14 @@ impl Refs {
     /// Bytes allocated for references and class names, and for their entries in the maps.
     pub fn memory_bytes(&self) -> usize {
         let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let reference = size_of::<(Arc<str>, Arc<str>)>() + size_of::<Arc<str>>();
-        let class_name = size_of::<(Arc<str>, usize)>();
-        order.text_bytes
-            + order.oldest_first.len() * reference
-            + order.class_names.len() * class_name
+        let references = order.oldest_first.len();
+        heap::sum([
+            order.text_bytes,
+            heap::entries::<(Arc<str>, Arc<str>)>(references),
+            heap::entries::<Arc<str>>(references),
+            heap::entries::<(Arc<str>, usize)>(order.class_names.len()),
+        ])
     }
-}
-
-/// Bytes of a shared text, which is allocated in whole words.
-fn bytes_of(text: &Arc<str>) -> usize {
-    2 * size_of::<usize>() + text.len().next_multiple_of(size_of::<usize>())
 }
 
 impl Order {
@@ -126,7 +124,7 @@ impl Order {
             return name;
         }
         let name: Arc<str> = class.into();
-        self.text_bytes += bytes_of(&name);
+        self.text_bytes += name.heap_bytes();
         self.class_names.insert(Arc::clone(&name), 1);
         name
     }
@@ -140,7 +138,7 @@ impl Order {
         *references -= 1;
         if *references == 0 {
             self.class_names.remove(class);
-            self.text_bytes -= bytes_of(class);
+            self.text_bytes -= class.heap_bytes();
         }
     }
 }

@@ -1,6 +1,5 @@
 //! One series: the counters and histograms of one label set.
 
-use std::mem::size_of;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +10,7 @@ use crate::bounds::BucketReader;
 use crate::cell::Cell;
 use crate::exemplar::{Exemplar, Exemplars, Place};
 use crate::exported::Exported;
+use crate::heap::{self, HeapBytes};
 use crate::histogram::{add_counts, empty_snapshot};
 use crate::label::LabelSet;
 use crate::lane::{Lanes, Writer, mark_of};
@@ -312,17 +312,16 @@ impl Series {
 
     /// Bytes allocated for the series, its reference counts and its place in the table included.
     pub fn memory_bytes(&self) -> usize {
-        let table_entry = size_of::<(LabelSet, Arc<Series>)>();
-        let counts = 2 * size_of::<usize>();
-        size_of::<Self>()
-            + counts
-            + self.labels.memory_bytes()
-            + self.lanes.memory_bytes()
-            + self.baseline().memory_bytes()
-            + self.exemplars.memory_bytes()
-            + self.exported.memory_bytes()
-            + size_of_val(&*self.last_values)
-            + table_entry
+        heap::sum([
+            heap::shared(self),
+            heap::entries::<(LabelSet, Arc<Series>)>(1),
+            self.labels.memory_bytes(),
+            self.lanes.memory_bytes(),
+            self.baseline().memory_bytes(),
+            self.exemplars.memory_bytes(),
+            self.exported.memory_bytes(),
+            self.last_values.heap_bytes(),
+        ])
     }
 }
 

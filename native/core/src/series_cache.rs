@@ -6,12 +6,12 @@
 //! the labels of the series once the digest agrees.
 
 use std::hash::{BuildHasher, Hasher};
-use std::mem::size_of;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
 use crate::family::Family;
+use crate::heap::HeapBytes;
 use crate::label::{self, LabelSet, MAX_LABEL_BYTES};
 use crate::lane::ExclusiveLane;
 use crate::refs::Refs;
@@ -342,7 +342,7 @@ impl SeriesCache {
 
     /// Bytes of the table.
     pub(crate) fn table_bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Option<Entry>>()
+        self.entries.heap_bytes()
     }
 
     #[inline]

@@ -4,11 +4,12 @@
 //! Elements in Data Streams"), weighted, with declared names that are never given up.
 
 use std::collections::{BTreeSet, HashMap};
-use std::mem::size_of;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
+
+use crate::heap::{self, HeapBytes};
 
 /// A name and what is known of its count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -232,12 +233,12 @@ impl SpaceSaving {
 
     /// Bytes allocated for names and entries.
     pub fn memory_bytes(&self) -> usize {
-        // A hash table of this capacity has eighths to spare, and a byte for each of its buckets.
-        let buckets = (self.ids.capacity() * 8 / 7).next_power_of_two();
-        self.text_bytes
-            + self.slots.capacity() * size_of::<Slot>()
-            + self.heap.capacity() * size_of::<usize>()
-            + buckets * (size_of::<(Arc<str>, usize)>() + 1)
+        heap::sum([
+            self.text_bytes,
+            self.slots.heap_bytes(),
+            self.heap.heap_bytes(),
+            self.ids.heap_bytes(),
+        ])
     }
 
     /// An entry for a name that has none, before it is counted.
@@ -285,7 +286,7 @@ impl SpaceSaving {
 
     fn insert(&mut self, entry: Entry) {
         let id = self.slots.len();
-        self.text_bytes += bytes_of(&entry.name);
+        self.text_bytes += entry.name.heap_bytes();
         self.ids.insert(Arc::clone(&entry.name), id);
         let ordinary = !entry.declared;
         self.slots.push(Slot { entry, place: 0 });
@@ -297,7 +298,7 @@ impl SpaceSaving {
     /// Removes a slot that is not in the heap; the last slot gets its id.
     fn remove(&mut self, id: usize) {
         let gone = self.slots.swap_remove(id);
-        self.text_bytes -= bytes_of(&gone.entry.name);
+        self.text_bytes -= gone.entry.name.heap_bytes();
         self.ids.remove(&gone.entry.name);
         if let Some(moved) = self.slots.get(id) {
             if let Some(known) = self.ids.get_mut(&moved.entry.name) {
@@ -357,11 +358,6 @@ impl SpaceSaving {
     fn note_place(&mut self, place: usize) {
         self.slots[self.heap[place]].place = place;
     }
-}
-
-/// Bytes of a shared text, with its counts.
-fn bytes_of(text: &Arc<str>) -> usize {
-    text.len() + 2 * size_of::<usize>()
 }
 
 #[cfg(test)]

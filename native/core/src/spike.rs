@@ -13,6 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::heap::{self, HeapBytes};
 use crate::label::LabelSet;
 use crate::table::{KeyMap, serialize_key};
 pub use cause::Cause;
@@ -304,9 +305,12 @@ impl Spikes {
     /// Bytes allocated for keys, errors, causes and ended spikes.
     pub fn memory_bytes(&self) -> usize {
         let table = self.table();
-        let of_keys =
-            table.keys.iter().map(|(key, errors)| key.memory_bytes() + errors.memory_bytes());
-        table.keys.table_bytes() + of_keys.sum::<usize>() + table.recent.memory_bytes()
+        heap::sum([
+            table.keys.heap_bytes(),
+            heap::sum(table.keys.keys().map(LabelSet::memory_bytes)),
+            heap::sum(table.keys.values().map(KeyErrors::memory_bytes)),
+            table.recent.memory_bytes(),
+        ])
     }
 
     /// Forgets all errors and spikes, without telling of those that are on.

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::mem::size_of;
 use std::ops::{Deref, DerefMut};
 
 use foldhash::fast::RandomState;
 use serde::Serializer;
 
+use crate::heap::{self, HeapBytes};
 use crate::label::LabelSet;
 
 /// A map that knows how much memory its table takes.
@@ -33,14 +33,9 @@ impl<Key: Eq + Hash, Value> KeyMap<Key, Value> {
     }
 }
 
-impl<Key, Value> KeyMap<Key, Value> {
-    /// Bytes of the table: an entry and a control byte for each place. There are a power of two
-    /// places, of which an eighth stays free.
-    pub(crate) fn table_bytes(&self) -> usize {
-        match self.capacity {
-            0 => 0,
-            some => (some + some / 7).next_power_of_two() * (size_of::<(Key, Value)>() + 1),
-        }
+impl<Key, Value> HeapBytes for KeyMap<Key, Value> {
+    fn heap_bytes(&self) -> usize {
+        heap::table::<(Key, Value)>(self.capacity)
     }
 }
 
@@ -75,10 +70,10 @@ mod tests {
         for (entries, places) in [(0, 0), (1, 4), (7, 8), (8, 16), (14, 16), (448, 512)] {
             let mut map = KeyMap::default();
             (0..entries).for_each(|number: u32| map.insert(number, number));
-            assert_eq!(map.table_bytes(), places * 9, "{entries}");
+            assert_eq!(map.heap_bytes(), places * 9, "{entries}");
             map.retain(|number, _| *number == 0);
             map.insert(0, 0);
-            assert_eq!(map.table_bytes(), places.max(4) * 9, "{entries}");
+            assert_eq!(map.heap_bytes(), places.max(4) * 9, "{entries}");
         }
     }
 }

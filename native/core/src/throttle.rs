@@ -1,8 +1,8 @@
 //! Throttles: at most one admission in an interval for each key, and how many were suppressed.
 
-use std::mem::size_of;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::heap::{self, HeapBytes};
 use crate::label::normalise;
 use crate::table::KeyMap;
 
@@ -98,8 +98,8 @@ impl Throttle {
     /// Bytes allocated for the keys.
     pub fn memory_bytes(&self) -> usize {
         let table = self.table();
-        let text_bytes = table.keys.keys().map(|key| key.len() + 2 * size_of::<usize>());
-        text_bytes.sum::<usize>() + table.keys.table_bytes()
+        let texts = heap::sum(table.keys.keys().map(HeapBytes::heap_bytes));
+        heap::sum([table.keys.heap_bytes(), texts])
     }
 
     /// Forgets all admissions and what was suppressed.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::family::UsageKind;
+use crate::heap;
 use crate::label::MAX_LABEL_BYTES;
 use crate::space_saving::{Entry, Kept, SpaceSaving};
 
@@ -268,7 +269,7 @@ impl Usage {
 
     /// Bytes allocated for names and counts.
     pub fn memory_bytes(&self) -> usize {
-        UsageKind::ALL.into_iter().map(|kind| self.tally(kind).names.memory_bytes()).sum()
+        heap::sum(UsageKind::ALL.map(|kind| self.tally(kind).names.memory_bytes()))
     }
 
     fn report_on(&self, kind: UsageKind, top: usize) -> KindReport {

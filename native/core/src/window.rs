@@ -9,12 +9,12 @@
 //! before it gets shorter; when that does not suffice either, the oldest slice goes.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem::size_of;
 use std::ops::Range;
 
 use foldhash::fast::RandomState;
 use serde::{Deserialize, Serialize};
 
+use crate::heap::{self, HeapBytes};
 use crate::label::LabelSet;
 use crate::layout::Layout;
 use crate::moment::Moment;
@@ -121,8 +121,8 @@ impl Encoded {
 
     /// Labels are counted in full, although slices share them: the series that had them may go.
     fn memory_bytes(&self) -> usize {
-        let labels: usize = self.entries.iter().map(|(labels, _)| labels.memory_bytes()).sum();
-        self.entries.capacity() * size_of::<(LabelSet, u32)>() + self.bytes.capacity() + labels
+        let labels = self.entries.iter().map(|(labels, _)| labels.memory_bytes());
+        heap::sum([self.entries.heap_bytes(), self.bytes.heap_bytes(), heap::sum(labels)])
     }
 }
 
@@ -137,8 +137,8 @@ struct Slice {
 impl Slice {
     fn new(from_ms: u64, to_ms: u64, mut families: Box<[Encoded]>) -> Self {
         families.iter_mut().for_each(Encoded::shrink);
-        let encoded: usize = families.iter().map(Encoded::memory_bytes).sum();
-        let memory_bytes = size_of::<Self>() + size_of_val(&*families) + encoded;
+        let encoded = heap::sum(families.iter().map(Encoded::memory_bytes));
+        let memory_bytes = heap::sum([size_of::<Self>(), families.heap_bytes(), encoded]);
         Self { from_ms, to_ms, families, memory_bytes }
     }
 

@@ -1,8 +1,8 @@
 //! Keys of the calls that were made lately, without their results: what a cache would have had.
 
 use std::collections::VecDeque;
-use std::mem::size_of;
 
+use crate::heap::{self, HeapBytes};
 use crate::table::KeyMap;
 
 /// What is known of a result.
@@ -95,7 +95,7 @@ impl Ghosts {
 
     /// Bytes allocated.
     pub fn memory_bytes(&self) -> usize {
-        self.keys.table_bytes() + self.order.capacity() * size_of::<(u64, u64)>()
+        heap::sum([self.keys.heap_bytes(), self.order.heap_bytes()])
     }
 }
 
@@ -138,7 +138,7 @@ mod tests {
             assert_eq!(ghosts.len(), 100);
         }
         let places = ghosts.order.len() * size_of::<(u64, u64)>();
-        let least = ghosts.keys.table_bytes() + places;
+        let least = ghosts.keys.heap_bytes() + places;
         let told = ghosts.memory_bytes();
         assert!((least..20_000).contains(&told), "{told}, at least {least}");
         // One key that is stored again and again does not push the others out.

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::heap;
 use crate::label::LabelSet;
 
 use super::observed::Observed;
@@ -163,6 +164,6 @@ impl Method {
     /// Bytes allocated.
     pub fn memory_bytes(&self) -> usize {
         let observed = self.observed(|observed| observed.memory_bytes());
-        size_of::<Self>() + self.labels.memory_bytes() + observed
+        heap::sum([size_of::<Self>(), self.labels.memory_bytes(), observed])
     }
 }

@@ -1,12 +1,12 @@
 //! A measure's place among the numbers of a series, and how a number gets there.
 
-use std::mem::size_of_val;
 use std::ops::Range;
 
 use super::number::{Latest, Number, from_ordered, ordered};
 use super::spec::{Bound, MeasureKind, MeasureSpec};
 use crate::bounds::MAX_BOUNDS;
 use crate::error::DefinitionError;
+use crate::heap::{self, HeapBytes};
 use crate::histogram::{Counts, Location, MAX_VALUE, Precision};
 use crate::lane::{Writer, mark_of};
 use crate::point::Point;
@@ -340,11 +340,12 @@ impl Limits {
     }
 
     fn memory_bytes(&self) -> usize {
-        let texts: usize = self.bounds.iter().map(|bound| bound.text.capacity()).sum();
-        size_of_val(&*self.bounds)
-            + size_of_val(&*self.floats)
-            + size_of_val(&*self.integers)
-            + texts
+        heap::sum([
+            self.bounds.heap_bytes(),
+            self.floats.heap_bytes(),
+            self.integers.heap_bytes(),
+            heap::sum(self.bounds.iter().map(|bound| bound.text.heap_bytes())),
+        ])
     }
 }
 

@@ -4,7 +4,6 @@
 //! slot shows stays as it is once the slot has ended, so it is kept, for the methods that were asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::size_of;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use super::heatmap::{Column, Heatmap};
 use super::slots::{slots, span_ms};
 use crate::family::{Role, with_role};
+use crate::heap::{self, HeapBytes};
 use crate::metric::{HistogramMetric, NANOSECONDS_PER_MICROSECOND};
 use crate::moment::Moment;
 use crate::quantiles::Samples;
@@ -169,10 +169,13 @@ impl Memo {
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
-        let text: usize = self.methods.iter().flatten().map(String::capacity).sum();
-        let label = size_of::<Vec<String>>() + 2 * size_of::<String>();
-        let slot = |slot: &Slot| size_of::<Slot>() + size_of_val(&*slot.methods);
-        text + self.methods.len() * label + self.slots.values().map(slot).sum::<usize>()
+        heap::sum([
+            self.methods.heap_bytes(),
+            heap::sum(self.methods.iter().map(HeapBytes::heap_bytes)),
+            heap::sum(self.methods.iter().flatten().map(HeapBytes::heap_bytes)),
+            heap::entries::<Slot>(self.slots.len()),
+            heap::sum(self.slots.values().map(|slot| slot.methods.heap_bytes())),
+        ])
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use foldhash::fast::RandomState;
 
+use crate::heap::{self, HeapBytes};
+
 use super::estimate::Latency;
 use super::shared_cell::SharedCell;
 use super::slot::{CHUNK, Slot};
@@ -203,20 +205,15 @@ impl Command {
     }
 
     /// Bytes allocated for it and its name, with reference counts and its place in the table.
-    pub(crate) fn memory_bytes(&self, name: &str) -> usize {
-        let counts = 2 * size_of::<usize>();
-        let chunks = self.column.iter().filter(|chunk| chunk.get().is_some()).count();
-        let usual = counts + size_of::<Latency>();
-        // Before what is aligned, counts take as much as that.
-        let chunk = align_of::<Chunk>() + size_of::<Chunk>();
-        counts
-            + size_of::<Self>()
-            + usual
-            + size_of_val(&*self.column)
-            + chunks * chunk
-            + counts
-            + name.len()
-            + size_of::<(Arc<str>, Arc<Self>)>()
+    pub(crate) fn memory_bytes(&self, name: &Arc<str>) -> usize {
+        heap::sum([
+            heap::entries::<(Arc<str>, Arc<Self>)>(1),
+            name.heap_bytes(),
+            heap::shared(self),
+            self.usual.heap_bytes(),
+            self.column.heap_bytes(),
+            heap::sum(self.column.iter().filter_map(SharedCell::get).map(heap::shared)),
+        ])
     }
 }
 

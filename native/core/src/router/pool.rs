@@ -12,6 +12,8 @@ use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
 
+use crate::heap;
+
 use super::command::{Command, Commands};
 use super::record::{Counts, Records};
 use super::slot::Slot;
@@ -293,11 +295,12 @@ impl Pool {
     pub(crate) fn memory_bytes(&self) -> usize {
         let records = self.changing().records.memory_bytes();
         let members = self.members();
-        let workers = members.workers.iter().map(|worker| worker.memory_bytes()).sum::<usize>();
         let commands = members.commands.iter();
-        records
-            + workers
-            + commands.map(|(name, command)| command.memory_bytes(name)).sum::<usize>()
+        heap::sum([
+            records,
+            heap::sum(members.workers.iter().map(|worker| worker.memory_bytes())),
+            heap::sum(commands.map(|(name, command)| command.memory_bytes(name))),
+        ])
     }
 
     pub(crate) fn changing(&self) -> MutexGuard<'_, Changing> {

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use foldhash::fast::RandomState;
 
+use crate::heap::{self, HeapBytes};
+
 use super::reason::Reason;
 
 /// How many workers that have left have a record of their own.
@@ -242,11 +244,12 @@ impl Records {
     /// Bytes allocated for records and their entries in the tables, and for ids of those that have left:
     /// who is there has its own.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let counts = 2 * size_of::<usize>();
-        let entry = size_of::<(Arc<str>, Arc<Record>)>() + counts + size_of::<Record>();
-        let departed = self.departed.iter().map(|id| size_of::<Arc<str>>() + counts + id.len());
-        self.by_id.len() * entry
-            + self.told.len() * size_of::<(Arc<str>, Told)>()
-            + departed.sum::<usize>()
+        heap::sum([
+            heap::entries::<(Arc<str>, Arc<Record>)>(self.by_id.len()),
+            heap::sum(self.by_id.values().map(HeapBytes::heap_bytes)),
+            heap::entries::<(Arc<str>, Told)>(self.told.len()),
+            heap::entries::<Arc<str>>(self.departed.len()),
+            heap::sum(self.departed.iter().map(HeapBytes::heap_bytes)),
+        ])
     }
 }

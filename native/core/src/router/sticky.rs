@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
-use std::mem::size_of;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, PoisonError, Weak};
 #[cfg(not(loom))]
@@ -14,6 +13,7 @@ use foldhash::fast::{FixedState, RandomState};
 use loom::sync::{Mutex, MutexGuard};
 
 use super::worker::Worker;
+use crate::heap;
 use crate::label;
 
 /// A key as it is remembered: 64 bits of it. Two keys in a table of 100,000 have the same ones with
@@ -172,7 +172,8 @@ impl Sticky {
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
-        self.len() * (size_of::<(Key, Assignment)>() + size_of::<Key>())
+        let count = self.len();
+        heap::sum([heap::entries::<(Key, Assignment)>(count), heap::entries::<Key>(count)])
     }
 
     fn order(&self) -> MutexGuard<'_, VecDeque<Key>> {

@@ -14,6 +14,7 @@ use super::load::Load;
 use super::reason::Reason;
 use super::record::{Counts, Record};
 use super::slot::{Row, Slot};
+use crate::heap::{self, HeapBytes};
 use crate::prefetch;
 
 /// A worker. Those with the same id at different times are different workers.
@@ -203,11 +204,12 @@ impl Worker {
 
     /// Bytes allocated for it, its reference counts and its places in the tables of workers included.
     pub(crate) fn memory_bytes(&self) -> usize {
-        // Before what is aligned, counts take as much as that.
-        let counts = align_of::<Self>();
-        let id = 2 * size_of::<usize>() + self.id.len();
-        let places = size_of::<(Arc<str>, Arc<Self>)>() + size_of::<Arc<Self>>();
-        counts + size_of::<Self>() + id + places
+        heap::sum([
+            heap::entries::<(Arc<str>, Arc<Self>)>(1),
+            heap::entries::<Arc<Self>>(1),
+            heap::shared(self),
+            self.id.heap_bytes(),
+        ])
     }
 }
 

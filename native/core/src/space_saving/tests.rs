@@ -108,7 +108,7 @@ fn assert_order(summary: &SpaceSaving) {
     for (name, &id) in &summary.ids {
         assert_eq!(*name, summary.slots[id].entry.name);
     }
-    let text_bytes: usize = summary.entries().map(|entry| bytes_of(&entry.name)).sum();
+    let text_bytes: usize = summary.entries().map(|entry| entry.name.heap_bytes()).sum();
     assert_eq!(summary.text_bytes, text_bytes);
 }
 

@@ -1,10 +1,10 @@
 //! Causes of errors: interned for each key, and counted within bounds.
 
 use std::cmp::Reverse;
-use std::mem::size_of;
 
 use serde::{Deserialize, Serialize};
 
+use crate::heap::{self, HeapBytes};
 use crate::label::normalise;
 
 /// Most causes that are told of.
@@ -144,8 +144,8 @@ impl Causes {
 
     /// Bytes allocated for the causes.
     pub(super) fn memory_bytes(&self) -> usize {
-        let text_bytes = self.0.iter().map(|known| known.kind.len() + known.reason.len());
-        text_bytes.sum::<usize>() + self.0.capacity() * size_of::<KnownCause>()
+        let texts = self.0.iter().flat_map(|known| [&known.kind, &known.reason]);
+        heap::sum([self.0.heap_bytes(), heap::sum(texts.map(HeapBytes::heap_bytes))])
     }
 }
 
@@ -191,6 +191,6 @@ impl Counters {
 
     /// Bytes allocated for the counters.
     pub(super) fn memory_bytes(&self) -> usize {
-        self.0.capacity() * size_of::<(CauseId, u64)>()
+        self.0.heap_bytes()
     }
 }

@@ -1,11 +1,12 @@
 //! The errors of one key, its spike, and what is held back of its spikes.
 
 use std::collections::VecDeque;
-use std::mem::{size_of, take};
+use std::mem::take;
 use std::num::NonZeroU64;
 
 use super::cause::{CauseId, Causes, Counters};
 use super::{CurrentSpike, ErrorSpike, SpikeOver, SpikeRepeats, SpikeSpec};
+use crate::heap::{self, HeapBytes};
 use crate::label::LabelSet;
 
 /// The errors of a key in the window, and its spike.
@@ -256,8 +257,7 @@ impl KeyErrors {
 
     /// Bytes allocated for errors and causes.
     pub(super) fn memory_bytes(&self) -> usize {
-        let newest = self.newest.capacity() * size_of::<Error>();
         let spike = self.spike.as_ref().map_or(0, |spike| spike.counters.memory_bytes());
-        newest + self.causes.memory_bytes() + spike
+        heap::sum([self.newest.heap_bytes(), self.causes.memory_bytes(), spike])
     }
 }

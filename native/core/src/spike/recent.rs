@@ -1,10 +1,11 @@
 //! Spikes that are over, with their repeats.
 
 use std::collections::VecDeque;
-use std::mem::size_of;
+
+use crate::heap::{self, HeapBytes};
 
 use super::SpikeOver;
-use super::cause::{Cause, merge};
+use super::cause::merge;
 use super::key_errors::Ended;
 
 /// How many ended spikes are remembered.
@@ -56,11 +57,14 @@ impl Recent {
 
     /// Bytes allocated for the spikes.
     pub(super) fn memory_bytes(&self) -> usize {
-        let of_spikes = self.0.iter().map(|over| {
-            let causes = over.causes.iter().map(|cause| cause.kind.len() + cause.reason.len());
-            let causes = causes.sum::<usize>() + over.causes.capacity() * size_of::<Cause>();
-            over.key.memory_bytes() + causes
-        });
-        self.0.capacity() * size_of::<SpikeOver>() + of_spikes.sum::<usize>()
+        let causes = self.0.iter().flat_map(|over| &over.causes);
+        heap::sum([
+            self.0.heap_bytes(),
+            heap::sum(self.0.iter().map(|over| over.key.memory_bytes())),
+            heap::sum(self.0.iter().map(|over| over.causes.heap_bytes())),
+            heap::sum(
+                causes.flat_map(|cause| [&cause.kind, &cause.reason]).map(HeapBytes::heap_bytes),
+            ),
+        ])
     }
 }

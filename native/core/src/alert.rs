@@ -130,3 +130,34 @@ impl Alerts {
         self.watched.as_ref().map_or(0, |watched| watched.anomalies.memory_bytes())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_what_is_watched_is_counted() {
+        let family = Arc::new(crate::series::tests::family());
+        let spec = AlertSpec {
+            signal_limit: 1,
+            spikes: SpikeSpec {
+                threshold: 1,
+                window_ms: 1,
+                percent: 0,
+                repeat_ms: 0,
+                key_limit: 1,
+            },
+            anomalies: Some((family.name().to_owned(), AnomalySpec::default())),
+            queue_wait_interval_ms: 1,
+            queue_wait_commands: 1,
+            anomaly_silence_ms: 1,
+            anomaly_forget_ms: 1,
+        };
+        let alerts = Alerts::new(spec, &[family]);
+        assert_eq!(alerts.memory_bytes(), 0);
+        let anomalies = &alerts.watched.as_ref().expect("it has a histogram").anomalies;
+        anomalies.observe(&LabelSet::new(["m"]), 0, 1_000, 1);
+        assert_eq!(alerts.memory_bytes(), anomalies.memory_bytes());
+        assert!(alerts.memory_bytes() > size_of::<Anomalies>());
+    }
+}

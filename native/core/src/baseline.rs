@@ -173,4 +173,17 @@ mod tests {
         assert_eq!(counts(1), [(at(5), 2), (at(300), 11), (at(1_000), 1)]);
         assert_eq!(counts(2), []);
     }
+
+    #[test]
+    fn memory_of_cells_chunks_and_lines_is_counted() {
+        let precision = Precision::Two;
+        let mut baseline = Baseline::default();
+        assert_eq!(baseline.memory_bytes(), 0);
+        baseline.cells = [1, 2, 3].into();
+        baseline.advance_counts(precision, 0, &[(precision.locate(5), 1)]);
+        let chunks = baseline.chunks.capacity() * size_of::<ChunkIndex>();
+        let lines = baseline.lines.capacity() * size_of::<CounterLine>();
+        assert!(chunks > 1 && lines >= precision.chunk_length() * size_of::<u32>());
+        assert_eq!(baseline.memory_bytes(), 3 * size_of::<u64>() + chunks + lines);
+    }
 }

@@ -258,4 +258,13 @@ mod tests {
             "bucket bounds of latency must be strictly increasing, got [5, 5]"
         );
     }
+
+    #[test]
+    fn memory_of_bounds_and_of_their_places_is_counted() {
+        let bounds = Bounds::new("m", &[1, 5, 1_000], Precision::Two).expect("valid");
+        let chunks = size_of_val(&*bounds.chunks);
+        assert!(chunks > 1);
+        let one = size_of::<u64>() + size_of::<Location>();
+        assert_eq!(bounds.memory_bytes(), 3 * one + chunks);
+    }
 }

@@ -398,9 +398,9 @@ mod tests {
             log.keep_failure(&call("a", 1, at_ms), &details);
             log.keep_slow(&call("a", at_ms + 1, at_ms), &details);
         }
-        let least = 20 * (size_of::<LoggedCall>() + 2 * label::MAX_LABEL_BYTES);
-        let told = log.memory_bytes();
-        assert!((least..2 * least).contains(&told), "{told}");
+        let places = lock(&log.failures).capacity() + lock(&log.slowest).capacity();
+        let texts = "a".len() + "C".len() + "error".len() + "ValueError".len() + 2 * long.len();
+        assert_eq!(log.memory_bytes(), places * size_of::<LoggedCall>() + 20 * texts);
     }
 
     #[test]

@@ -548,14 +548,14 @@ mod tests {
     #[test]
     fn memory_of_processes_and_of_requests_is_counted() {
         let paths = paths(&[]);
-        let empty = paths.memory_bytes();
+        assert_eq!(paths.memory_bytes(), 0);
         (0..1_000).for_each(|process| paths.enter(process, Operation::Call));
-        let callers = paths.memory_bytes() - empty;
-        assert!(callers >= 1_000 * size_of::<(u64, Caller)>(), "{callers}");
+        let callers = paths.callers.capacity() * size_of::<(u64, Caller)>();
+        assert_eq!(paths.memory_bytes(), callers);
         let worker = "w".repeat(10_000);
         (0..REQUESTS_OF_A_WORKER).for_each(|_| paths.dispatched(1, &worker, b"predict"));
-        let requests = paths.memory_bytes() - empty - callers;
-        let least = worker.len() + REQUESTS_OF_A_WORKER * size_of::<Request>();
-        assert!(requests >= least, "{requests}");
+        let workers = 4 * (size_of::<(Box<str>, VecDeque<Request>)>() + 1) + worker.len();
+        let requests = REQUESTS_OF_A_WORKER * size_of::<Request>();
+        assert_eq!(paths.memory_bytes(), callers + workers + requests);
     }
 }

@@ -98,3 +98,17 @@ fn kept(counter: &Counter, labels: &LabelSet) -> LabelSet {
     let values = labels.values().enumerate();
     LabelSet::new(values.filter(|(place, _)| counter.has_label(*place)).map(|(_, value)| value))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_sums_and_their_labels_is_counted() {
+        let labels = LabelSet::new(["123456"]);
+        let sum = |place| ((place, labels.clone()), Sum::new(&[1, 2, 3], 0));
+        let departed = Departed { sums: BTreeMap::from([sum(0), sum(1)]) };
+        let one = size_of::<(Key, Sum)>() + labels.memory_bytes() + 3 * size_of::<u64>();
+        assert_eq!(departed.memory_bytes(), 2 * one);
+    }
+}

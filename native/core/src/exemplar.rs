@@ -166,9 +166,9 @@ mod tests {
             let exemplar = Exemplar::new(1, 0, [(&name, &text[..])]).expect("has a label");
             exemplars.keep(Place { histogram: 0, bucket }, exemplar);
         }
-        let least = 8 * (size_of::<(Place, Exemplar)>() + size_of_val(&text));
-        let told = exemplars.memory_bytes();
-        assert!((least..2 * least).contains(&told), "{told}, at least {least}");
+        let labels = size_of::<(Arc<str>, Box<str>)>() + size_of_val(&text);
+        let expected = size_of::<Mutex<Kept>>() + 8 * (size_of::<(Place, Exemplar)>() + labels);
+        assert_eq!(exemplars.memory_bytes(), expected);
     }
 
     #[test]

@@ -246,4 +246,12 @@ mod tests {
             assert_eq!(first_sum + second_sum, 5 + another.unwrap_or(0));
         }
     }
+
+    #[test]
+    fn memory_of_what_was_told_is_counted() {
+        let exported = Exported::default();
+        assert_eq!(exported.memory_bytes(), 0);
+        *lock(exported.0.get_or_init(Box::default)) = [1; 5].into();
+        assert_eq!(exported.memory_bytes(), size_of::<Mutex<Box<[u8]>>>() + 5);
+    }
 }

@@ -100,4 +100,12 @@ mod tests {
         }
         assert_eq!((set.len(), set.overflow_total()), (2, 1));
     }
+
+    #[test]
+    fn memory_of_ids_is_counted_until_they_go() {
+        let set = IdSet::new(10);
+        ["abc", "de", "f"].into_iter().for_each(|id| set.insert(id));
+        set.remove("f");
+        assert_eq!(set.memory_bytes(), 2 * size_of::<Box<str>>() + "abcde".len());
+    }
 }

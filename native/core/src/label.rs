@@ -183,4 +183,10 @@ mod tests {
         assert!(!set.equals(&[b"ab", b"c", b""]));
         assert_eq!(set.values().collect::<Vec<_>>(), ["ab", "c"]);
     }
+
+    #[test]
+    fn memory_of_labels_is_counted_in_whole_words_with_their_counts() {
+        let sets: [&[&str]; 3] = [&[], &["123456"], &["123456", ""]];
+        assert_eq!(sets.map(|set| LabelSet::new(set.iter().copied()).memory_bytes()), [16, 24, 32]);
+    }
 }

@@ -113,10 +113,9 @@ mod tests {
         for name in 0..NAMES {
             assert!(owners.admit(&format!("{name:0>1000}"), POOL));
         }
-        // Each stands in the map and in the list.
-        let least = NAMES * (2 * (1_000 + size_of::<Box<str>>()) + size_of::<u8>());
-        let told = owners.memory_bytes();
-        assert!((least..2 * least).contains(&told), "{told}");
+        let list = owners.oldest_first().capacity() * size_of::<Box<str>>();
+        let map = owners.owners.capacity() * size_of::<(Box<str>, u8)>();
+        assert_eq!(owners.memory_bytes(), list + map + 2 * NAMES * 1_000);
     }
 
     #[test]

@@ -224,4 +224,15 @@ mod tests {
         refs.bind("d", "C");
         assert_eq!(names(), 1);
     }
+
+    #[test]
+    fn memory_of_references_and_of_class_names_is_counted() {
+        let refs = Refs::new(2);
+        assert_eq!(refs.memory_bytes(), 0);
+        ["ref-a", "ref-b"].into_iter().for_each(|reference| refs.bind(reference, "a.b.Class"));
+        let reference = size_of::<(Arc<str>, Arc<str>)>() + size_of::<Arc<str>>();
+        let class_name = size_of::<(Arc<str>, usize)>();
+        // Two counts before one word each, and before two.
+        assert_eq!(refs.memory_bytes(), 2 * (reference + 24) + class_name + 32);
+    }
 }

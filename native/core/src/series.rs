@@ -476,4 +476,29 @@ pub(crate) mod tests {
             }
         }
     }
+
+    #[test]
+    fn memory_of_all_parts_is_counted() {
+        let family = family();
+        let layout = family.layout();
+        let mut series = Series::new(LabelSet::new(["123456"]), layout, 0);
+        series.last_values = [1, 2].map(AtomicU64::new).into();
+        record(&series.lanes().shared(), layout, 5);
+        let mut point = Point::new(layout);
+        assert!(series.take_delta(layout, &mut point) && series.take_exported(layout, &mut point));
+        let name = Arc::from("trace_id");
+        let exemplar = Exemplar::new(5, 0, [(&name, &b"t"[..])]).expect("has a label");
+        series.keep_exemplar(&layout.histograms()[0], exemplar);
+        let parts = [
+            series.lanes.memory_bytes(),
+            series.baseline().memory_bytes(),
+            series.exemplars.memory_bytes(),
+            series.exported.memory_bytes(),
+        ];
+        assert!(parts.iter().all(|part| *part > 1), "{parts:?}");
+        // Reference counts and the series, a word of labels after two counts, and two last values.
+        let own = 16_usize.max(align_of::<Series>()) + size_of::<Series>() + 24 + 2 * 8;
+        let entry = size_of::<(LabelSet, Arc<Series>)>();
+        assert_eq!(series.memory_bytes(), own + entry + parts.iter().sum::<usize>());
+    }
 }

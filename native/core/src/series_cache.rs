@@ -418,4 +418,12 @@ mod tests {
         }
         assert_eq!(words(&[b'a'; EXACT_BYTES + 1]), None);
     }
+
+    #[test]
+    fn memory_of_the_table_is_counted() {
+        let mut cache = SeriesCache::default();
+        assert_eq!(cache.table_bytes(), 0);
+        cache.grow();
+        assert_eq!(cache.table_bytes(), SeriesCache::FIRST_ENTRIES * 64);
+    }
 }

@@ -133,3 +133,18 @@ impl Entry {
         self.admitted_ms.is_none_or(|admitted_ms| now_ms.saturating_sub(admitted_ms) >= interval_ms)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_keys_is_counted() {
+        let throttle = Throttle::new(1_000, 10);
+        assert_eq!(throttle.memory_bytes(), 0);
+        assert_eq!(["predict", "fit"].map(|key| throttle.admit(key, 0)), [Some(0); 2]);
+        // Four places, and two texts of one word after two counts.
+        let table = 4 * (size_of::<(Arc<str>, Entry)>() + 1);
+        assert_eq!(throttle.memory_bytes(), table + 2 * 24);
+    }
+}

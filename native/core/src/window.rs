@@ -407,4 +407,14 @@ mod tests {
         assert!((5 * twelfth_ms..=6 * twelfth_ms).contains(&covered_ms), "{covered_ms}");
         assert!(merged > 0 && dropped > 0, "{merged} {dropped}");
     }
+
+    #[test]
+    fn memory_of_points_and_their_labels_is_counted() {
+        let labels = LabelSet::new(["123456"]);
+        let points = || Encoded { entries: vec![(labels.clone(), 0)], bytes: vec![0; 5] };
+        let bytes = size_of::<(LabelSet, u32)>() + labels.memory_bytes() + 5;
+        assert_eq!(points().memory_bytes(), bytes);
+        let slice = Slice::new(0, 1, [points(), points()].into());
+        assert_eq!(slice.memory_bytes, size_of::<Slice>() + 2 * (size_of::<Encoded>() + bytes));
+    }
 }

@@ -167,3 +167,23 @@ impl Method {
         heap::sum([size_of::<Self>(), self.labels.memory_bytes(), observed])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::ghosts::Result;
+    use super::super::observed::Computed;
+    use super::super::rule::tests::rule;
+    use super::*;
+
+    #[test]
+    fn memory_of_labels_and_of_what_was_observed_is_counted() {
+        let method = Method::new(LabelSet::new(["predict", "C"]), true, 10);
+        // Twelve bytes of labels in two words, after two counts.
+        assert_eq!(method.memory_bytes(), size_of::<Method>() + 32);
+        let call = Computed { key: 1, result: Result::Unseen, duration_ns: None };
+        method.observed(|observed| observed.computed(call, 0, &rule()));
+        let observed = method.observed(|observed| observed.memory_bytes());
+        assert!(observed > 1);
+        assert_eq!(method.memory_bytes(), size_of::<Method>() + 32 + observed);
+    }
+}

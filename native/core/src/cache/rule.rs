@@ -123,10 +123,10 @@ impl fmt::Display for Verdict {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn rule() -> RuleSpec {
+    pub(in super::super) fn rule() -> RuleSpec {
         RuleSpec {
             min_calls: 100,
             min_hit_rate: 0.3,

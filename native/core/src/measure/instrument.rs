@@ -490,4 +490,11 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn memory_of_bounds_and_their_texts_is_counted() {
+        let limits = limits(&[(-1.5, "-1.5"), (10.0, "10")]);
+        let one = size_of::<Bound>() + size_of::<f64>() + size_of::<i64>();
+        assert_eq!(limits.memory_bytes(), 2 * one + "-1.510".len());
+    }
 }

@@ -260,4 +260,21 @@ mod tests {
         assert_eq!(kept_after("de"), "de");
         assert_eq!(kept_after("f"), "f");
     }
+
+    #[test]
+    fn memory_of_labels_and_slots_is_counted() {
+        let slot = || Slot {
+            all: Numbers::default(),
+            queue: Numbers::default(),
+            latency: Column::default(),
+            methods: [Numbers::default(); 3].into(),
+        };
+        let memo = Memo {
+            methods: vec![vec!["a".to_owned(), "bcd".to_owned()]],
+            slots: BTreeMap::from([((0, 1), slot()), ((1, 2), slot())]),
+        };
+        let labels = size_of::<Vec<String>>() + 2 * size_of::<String>() + "abcd".len();
+        let slot = size_of::<Slot>() + 3 * size_of::<Numbers>();
+        assert_eq!(memo.memory_bytes(), labels + 2 * slot);
+    }
 }

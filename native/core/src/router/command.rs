@@ -293,4 +293,19 @@ mod tests {
         workers[0].clear();
         assert!(commands.iter().all(|command| latency(command, &workers[0]).is_none()));
     }
+
+    #[test]
+    fn memory_of_a_command_and_its_column_is_counted() {
+        let (name, command) = (Arc::from("predict"), Command::new(0, 10 * CHUNK));
+        let entry = size_of::<(Arc<str>, Arc<Command>)>();
+        let own = 16 + size_of::<Command>() + 16 + size_of::<Latency>();
+        let column = command.column.len() * size_of::<usize>();
+        let empty = entry + 24 + own + column;
+        assert!(column >= 80);
+        assert_eq!(command.memory_bytes(&name), empty);
+        // The chunks of two workers, each with a line of 64 bytes for its counts.
+        let slots = [0, CHUNK as u32].map(Slot);
+        assert!(slots.into_iter().all(|slot| command.find_or_add(slot).is_some()));
+        assert_eq!(command.memory_bytes(&name), empty + 2 * (64 + size_of::<Chunk>()));
+    }
 }

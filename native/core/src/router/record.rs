@@ -253,3 +253,25 @@ impl Records {
         ])
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_of_those_who_are_there_were_told_of_and_have_left_is_counted() {
+        let mut records = Records::new(10);
+        assert_eq!(records.memory_bytes(), 0);
+        let ids = ["w1", "w2", "w3"].map(Arc::from);
+        let of_ids = ids.each_ref().map(|id| records.join(id));
+        let all = 3 * (size_of::<(Arc<str>, Arc<Record>)>() + 16 + size_of::<Record>());
+        assert_eq!(records.memory_bytes(), all);
+        let mut tell = |at: usize| records.tell(&ids[at], &of_ids[at], Counts::default());
+        assert!(tell(0).is_some() && tell(1).is_some());
+        let told = 2 * size_of::<(Arc<str>, Told)>();
+        assert_eq!(records.memory_bytes(), all + told);
+        records.leave(&ids[0], &of_ids[0], Counts::default());
+        // A word of text, after two counts.
+        assert_eq!(records.memory_bytes(), all + told + size_of::<Arc<str>>() + 24);
+    }
+}

@@ -360,4 +360,14 @@ mod tests {
         off.bind(key, &workers[0]);
         assert!(off.assign(key, &workers[1]).is_none() && off.get(key).is_none());
     }
+
+    #[test]
+    fn memory_of_keys_is_counted_in_the_table_and_in_their_order() {
+        let (sticky, workers) = (Sticky::new(10), workers(1));
+        for key in 0..3_u32 {
+            sticky.bind(Key::of(&key.to_le_bytes()), &workers[0]);
+        }
+        let one = size_of::<(Key, Assignment)>() + size_of::<Key>();
+        assert_eq!(sticky.memory_bytes(), 3 * one);
+    }
 }

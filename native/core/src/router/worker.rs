@@ -273,4 +273,12 @@ mod tests {
             assert_eq!(worker.text(), id.as_bytes());
         }
     }
+
+    #[test]
+    fn memory_of_a_worker_its_id_and_its_places_is_counted() {
+        let worker = Worker::new(&"w12345678".into(), 0, Slot(0), Arc::default());
+        let places = size_of::<(Arc<str>, Arc<Worker>)>() + size_of::<Arc<Worker>>();
+        // A line of 128 bytes for its counts, and two words of text after two counts.
+        assert_eq!(worker.memory_bytes(), 128 + size_of::<Worker>() + 32 + places);
+    }
 }

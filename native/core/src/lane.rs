@@ -22,14 +22,14 @@ mod lines;
 mod reading;
 mod writer;
 
-use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed, fence};
 use std::sync::{Arc, OnceLock};
 
 use crate::cell::Cell;
+use crate::heap::{self, HeapBytes};
 use crate::histogram::{Location, Precision};
 use crate::thread_number::{ThreadNumber, exclusive_lanes};
-use cells::{CELLS_PER_LINE, Cells, Line};
+use cells::Cells;
 use counters::Counters;
 
 pub(crate) use lines::{ChunkIndex, CounterLine, LINE, bits, chunk_index, mark_of, marked_lines};
@@ -184,20 +184,20 @@ impl Lanes {
 
     /// Bytes allocated by the lanes in use.
     pub fn memory_bytes(&self) -> usize {
-        let cells = self.shape.cells.div_ceil(CELLS_PER_LINE) * size_of::<Line>();
-        let exclusive = self.exclusive.iter().filter_map(OnceLock::get).map(|lane| {
-            size_of::<ExclusiveLane>()
-                + 2 * size_of::<usize>()
-                + cells
-                + lane.counters.as_ref().map_or(0, |counters| counters.memory_bytes())
+        let own = self.exclusive.iter().filter_map(OnceLock::get).map(|lane| {
+            let counters = lane.counters.as_ref().map_or(0, Counters::memory_bytes);
+            heap::sum([lane.heap_bytes(), lane.cells.0.heap_bytes(), counters])
         });
-        let shared = self.shared.get().map(|lane| cells + lane.counters.memory_bytes());
-        size_of_val(&*self.exclusive) + exclusive.chain(shared).sum::<usize>()
+        let shared = self.shared.get();
+        let shared =
+            shared.map(|lane| heap::sum([lane.cells.0.heap_bytes(), lane.counters.memory_bytes()]));
+        heap::sum(own.chain(shared).chain([self.exclusive.heap_bytes()]))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::lines::touched_words;
     use super::*;
 
     const SHAPE: Shape = Shape { cells: 40, histograms: 2, precision: Precision::Two };
@@ -280,12 +280,27 @@ mod tests {
         let lanes = Lanes::new(SHAPE);
         let number = ThreadNumber::take();
         let before = lanes.memory_bytes();
+        assert_eq!(before, exclusive_lanes() * size_of::<OnceLock<Arc<ExclusiveLane>>>());
+        // Three lines of cells; of two histograms the chunks, and which of them and of their lines there are.
+        let chunks = 2 * SHAPE.precision.chunk_count();
+        let counters = 2 * 8 + 2 * touched_words(SHAPE.precision) * 8 + chunks * size_of::<usize>();
         record(&lanes, &number, 1_000_000);
         let first = lanes.memory_bytes();
+        let own = number.get() < COUNTING_LANES.min(exclusive_lanes());
+        if own {
+            let lane = 16 + size_of::<ExclusiveLane>();
+            assert_eq!(first - before, lane + 3 * 128 + counters + 128 * 4);
+        } else {
+            assert!(first > before);
+        }
         record(&lanes, &number, 1_000_001);
-        assert!(first > before);
         assert_eq!(lanes.memory_bytes(), first);
         record(&lanes, &number, 3_000_000);
         assert!(lanes.memory_bytes() >= first + 128 * size_of::<AtomicU32>());
+        let before = lanes.memory_bytes();
+        lanes.shared().add_samples(0, SHAPE.precision.locate(5), 1);
+        if own {
+            assert_eq!(lanes.memory_bytes() - before, 3 * 128 + counters + 128 * 8);
+        }
     }
 }

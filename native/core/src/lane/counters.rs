@@ -1,12 +1,12 @@
 //! Histogram counters of a lane.
 
-use std::mem::size_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use once_cell::race::OnceBox;
 
 use super::Shape;
 use super::lines::{LINE_BITS, chunk_index, touched_place, touched_words};
+use crate::heap::{self, HeapBytes};
 use crate::histogram::{Location, Precision};
 use crate::prefetch;
 
@@ -130,12 +130,14 @@ impl<C: Counter> Counters<C> {
 
     pub(super) fn memory_bytes(&self) -> usize {
         let chunks = self.allocated.iter().map(|chunks| chunks.load(Relaxed).count_ones() as usize);
-        let touched: usize = chunks.sum();
-        fn bytes<C, const LEN: usize>(chunks: &Chunks<C, LEN>, touched: usize) -> usize {
-            size_of_val(&**chunks) + touched * size_of::<Chunk<C, LEN>>()
-        }
-        size_of_val(&*self.allocated)
-            + size_of_val(&*self.touched)
-            + each_precision!(&self.rows, chunks => bytes(chunks, touched))
+        let touched = heap::sum(chunks);
+        let rows = each_precision!(&self.rows, chunks => {
+            heap::sum([chunks.heap_bytes(), touched * bytes_of_chunk(chunks)])
+        });
+        heap::sum([self.allocated.heap_bytes(), self.touched.heap_bytes(), rows])
     }
+}
+
+const fn bytes_of_chunk<C, const LEN: usize>(_: &Chunks<C, LEN>) -> usize {
+    size_of::<Chunk<C, LEN>>()
 }

@@ -127,9 +127,8 @@ defmodule DSPexTelemetry.MixProject do
       licenses: ["Apache-2.0"],
       # There is no address of this repository to link to yet.
       links: %{},
-      files: ~w(lib native/core/src native/core/Cargo.toml native/core/benches
-                native/core/tests/memory.rs native/core/tests/common
-                native/nif/src native/nif/Cargo.toml bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
+      files: ~w(lib native/*/src native/*/Cargo.toml native/reports/benches
+                native/instance/tests/memory.rs bench/native Cargo.toml Cargo.lock priv/native/.gitkeep priv/grafana
                 priv/page priv/prometheus
                 docs mix.exs README.md CONTRIBUTING.md CHANGELOG.md LICENSE .formatter.exs)
     ]

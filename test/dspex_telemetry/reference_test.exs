@@ -145,7 +145,7 @@ defmodule DSPexTelemetry.ReferenceTest do
   end
 
   test "every reason for a rejection that the core knows has a row" do
-    reasons = Regex.scan(~r/=> "(\w+)",/, File.read!("native/core/src/field.rs"))
+    reasons = Regex.scan(~r/=> "(\w+)",/, File.read!("native/recording/src/field.rs"))
     assert length(reasons) == 6
 
     for [_line, reason] <- reasons do

@@ -13,7 +13,9 @@ defmodule DSPexTelemetry.Project.PackageTest do
     manifests = Enum.filter(files, &(Path.basename(&1) == "Cargo.toml"))
 
     assert Enum.sort(manifests) ==
-             ~w(Cargo.toml bench/native/Cargo.toml native/core/Cargo.toml native/nif/Cargo.toml)
+             Enum.sort(
+               ~w(Cargo.toml bench/native/Cargo.toml) ++ Path.wildcard("native/*/Cargo.toml")
+             )
 
     for manifest <- manifests do
       named = Package.named_by(manifest)
@@ -21,7 +23,7 @@ defmodule DSPexTelemetry.Project.PackageTest do
       assert {manifest, named -- files} == {manifest, []}
     end
 
-    assert "native/core/tests/memory.rs" in Package.named_by("native/core/Cargo.toml")
+    assert "native/instance/tests/memory.rs" in Package.named_by("native/instance/Cargo.toml")
     assert "native/nif/Cargo.toml" in Package.named_by("Cargo.toml")
   end
 

@@ -7,7 +7,7 @@ defmodule DSPexTelemetry.Recording.Details do
 
   alias DSPexTelemetry.{Exemplar, Native, Reason}
 
-  # The numbers of `native/core/src/notes.rs`.
+  # The numbers of `native/recording/src/notes.rs`.
   @failed 2
   @completed 8
 

@@ -13,7 +13,7 @@ defmodule Mix.Tasks.Compile.DspexTelemetryNative do
 
   use Mix.Task.Compiler
 
-  @sources ["Cargo.{toml,lock}", "native/{core,nif}/Cargo.toml", "native/{core,nif}/src/**/*.rs"]
+  @sources ["Cargo.{toml,lock}", "native/*/Cargo.toml", "native/*/src/**/*.rs"]
   @library "telemetry_nif"
 
   @impl true

@@ -2,7 +2,7 @@
 
 use once_cell::sync::OnceCell;
 use rustler::sys::{ErlNifTimeUnit, enif_monotonic_time, enif_time_offset};
-use telemetry_core::moment::Moment;
+use telemetry_common::moment::Moment;
 
 const NANOSECONDS_PER_MILLISECOND: i64 = 1_000_000;
 

@@ -2,10 +2,10 @@
 
 use rustler::{Binary, Encoder, Env, Error, NifResult, Term};
 use serde::Serialize;
-use telemetry_core::cluster::merge::{Answer, Limits, Merged};
-use telemetry_core::cluster::node::{Refusal, State};
-use telemetry_core::cluster::report::{ClusterErrors, ClusterReport, usage};
-use telemetry_core::cluster::snapshot;
+use telemetry_reports::cluster::merge::{Answer, Limits, Merged};
+use telemetry_reports::cluster::node::{Refusal, State};
+use telemetry_reports::cluster::report::{ClusterErrors, ClusterReport, usage};
+use telemetry_reports::cluster::snapshot;
 
 use crate::decode::{self, List};
 use crate::encode;
@@ -143,5 +143,5 @@ fn pair<'a>(env: Env<'a>, first: &impl Serialize, second: &impl Serialize) -> Ni
 /// The version of snapshots.
 #[rustler::nif]
 fn cluster_format() -> u16 {
-    telemetry_core::cluster::FORMAT
+    telemetry_reports::cluster::FORMAT
 }

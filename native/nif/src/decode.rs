@@ -7,9 +7,9 @@ use rustler::{
     Atom, Binary, Decoder, Encoder, Env, Error, LocalPid, NewBinary, NifResult, Term, TermType,
 };
 use serde_json::{Map, Value};
-use telemetry_core::field::{Fields, Inputs, Reject};
-use telemetry_core::moment::Moment;
-use telemetry_core::window::Window;
+use telemetry_common::moment::Moment;
+use telemetry_recording::field::{Fields, Inputs, Reject};
+use telemetry_windows::window::Window;
 
 use crate::raw;
 

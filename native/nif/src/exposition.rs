@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError};
 
 use rustler::{Atom, Binary, Env, NifResult, ResourceArc, Term};
-use telemetry_core::exposition::otlp::{self, Accepted, Export, Temporality};
-use telemetry_core::exposition::{Scrape, render};
+use telemetry_exposition::otlp::{self, Accepted, Export, Temporality};
+use telemetry_exposition::{Scrape, render};
 
 use crate::decode;
 use crate::error::raise;

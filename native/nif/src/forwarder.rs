@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use rustler::{Encoder, LocalPid, OwnedEnv};
-use telemetry_core::instance::Instance;
-use telemetry_core::signal::Sent;
+use telemetry_instance::instance::Instance;
+use telemetry_instance::signal::Sent;
 
 use crate::encode;
 

@@ -4,15 +4,15 @@ use std::sync::{Arc, Mutex};
 
 use rustler::{Atom, Binary, Encoder, Env, LocalPid, NifResult, ResourceArc, Term};
 use serde::Serialize;
-use telemetry_core::encoding;
-use telemetry_core::errors::Errors;
-use telemetry_core::instance::{Definition, Instance};
-use telemetry_core::moment::Moment;
-use telemetry_core::page::{Page, PageSpec, SharedMemo};
-use telemetry_core::performance::Performance;
-use telemetry_core::report::Report;
-use telemetry_core::thread_number;
-use telemetry_core::window::Window;
+use telemetry_common::moment::Moment;
+use telemetry_common::thread_number;
+use telemetry_instance::instance::{Definition, Instance};
+use telemetry_recording::encoding;
+use telemetry_reports::errors::Errors;
+use telemetry_reports::page::{Page, PageSpec, SharedMemo};
+use telemetry_reports::performance::Performance;
+use telemetry_reports::report::Report;
+use telemetry_windows::window::Window;
 
 use crate::cache::CacheResource;
 use crate::decode::{self, List};

@@ -1,4 +1,4 @@
-//! The library that the BEAM loads: decodes terms, calls `telemetry_core`, encodes what it says.
+//! The library that the BEAM loads: decodes terms, calls the other crates, encodes what it says.
 
 mod cache;
 mod clock;

@@ -11,12 +11,12 @@ use once_cell::sync::Lazy;
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm, enif_get_map_value};
 use rustler::{Atom, Env, Nif, Term, TermType};
-use telemetry_core::local;
-use telemetry_core::measure::Number;
-use telemetry_core::observation::{
+use telemetry_recording::local;
+use telemetry_recording::measure::Number;
+use telemetry_recording::observation::{
     Given, Key, Observation, ObservationSpec, Observed, Refusal, Tag, TagSource, ValueSource,
 };
-use telemetry_core::plan::PlanId;
+use telemetry_recording::plan::PlanId;
 
 use crate::decode;
 use crate::raw::{self, Arguments};

@@ -3,11 +3,11 @@
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Atom, Binary, Encoder, Env, Nif, Term};
-use telemetry_core::details::Details;
-use telemetry_core::field::MAX_FIELDS;
-use telemetry_core::local::{self, Outcome};
-use telemetry_core::notes::Notes;
-use telemetry_core::plan::PlanId;
+use telemetry_recording::details::Details;
+use telemetry_recording::field::MAX_FIELDS;
+use telemetry_recording::local::{self, Outcome};
+use telemetry_recording::notes::Notes;
+use telemetry_recording::plan::PlanId;
 
 use crate::decode::{self, List};
 use crate::raw::{self, Arguments};

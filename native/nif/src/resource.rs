@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use rustler::{Resource, ResourceArc};
-use telemetry_core::instance::Instance;
-use telemetry_core::page::SharedMemo;
+use telemetry_instance::instance::Instance;
+use telemetry_reports::page::SharedMemo;
 
 use crate::cache::CacheResource;
 use crate::forwarder::Forwarder;

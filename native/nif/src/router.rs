@@ -8,8 +8,8 @@ use rustler::{
     Atom, Encoder, Env, Error, LocalPid, Monitor, NewBinary, Nif, NifResult, Resource, ResourceArc,
     Term,
 };
-use telemetry_core::label;
-use telemetry_core::router::{Completion, Outcome, Request, Ticket, published};
+use telemetry_common::label;
+use telemetry_router::{Completion, Outcome, Request, Ticket, published};
 
 use crate::clock::router as clock;
 use crate::decode::{self, List};

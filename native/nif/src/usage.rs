@@ -5,11 +5,11 @@ use std::sync::{MutexGuard, PoisonError};
 
 use rustler::{Atom, Encoder, Env, NifResult, Term};
 use serde::Serialize;
-use telemetry_core::family::UsageKind;
-use telemetry_core::usage::KindReport;
-use telemetry_core::usage_file::UsageFile;
-use telemetry_core::usage_window::{KindInWindow, UsageInWindow};
-use telemetry_core::window::Interval;
+use telemetry_instance::usage::KindReport;
+use telemetry_instance::usage_file::UsageFile;
+use telemetry_recording::family::UsageKind;
+use telemetry_reports::usage_window::{KindInWindow, UsageInWindow};
+use telemetry_windows::window::Interval;
 
 use crate::decode::{self, List};
 use crate::encode;

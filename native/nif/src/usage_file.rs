@@ -1,9 +1,9 @@
 //! The file that an instance saves its usage counts in.
 
 use serde::Serialize;
-use telemetry_core::instance::Instance;
-use telemetry_core::moment::Moment;
-use telemetry_core::usage_file::UsageFile;
+use telemetry_common::moment::Moment;
+use telemetry_instance::instance::Instance;
+use telemetry_instance::usage_file::UsageFile;
 
 /// The file of an instance.
 #[derive(Default)]

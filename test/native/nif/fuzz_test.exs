@@ -1,5 +1,5 @@
 defmodule DSPexTelemetry.Native.NIF.FuzzTest do
-  # Decoders of foreign bytes and terms, given damaged ones. Those of the core have their own in native/core/tests/fuzz.
+  # Decoders of foreign bytes and terms, given damaged ones. Those of the crates have their own in native/reports/tests/fuzz.
   use ExUnit.Case, async: true
 
   import DSPexTelemetry.TestInstance
@@ -73,7 +73,7 @@ defmodule DSPexTelemetry.Native.NIF.FuzzTest do
   end
 
   describe "answers of OTLP servers" do
-    @answers Fuzz.corpus("native/core/tests/corpus/otlp_answer")
+    @answers Fuzz.corpus("native/reports/tests/corpus/otlp_answer")
 
     test "are an outcome, whatever came: what a server has taken is not lost, and what it has not is" do
       Fuzz.run(fn ->

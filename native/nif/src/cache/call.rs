@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use rustler::{Atom, Binary, Encoder, Env, NifResult, NifTuple, ResourceArc, Term};
-use telemetry_core::cache::call::{Call, Kept, Outcome, Target};
-use telemetry_core::cache::flights::{Entered, FlightId};
-use telemetry_core::cache::key::KeyRef;
-use telemetry_core::cache::report::CacheReport;
-use telemetry_core::label;
+use telemetry_cache::call::{Call, Kept, Outcome, Target};
+use telemetry_cache::flights::{Entered, FlightId};
+use telemetry_cache::key::KeyRef;
+use telemetry_cache::report::CacheReport;
+use telemetry_common::label;
 
 use super::key::{self, NoKey};
 use super::lookup::{self, CallTerms, Texts, found};

@@ -6,8 +6,8 @@ use std::ops::Range;
 use rustler::codegen_runtime::{c_char, c_int, inventory};
 use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Encoder, Env, Nif, NifTuple, Resource, ResourceArc, Term};
-use telemetry_core::cache::key::KeyRef;
-use telemetry_core::cache::store::{Bytes, Entry};
+use telemetry_cache::key::KeyRef;
+use telemetry_cache::store::{Bytes, Entry};
 
 use super::key::{self, NoKey};
 use super::resource::{self, CacheResource};

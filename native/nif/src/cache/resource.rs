@@ -9,10 +9,10 @@ use dashmap::DashMap;
 use once_cell::sync::Lazy;
 use rustler::env::SavedTerm;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
-use telemetry_core::cache::Cache;
-use telemetry_core::cache::call::{Call, Outcome};
-use telemetry_core::cache::flights::{Flights, Landed};
-use telemetry_core::cache::front::Front;
+use telemetry_cache::Cache;
+use telemetry_cache::call::{Call, Outcome};
+use telemetry_cache::flights::{Flights, Landed};
+use telemetry_cache::front::Front;
 
 use crate::clock;
 

@@ -1,0 +1,16 @@
+//! Measures: what metrics of other people's definitions hold in a series.
+//!
+//! The catalogue's counters and histograms count events and sizes, which are natural numbers. A measure
+//! takes any number, in any unit: it may be negative, and a fraction. Its family has no slices of time, so a
+//! measure is read as it is since the start.
+
+mod instrument;
+mod number;
+mod reading;
+mod spec;
+
+pub(crate) use instrument::Room;
+pub use instrument::{Exposed, Measure};
+pub use number::{Number, Total};
+pub use reading::{Buckets, QUANTILES, Reading, Summary};
+pub use spec::{Bound, MeasureKind, MeasureSpec};

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::effect::{Alarm, Claim, Effect};
 use crate::error::DefinitionError;
 use crate::family::{Family, UsageSource};
-use crate::field::{FieldKind, Inputs, MAX_FIELDS};
+use crate::field::{ALWAYS, FieldKind, Inputs, MAX_FIELDS};
 use crate::metric::Counter;
 use crate::plan::{
     Calls, Compiled, Context, Count, ErrorCount, Failure, Feed, Join, Known, LabelSlots, Lookups,
@@ -105,7 +105,8 @@ impl Plan {
 
 impl Step {
     fn of(effect: Box<dyn Effect>, claimed: bool) -> Self {
-        Self::Effect { needs: effect.needs(), claimed, effect }
+        let needs = effect.needs().map(|field| field.unwrap_or(ALWAYS));
+        Self::Effect { needs, claimed, effect }
     }
 }
 

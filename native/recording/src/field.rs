@@ -10,6 +10,9 @@ use telemetry_common::label::{self, UNKNOWN};
 /// Most positional fields that an event may have.
 pub const MAX_FIELDS: usize = 9;
 
+/// The place of a field that is always there.
+pub(crate) const ALWAYS: usize = MAX_FIELDS;
+
 /// How a measurement gets into the unit in which it is stored.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Scale {
@@ -250,7 +253,8 @@ impl Inputs {
 /// Numbers and texts lie in arrays of their own rather than in one of enums: a value that is
 /// written as two words and read as one wide one stalls the processor.
 pub struct Fields<'a> {
-    given: [bool; MAX_FIELDS],
+    /// And one more, which always is: what needs no field needs that.
+    given: [bool; MAX_FIELDS + 1],
     numbers: [u64; MAX_FIELDS],
     texts: [&'a [u8]; MAX_FIELDS],
 }
@@ -259,7 +263,9 @@ impl<'a> Fields<'a> {
     /// No fields.
     #[inline]
     pub(crate) fn new() -> Self {
-        Self { given: [false; MAX_FIELDS], numbers: [0; MAX_FIELDS], texts: [UNKNOWN; MAX_FIELDS] }
+        let mut given = [false; MAX_FIELDS + 1];
+        given[ALWAYS] = true;
+        Self { given, numbers: [0; MAX_FIELDS], texts: [UNKNOWN; MAX_FIELDS] }
     }
 
     /// A measurement.

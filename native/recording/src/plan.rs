@@ -16,6 +16,8 @@ use crate::effect::{Claim, Effect, Event, Listener, Resumed};
 use crate::error::DefinitionError;
 use crate::exemplar::Exemplar;
 use crate::family::Family;
+#[cfg(doc)]
+use crate::field::ALWAYS;
 use crate::field::{Fields, Inputs, Reject};
 use crate::notes::Notes;
 use crate::observation::{Group, Observation, ObservationSpec, Observed};
@@ -70,8 +72,8 @@ pub(crate) enum Step {
     Feed(Feed),
     Failure(Failure),
     Effect {
-        /// Fields without which it does not take place.
-        needs: [Option<usize>; 2],
+        /// Fields without which it does not take place, or [`ALWAYS`].
+        needs: [usize; 2],
         claimed: bool,
         effect: Box<dyn Effect>,
     },
@@ -226,7 +228,8 @@ impl Plan {
                 }
                 Step::Effect { needs, claimed, effect } => {
                     if (counts || !claimed)
-                        && needs.iter().flatten().all(|field| fields.is_given(*field))
+                        && fields.is_given(needs[0])
+                        && fields.is_given(needs[1])
                     {
                         notes = notes.with(effect.happen(&event));
                     }

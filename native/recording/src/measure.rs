@@ -1,12 +1,13 @@
 //! Measures: what metrics of other people's definitions hold in a series.
 //!
 //! The catalogue's counters and histograms count events and sizes, which are natural numbers. A measure
-//! takes any number, in any unit: it may be negative, and a fraction. Its family has no slices of time, so a
-//! measure is read as it is since the start.
+//! takes any number, in any unit: it may be negative, and a fraction.
 
 mod instrument;
+mod limits;
 mod number;
 mod reading;
+mod scale;
 mod spec;
 
 pub(crate) use instrument::Room;

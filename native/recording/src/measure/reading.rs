@@ -1,7 +1,8 @@
 //! What a measure has in a point.
 
-use super::instrument::{FLOAT_COUNT, Instrument, MAX, MIN_COMPLEMENT, Measure, Scale};
+use super::instrument::{FLOAT_COUNT, Instrument, MAX, MIN_COMPLEMENT, Measure};
 use super::number::{Latest, Total, from_ordered};
+use super::scale::Scale;
 use crate::histogram::Location;
 use crate::point::{self, Point};
 use crate::series::Series;

@@ -8,7 +8,7 @@ defmodule DSPexTelemetry.Catalogue do
   this table. Adding an event is adding a row.
   """
 
-  alias DSPexTelemetry.Catalogue.{CacheMetrics, Event, Events, Field, Metrics, OwnMetrics}
+  alias DSPexTelemetry.Catalogue.{CacheMetrics, Event, Events, Field, Metrics, SelfMetrics}
   alias DSPexTelemetry.Catalogue.{SnakeBridgeEvents, SnakepitEvents, SnakepitMetrics}
 
   @presets [:dspex, :snakebridge, :snakepit]
@@ -165,11 +165,11 @@ defmodule DSPexTelemetry.Catalogue do
   @doc """
   Metrics about the library itself, in the order of a scrape.
 
-      iex> hd(DSPexTelemetry.Catalogue.own_metrics()).name
+      iex> hd(DSPexTelemetry.Catalogue.self_metrics()).name
       :dspex_router_decisions_total
   """
-  @spec own_metrics() :: [map()]
-  def own_metrics, do: OwnMetrics.of_instance() ++ OwnMetrics.of_vm()
+  @spec self_metrics() :: [map()]
+  def self_metrics, do: SelfMetrics.of_instance() ++ SelfMetrics.of_vm()
 
   @doc "The fields of an event that its steps use, in the order in which handlers pass them."
   @spec used_fields(Event.t()) :: [Field.t()]

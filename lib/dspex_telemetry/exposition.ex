@@ -16,7 +16,7 @@ defmodule DSPexTelemetry.Exposition do
   """
 
   alias DSPexTelemetry.{Instance, Native, OTLP, Push}
-  alias DSPexTelemetry.Catalogue.OwnMetrics
+  alias DSPexTelemetry.Catalogue.SelfMetrics
   alias DSPexTelemetry.Instance.{Definition, Lookup}
 
   @content_types %{
@@ -62,7 +62,7 @@ defmodule DSPexTelemetry.Exposition do
   # What Rust does not know.
   @spec scalars(Lookup.handle()) :: [map()]
   def scalars(handle) do
-    for metric <- OwnMetrics.of_vm(),
+    for metric <- SelfMetrics.of_vm(),
         do: metric |> Definition.scalar() |> Map.put(:samples, samples(metric.of, handle))
   end
 

@@ -17,7 +17,7 @@ defmodule DSPexTelemetry.Reference do
           gauges: [map()],
           levels: [map()],
           cache_metrics: [map()],
-          own_metrics: [map()],
+          self_metrics: [map()],
           options: [map()]
         }
 
@@ -30,7 +30,7 @@ defmodule DSPexTelemetry.Reference do
       gauges: Catalogue.gauges(),
       levels: Catalogue.levels(),
       cache_metrics: Catalogue.cache_metrics(),
-      own_metrics: Catalogue.own_metrics(),
+      self_metrics: Catalogue.self_metrics(),
       options: Options.table()
     })
   end
@@ -94,10 +94,10 @@ defmodule DSPexTelemetry.Reference do
       Enum.map(tables.gauges, &gauge(&1, tables)),
       Enum.map(tables.levels, &level(&1, tables)),
       Enum.map(tables.cache_metrics, &cache_metric/1),
-      Text.own_metrics(),
+      Text.self_metrics(),
       table(
         ["metric", "type", "labels", "unit", "after `reset/1`", "meaning"],
-        Enum.map(tables.own_metrics, &own_metric/1)
+        Enum.map(tables.self_metrics, &self_metric/1)
       ),
       Text.emitted(),
       Text.label_values(),
@@ -355,7 +355,7 @@ defmodule DSPexTelemetry.Reference do
     ])
   end
 
-  defp own_metric(metric) do
+  defp self_metric(metric) do
     meaning = Enum.join([metric.doc | List.wrap(metric.note)], " ")
 
     [

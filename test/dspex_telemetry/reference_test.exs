@@ -17,7 +17,7 @@ defmodule DSPexTelemetry.ReferenceTest do
       gauges: Catalogue.gauges(),
       levels: Catalogue.levels(),
       cache_metrics: Catalogue.cache_metrics(),
-      own_metrics: Catalogue.own_metrics(),
+      self_metrics: Catalogue.self_metrics(),
       options: Options.table()
     }
   end
@@ -52,7 +52,7 @@ defmodule DSPexTelemetry.ReferenceTest do
   end
 
   # What a scrape tells of the library itself: each metric with its type and labels.
-  defp own_metrics(scrape) do
+  defp self_metrics(scrape) do
     for [_line, name, type] <-
           Regex.scan(~r/^# TYPE (dspex_(?:telemetry|router)_\w+) (\w+)$/m, scrape) do
       [_line, labels] =
@@ -91,7 +91,7 @@ defmodule DSPexTelemetry.ReferenceTest do
       )
 
     scrape = Enum.join([DSPexTelemetry.scrape(instance: instance) | left_out], "\n")
-    rows = own_metrics(scrape)
+    rows = self_metrics(scrape)
     assert length(rows) == length(Regex.scan(~r/^\| `/m, section))
     for row <- rows, do: assert(section =~ row)
   end

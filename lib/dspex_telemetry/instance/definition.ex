@@ -3,7 +3,7 @@ defmodule DSPexTelemetry.Instance.Definition do
   # The catalogue and an instance's options as the definition that Rust compiles.
 
   alias DSPexTelemetry.{Catalogue, Options, Reporter}
-  alias DSPexTelemetry.Catalogue.OwnMetrics
+  alias DSPexTelemetry.Catalogue.SelfMetrics
   alias DSPexTelemetry.Instance.EventPlan
 
   @doc "The definition for these options and what they say of metrics."
@@ -14,7 +14,7 @@ defmodule DSPexTelemetry.Instance.Definition do
       observations: reporter.observations,
       plans: Enum.map(Catalogue.events(options.presets), &EventPlan.new(&1, options)),
       gauges: gauges(options),
-      own_metrics: Enum.map(OwnMetrics.of_instance(), &scalar/1),
+      self_metrics: Enum.map(SelfMetrics.of_instance(), &scalar/1),
       levels: Enum.map(Catalogue.levels(), &level/1),
       level_limit: options.series_limit,
       ref_limit: options.ref_limit,

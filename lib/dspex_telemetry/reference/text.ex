@@ -55,8 +55,8 @@ defmodule DSPexTelemetry.Reference.Text do
     """
   end
 
-  @spec own_metrics() :: String.t()
-  def own_metrics do
+  @spec self_metrics() :: String.t()
+  def self_metrics do
     """
     ## Metrics of the library itself
 

@@ -33,7 +33,7 @@ pub struct Call {
 
 /// What came of running a function.
 #[derive(Clone, Copy, Debug)]
-pub enum Outcome<'a> {
+pub enum CallOutcome<'a> {
     /// A result.
     Value(&'a [u8]),
     /// A result that says that there was an error.

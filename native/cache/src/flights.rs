@@ -31,7 +31,7 @@ impl From<u64> for FlightId {
 
 /// What a caller has to do.
 #[derive(Debug)]
-pub enum Entered<Cargo, Found> {
+pub enum Entered<Payload, Found> {
     /// There is a result by now.
     Found(Found),
     /// Run the function, and land.
@@ -39,33 +39,33 @@ pub enum Entered<Cargo, Found> {
     /// Wait: who leads will tell.
     Waits(FlightId),
     /// Neither: the run waits for this caller, directly or through others.
-    Circular(Cargo),
+    Circular(Payload),
     /// Neither: too many wait, or no more runs are wanted.
-    Crowded(Cargo),
+    Crowded(Payload),
 }
 
 /// A run that has ended.
-pub struct Landed<Cargo, Waiter> {
+pub struct Landed<Payload, Waiter> {
     /// What the run was for.
-    pub cargo: Cargo,
+    pub payload: Payload,
     /// Who waits for it.
     pub waiters: Vec<Waiter>,
 }
 
-/// Runs by key. `Who` is a caller, `Waiter` a way to tell it, and `Cargo` what a run is for.
+/// Runs by key. `Who` is a caller, `Waiter` a way to tell it, and `Payload` what a run is for.
 ///
 /// Everything is done under one lock, and nothing is called under it that takes longer than to find
 /// a result: a function that is worth caching takes a thousand times as long. It is held for a bounded time,
 /// since callers on a scheduler wait for it.
-pub struct Flights<Who, Waiter, Cargo> {
+pub struct Flights<Who, Waiter, Payload> {
     waiter_limit: usize,
-    state: Mutex<State<Who, Waiter, Cargo>>,
+    state: Mutex<State<Who, Waiter, Payload>>,
 }
 
-struct State<Who, Waiter, Cargo> {
+struct State<Who, Waiter, Payload> {
     next: u64,
     closed: bool,
-    flights: HashMap<FlightId, Flight<Who, Waiter, Cargo>>,
+    flights: HashMap<FlightId, Flight<Who, Waiter, Payload>>,
     /// The run that callers with a key join. One that was invalidated is not here any more.
     open: HashMap<Arc<Key>, FlightId, Prehashed>,
     /// Which run a caller waits for.
@@ -89,14 +89,14 @@ enum Chain {
     TooMany,
 }
 
-struct Flight<Who, Waiter, Cargo> {
+struct Flight<Who, Waiter, Payload> {
     key: Arc<Key>,
     leader: Who,
-    cargo: Cargo,
+    payload: Payload,
     waiters: Vec<(Who, Waiter)>,
 }
 
-impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
+impl<Who: Copy + Eq + Hash, Waiter, Payload> Flights<Who, Waiter, Payload> {
     /// No runs; at most `waiter_limit` callers will wait.
     pub fn new(waiter_limit: usize) -> Self {
         let state = State {
@@ -117,24 +117,24 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
         &self,
         key: &Arc<Key>,
         who: Who,
-        cargo: Cargo,
-        joinable: impl FnOnce(&Cargo) -> bool,
+        payload: Payload,
+        joinable: impl FnOnce(&Payload) -> bool,
         find: impl FnOnce() -> Option<Found>,
         waiter: impl FnOnce() -> Waiter,
-    ) -> Entered<Cargo, Found> {
+    ) -> Entered<Payload, Found> {
         let mut guard = self.lock();
         let state = &mut *guard;
         if state.closed {
-            return Entered::Crowded(cargo);
+            return Entered::Crowded(payload);
         }
         if let Some(&id) = state.open.get(key)
             && let Some(flight) = state.flights.get(&id)
-            && joinable(&flight.cargo)
+            && joinable(&flight.payload)
         {
             match state.chain(id, who) {
-                Chain::TheCaller => return Entered::Circular(cargo),
+                Chain::TheCaller => return Entered::Circular(payload),
                 Chain::Others if state.waits.len() < self.waiter_limit => {}
-                Chain::Others | Chain::TooMany => return Entered::Crowded(cargo),
+                Chain::Others | Chain::TooMany => return Entered::Crowded(payload),
             }
             if let Some(flight) = state.flights.get_mut(&id) {
                 flight.waiters.push((who, waiter()));
@@ -147,7 +147,7 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
         }
         state.next += 1;
         let id = FlightId(state.next);
-        let flight = Flight { key: Arc::clone(key), leader: who, cargo, waiters: Vec::new() };
+        let flight = Flight { key: Arc::clone(key), leader: who, payload, waiters: Vec::new() };
         state.flights.insert(id, flight);
         state.open.insert(Arc::clone(key), id);
         state.leads.entry(who).or_default().push(id);
@@ -155,8 +155,8 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
     }
 
     /// What a run is for and how many wait for it; nothing if it has landed.
-    pub fn look<R>(&self, id: FlightId, use_it: impl FnOnce(&Cargo, usize) -> R) -> Option<R> {
-        self.lock().flights.get(&id).map(|flight| use_it(&flight.cargo, flight.waiters.len()))
+    pub fn look<R>(&self, id: FlightId, use_it: impl FnOnce(&Payload, usize) -> R) -> Option<R> {
+        self.lock().flights.get(&id).map(|flight| use_it(&flight.payload, flight.waiters.len()))
     }
 
     /// Nobody joins a run any more; says how many wait for it.
@@ -169,7 +169,7 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
     }
 
     /// Ends a run; nothing if it has ended before.
-    pub fn land(&self, id: FlightId) -> Option<Landed<Cargo, Waiter>> {
+    pub fn land(&self, id: FlightId) -> Option<Landed<Payload, Waiter>> {
         let flight = self.lock().take(id)?;
         let mut waiting = flight.waiters.into_iter();
         let mut waiters = Vec::with_capacity(waiting.len());
@@ -179,7 +179,7 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
             let told = waiting.by_ref().take(BATCH).filter(|(who, _)| state.leave(id, *who));
             waiters.extend(told.map(|(_, waiter)| waiter));
         }
-        Some(Landed { cargo: flight.cargo, waiters })
+        Some(Landed { payload: flight.payload, waiters })
     }
 
     /// How many wait for the runs that a caller leads.
@@ -190,13 +190,13 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
     }
 
     /// Ends all runs that a caller leads, which has died.
-    pub fn land_all_of(&self, who: Who) -> Vec<Landed<Cargo, Waiter>> {
+    pub fn land_all_of(&self, who: Who) -> Vec<Landed<Payload, Waiter>> {
         let led = self.lock().leads.get(&who).cloned().unwrap_or_default();
         led.into_iter().filter_map(|id| self.land(id)).collect()
     }
 
     /// Ends all runs, and for good: from now on everybody is on their own.
-    pub fn close_all(&self) -> Vec<Landed<Cargo, Waiter>> {
+    pub fn close_all(&self) -> Vec<Landed<Payload, Waiter>> {
         let mut state = self.lock();
         state.closed = true;
         let all: Vec<_> = state.flights.keys().copied().collect();
@@ -229,12 +229,12 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> Flights<Who, Waiter, Cargo> {
         self.lock().flights.is_empty()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<Who, Waiter, Cargo>> {
+    fn lock(&self) -> MutexGuard<'_, State<Who, Waiter, Payload>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<Who: Copy + Eq + Hash, Waiter, Cargo> State<Who, Waiter, Cargo> {
+impl<Who: Copy + Eq + Hash, Waiter, Payload> State<Who, Waiter, Payload> {
     /// Whether a run cannot end before `who` does: its leader is `who`, or waits for a run of which
     /// the same holds.
     fn chain(&self, mut id: FlightId, who: Who) -> Chain {
@@ -252,7 +252,7 @@ impl<Who: Copy + Eq + Hash, Waiter, Cargo> State<Who, Waiter, Cargo> {
     }
 
     /// Takes a run out. Those who wait are still known to do so.
-    fn take(&mut self, id: FlightId) -> Option<Flight<Who, Waiter, Cargo>> {
+    fn take(&mut self, id: FlightId) -> Option<Flight<Who, Waiter, Payload>> {
         let flight = self.flights.remove(&id)?;
         self.close(&flight.key, id);
         if let Entry::Occupied(mut led) = self.leads.entry(flight.leader) {

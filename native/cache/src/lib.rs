@@ -28,7 +28,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use foldhash::fast::RandomState;
 use serde::Deserialize;
 
-use call::{Call, Kept, Outcome, Target};
+use call::{Call, CallOutcome, Kept, Target};
 use ghosts::Result;
 use key::{Hashing, KeyRef};
 use method::{HitLane, Method};
@@ -172,7 +172,7 @@ impl Cache {
     pub fn computed(
         &self,
         call: &Call,
-        outcome: Outcome<'_>,
+        outcome: CallOutcome<'_>,
         duration_ns: Option<u64>,
         now_ms: u64,
     ) -> Kept {
@@ -183,23 +183,23 @@ impl Cache {
     pub fn computed_in<B: Bytes>(
         &self,
         call: &Call,
-        outcome: Outcome<'_>,
+        outcome: CallOutcome<'_>,
         duration_ns: Option<u64>,
         now_ms: u64,
         keep_in: impl FnOnce(&[u8]) -> B,
     ) -> Kept {
         let max = self.spec.max_result_bytes;
         let (result, keepable) = match outcome {
-            Outcome::Failed => (Result::NotKept, Err(Kept::Failed)),
-            Outcome::TooLarge => (Result::NotKept, Err(Kept::TooLarge)),
-            Outcome::Value(bytes) | Outcome::Error(bytes) if bytes.len() > max => {
+            CallOutcome::Failed => (Result::NotKept, Err(Kept::Failed)),
+            CallOutcome::TooLarge => (Result::NotKept, Err(Kept::TooLarge)),
+            CallOutcome::Value(bytes) | CallOutcome::Error(bytes) if bytes.len() > max => {
                 (Result::NotKept, Err(Kept::TooLarge))
             }
-            Outcome::Error(_) if self.spec.error_ttl_ms == 0 => {
+            CallOutcome::Error(_) if self.spec.error_ttl_ms == 0 => {
                 (Result::NotKept, Err(Kept::Failed))
             }
-            Outcome::Error(bytes) => (Result::NotKept, Ok((bytes, self.spec.error_ttl_ms))),
-            Outcome::Value(bytes) => {
+            CallOutcome::Error(bytes) => (Result::NotKept, Ok((bytes, self.spec.error_ttl_ms))),
+            CallOutcome::Value(bytes) => {
                 (Result::Hash(self.hashing.hash(bytes)), Ok((bytes, u64::MAX)))
             }
         };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use telemetry_cache::call::{Outcome, Target};
+use telemetry_cache::call::{CallOutcome, Target};
 use telemetry_cache::report::CacheReport;
 use telemetry_cache::{Cache, CacheSpec};
 use telemetry_common::refs::Refs;
@@ -31,7 +31,7 @@ fn cached_results_take_no_more_than_they_are_counted_as() {
         let bytes = number.to_le_bytes();
         let target = Target { method: "embed", ..Target::default() };
         let call = cache.call(cache.key(&bytes), target, false);
-        cache.computed(&call, Outcome::Value(&[0; 100]), None, 0);
+        cache.computed(&call, CallOutcome::Value(&[0; 100]), None, 0);
     }
     let allocated = allocated() - before;
     let report = CacheReport::new(&cache);

@@ -13,9 +13,9 @@ mod names;
 mod native;
 mod number;
 pub mod otlp;
-mod own;
 mod protobuf;
 mod scalar;
+mod self_metrics;
 mod table;
 mod text;
 
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use encoder::Encoder;
 use names::WholeNames;
 use protobuf::Protobuf;
-use table::{Reading, Table};
+use table::{FamilyTable, Reading};
 use telemetry_cache::report;
 use telemetry_common::scalar::Scalar;
 use telemetry_instance::info::Info;
@@ -73,7 +73,7 @@ fn render_with<E: Encoder>(encoder: &E, instance: &Instance, scrape: &Scrape, ou
     let reader = instance.read();
     let mut memory_bytes = Vec::with_capacity(instance.families().len());
     for family in instance.families() {
-        let table = Table::read(encoder, family, Reading::Counts);
+        let table = FamilyTable::read(encoder, family, Reading::Counts);
         memory_bytes.push(family.memory_bytes_beside_series() + table.series_memory_bytes());
         table.write(scrape.created, out);
     }
@@ -94,5 +94,5 @@ fn scalars(
     let gauges = instance.gauges().iter().map(move |gauge| gauge.scalar(workers));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
     let levels = instance.levels().scalars();
-    gauges.chain(levels).chain(cache).chain(own::scalars(instance, info, left_out))
+    gauges.chain(levels).chain(cache).chain(self_metrics::scalars(instance, info, left_out))
 }

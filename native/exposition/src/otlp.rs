@@ -19,7 +19,7 @@ use super::encoder::{
     Bound, DistributionSample, Encoder, Header, HistogramSample, MetricKind, SummarySample, Value,
 };
 use super::scalar;
-use super::table::{Reading, Table};
+use super::table::{FamilyTable, Reading};
 use exponential::Exponential;
 use message::{
     AggregationTemporality, AnyValue, Exemplar, ExponentialHistogram,
@@ -112,13 +112,13 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
         } else {
             Reading::Points { since_unix_ms: exporter.reset_unix_ms() }
         };
-        let table = Table::read(&of_series, family, reading);
+        let table = FamilyTable::read(&of_series, family, reading);
         memory_bytes.push(family.memory_bytes_beside_series() + table.series_memory_bytes());
         table.write(true, &mut metrics);
     }
 
     let are_deltas = are_deltas && export.temporality == Temporality::Delta;
-    let of_none = encoder(are_deltas);
+    let of_instance = encoder(are_deltas);
     let info = instance.info_with(memory_bytes.into_iter(), reader.windows().info());
     let scalars = super::scalars(instance, &info, &[]);
     for mut scalar in scalars.chain(export.scalars.iter().cloned()) {
@@ -129,11 +129,11 @@ pub fn export(instance: &Instance, export: &Export, now: Moment, out: &mut Vec<u
             scalar = exporter.delta(&scalar);
             since = start.max(exporter.exported_unix_ms());
         }
-        scalar::write_since(&scalar, &of_none, Some(since), &mut metrics);
+        scalar::write_since(&scalar, &of_instance, Some(since), &mut metrics);
     }
     exporter.exported(now_unix_ms);
     write_request(export, &metrics, out);
-    of_series.points.get() + of_none.points.get()
+    of_series.points.get() + of_instance.points.get()
 }
 
 /// Numbers of the fields that are written one by one.

@@ -26,7 +26,7 @@ const GIVE_WAY_BATCHES: usize = 16;
 /// What the series of a family have counted. A counter is there for every combination of its
 /// dimensions once there is a series, so that rates can be taken of the first increment; a histogram
 /// is there once it has a sample.
-pub(crate) struct Table<'a, E> {
+pub(crate) struct FamilyTable<'a, E> {
     encoder: &'a E,
     family: &'a Family,
     rows: Vec<Row>,
@@ -81,7 +81,7 @@ pub(crate) enum Reading {
     Deltas { left: Left, since_unix_ms: i64 },
 }
 
-impl<'a, E: Encoder> Table<'a, E> {
+impl<'a, E: Encoder> FamilyTable<'a, E> {
     /// Reads a family. Series are in the order of their labels, the overflow series last.
     pub(crate) fn read(encoder: &'a E, family: &'a Family, mut reading: Reading) -> Self {
         let histogram = |metric| HistogramTable {

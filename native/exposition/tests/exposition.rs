@@ -15,7 +15,7 @@ use telemetry_exposition::message::{Metric, MetricFamily, MetricType};
 use telemetry_exposition::{Format, Scrape, render};
 use telemetry_recording::details::Details;
 use telemetry_recording::field::Inputs;
-use telemetry_recording::local::{self, Outcome};
+use telemetry_recording::local::{self, RecordOutcome};
 use telemetry_recording::notes::Notes;
 use telemetry_recording::plan::PlanId;
 use telemetry_testing::{Given, Running, cases, measurement, moment, send, text};
@@ -106,7 +106,7 @@ fn call(method: &str, duration: u64) -> Call {
     Call { method: method.to_owned(), class: "A".to_owned(), duration, success: true }
 }
 
-fn record(running: &Running, call: &Call) -> Outcome {
+fn record(running: &Running, call: &Call) -> RecordOutcome {
     send(running.plans[0], &fields(call))
 }
 
@@ -461,7 +461,7 @@ fn a_counter_without_labels_is_created_once() {
     assert_eq!(created(), ["quiet_total 1", at_reset[1]]);
 }
 
-const EXEMPLARY: Outcome = Outcome::Noted(Notes::EXEMPLARY);
+const EXEMPLARY: RecordOutcome = RecordOutcome::Noted(Notes::EXEMPLARY);
 
 fn keep(running: &Running, notes: Notes, call: &Call, labels: &[&[u8]]) {
     keep_fields(running.plans[0], notes, &fields(call), labels);
@@ -479,13 +479,13 @@ fn a_sample_is_exemplary_if_it_is_the_first_in_its_range_of_a_slice() {
     let running = start(1);
     let outcome = |duration| record(&running, &call("m", duration));
     assert_eq!(outcome(1_000_000), EXEMPLARY);
-    assert_eq!(outcome(1_000_000), Outcome::Recorded);
-    assert_eq!(outcome(1_000_500), Outcome::Recorded);
+    assert_eq!(outcome(1_000_000), RecordOutcome::Recorded);
+    assert_eq!(outcome(1_000_500), RecordOutcome::Recorded);
     assert_eq!(outcome(2_000_000), EXEMPLARY);
     running.instance.end_slice(moment(1));
     assert_eq!(outcome(1_000_000), EXEMPLARY);
     // It could not be found again.
-    assert_eq!(record(&running, &call("over the limit", 1)), Outcome::Recorded);
+    assert_eq!(record(&running, &call("over the limit", 1)), RecordOutcome::Recorded);
 }
 
 #[test]

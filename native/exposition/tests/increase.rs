@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 use telemetry_exposition::{Format, Scrape, render};
-use telemetry_recording::local::Outcome;
+use telemetry_recording::local::RecordOutcome;
 use telemetry_testing::{Given, Running, cases, measurement, moment, send, text};
 
 const TIMEOUT_MS: u64 = 1_000;
@@ -51,7 +51,7 @@ fn start(series_limit: usize) -> Running {
 fn call(running: &Running, method: usize, class: usize, success: bool) {
     let (method, class) = (format!("m{method}"), format!("c{class}"));
     let given = [Given::Number(1), Given::Text(&method), Given::Text(&class), Given::Flag(success)];
-    assert_eq!(send(running.plans[0], &given), Outcome::Recorded);
+    assert_eq!(send(running.plans[0], &given), RecordOutcome::Recorded);
 }
 
 /// The samples of the counters and since when they count, by name and labels.

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use prost::Message;
 use serde_json::json;
-use telemetry_cache::call::{Call, Outcome, Target};
+use telemetry_cache::call::{Call, CallOutcome, Target};
 use telemetry_common::moment::Moment;
 use telemetry_common::scalar::{Kind, Sample, Scalar};
 use telemetry_exposition::otlp::message::metric::Data;
@@ -781,11 +781,11 @@ fn a_reset_forgets_all_that_the_cache_counts_of_methods_over_the_limit() {
     let first = cache_call(&running);
     for _ in 0..5 {
         cache.waited(&first, 1, 0);
-        cache.computed(&first, Outcome::Value(&[0; 100]), None, 0);
+        cache.computed(&first, CallOutcome::Value(&[0; 100]), None, 0);
     }
     assert_eq!(told_of_cache(&running, 1), [5.0, 5.0, 5.0]);
     running.instance.reset(moment(2));
-    cache.computed(&cache_call(&running), Outcome::Value(&[0; 1]), None, 0);
+    cache.computed(&cache_call(&running), CallOutcome::Value(&[0; 1]), None, 0);
     assert_eq!(told_of_cache(&running, 3), [0.0, 1.0, 0.0]);
 }
 
@@ -795,7 +795,7 @@ fn misses_are_told_once_while_calls_join() {
     let cache = running.instance.cache().unwrap();
     let first = cache_call(&running);
     for _ in 0..1_000 {
-        cache.computed(&first, Outcome::Value(&[0; 100]), None, 0);
+        cache.computed(&first, CallOutcome::Value(&[0; 100]), None, 0);
     }
     let done = AtomicBool::new(false);
     let mut misses = 0.0;

@@ -69,7 +69,7 @@ pub struct Rejected {
 /// A number that a scrape tells of the instance itself.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OwnQuantity {
+pub enum SelfQuantity {
     /// Requests that were routed, by worker and reason.
     RouterDecisions,
     /// Requests in flight, by worker.

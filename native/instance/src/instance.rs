@@ -14,7 +14,7 @@ use crate::call_log::{CallLog, CallLogSpec};
 use crate::call_path::{CallPathSpec, CallPaths};
 use crate::effects::{Overflows, Parts, Workers};
 use crate::gauge::Gauge;
-use crate::info::{FamilyInfo, Info, OwnQuantity, Refused, Rejected};
+use crate::info::{FamilyInfo, Info, Refused, Rejected, SelfQuantity};
 use crate::level::{LevelSpec, Levels};
 use crate::owner::Owners;
 use crate::router_time::{RouterClock, RouterTime};
@@ -57,7 +57,7 @@ pub struct Definition {
     pub gauges: Vec<Gauge>,
     /// Metrics about the instance itself.
     #[serde(default)]
-    pub own_metrics: Vec<ScalarSpec<OwnQuantity>>,
+    pub self_metrics: Vec<ScalarSpec<SelfQuantity>>,
     /// Gauges whose value an event tells.
     #[serde(default)]
     pub levels: Vec<LevelSpec>,
@@ -96,7 +96,7 @@ pub struct Definition {
 pub struct Instance {
     families: Vec<Arc<Family>>,
     gauges: Vec<Gauge>,
-    own_metrics: Vec<ScalarSpec<OwnQuantity>>,
+    self_metrics: Vec<ScalarSpec<SelfQuantity>>,
     plans: Vec<Arc<Plan>>,
     parts: Parts,
     usage: Arc<Usage>,
@@ -184,13 +184,13 @@ impl Instance {
         let windows = Windows::new(definition.windows, families.len(), now.ms);
         plans.iter().for_each(local::publish);
         let state = RwLock::new(State { stopped: false, windows });
-        let (gauges, own_metrics) = (definition.gauges, definition.own_metrics);
+        let (gauges, self_metrics) = (definition.gauges, definition.self_metrics);
         let limits = families.iter().map(|family| family.series_limit());
         let exporter = Exporter::new(definition.exports_deltas, limits, now.unix_ms);
         Ok(Self {
             families,
             gauges,
-            own_metrics,
+            self_metrics,
             plans,
             parts,
             usage,
@@ -301,17 +301,17 @@ impl Instance {
         for (index, family) in self.families.iter().enumerate() {
             family.tell_time(now.unix_ms);
             let removed = |series: &Series| self.count_uses_of(family, series, now);
-            let farewell = |series: &Series, delta: &mut Point| {
+            let on_retire = |series: &Series, delta: &mut Point| {
                 if !family.layout().has_slices() {
                     return;
                 }
                 if series.take_delta(family.layout(), delta) {
                     collector.push(index, series.labels(), delta);
                 }
-                exporter.take_leave(index, series, family.layout(), delta);
+                exporter.keep_unexported(index, series, family.layout(), delta);
             };
             retired +=
-                family.retire_idle(now.ms, timeout_ms, local::drop_caches, removed, farewell);
+                family.retire_idle(now.ms, timeout_ms, local::drop_caches, removed, on_retire);
         }
         retired
     }
@@ -484,8 +484,8 @@ impl Instance {
     }
 
     /// The metrics about the instance itself, in the definition's order.
-    pub fn own_metrics(&self) -> &[ScalarSpec<OwnQuantity>] {
-        &self.own_metrics
+    pub fn self_metrics(&self) -> &[ScalarSpec<SelfQuantity>] {
+        &self.self_metrics
     }
 
     /// All families, in the definition's order.

@@ -4,8 +4,8 @@
 //! be read is set aside under another name. Where others may write, or where a link leads to what is
 //! no usage file, nothing is touched.
 
-mod claim;
 mod format;
+mod lease;
 mod trust;
 
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 
 use crate::usage::Snapshot;
-use claim::{Claim, Held};
+use lease::{Held, Lease};
 pub use trust::Distrust;
 
 /// How many links a path may lead through; as many as Linux follows.
@@ -31,7 +31,7 @@ const LINK_LIMIT: usize = 40;
 #[derive(Debug)]
 pub struct UsageFile {
     path: PathBuf,
-    claim: Claim,
+    claim: Lease,
 }
 
 /// What was found when a usage file was opened.
@@ -200,7 +200,7 @@ impl UsageFile {
         if let Some(file) = open_if_there(&path)? {
             trust::check_file(&path, &file.metadata().map_err(cannot("read", &path))?)?;
         }
-        let claim = Claim::take(&path, owner)?;
+        let claim = Lease::take(&path, owner)?;
         let restored = claim.during(|held| {
             held.lock_file(&path)?;
             remove_if_there(&with_suffix(&path, "tmp"))?;

@@ -5,7 +5,7 @@ use rustler::sys::{ErlNifEnv, ErlNifTerm};
 use rustler::{Atom, Binary, Encoder, Env, Nif, Term};
 use telemetry_recording::details::Details;
 use telemetry_recording::field::MAX_FIELDS;
-use telemetry_recording::local::{self, Outcome};
+use telemetry_recording::local::{self, RecordOutcome};
 use telemetry_recording::notes::Notes;
 use telemetry_recording::plan::PlanId;
 
@@ -29,10 +29,10 @@ fn record<'a>(env: Env<'a>, arguments: Arguments<'a>) -> Term<'a> {
         decode::fields(inputs, field, decoded)
     });
     match outcome {
-        Outcome::Recorded => atoms::ok().to_term(env),
-        Outcome::Noted(notes) => notes.get().encode(env),
-        Outcome::Rejected(_) => atoms::rejected().to_term(env),
-        Outcome::Stopped => atoms::stopped().to_term(env),
+        RecordOutcome::Recorded => atoms::ok().to_term(env),
+        RecordOutcome::Noted(notes) => notes.get().encode(env),
+        RecordOutcome::Rejected(_) => atoms::rejected().to_term(env),
+        RecordOutcome::Stopped => atoms::stopped().to_term(env),
     }
 }
 

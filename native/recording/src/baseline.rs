@@ -23,13 +23,13 @@ pub(crate) struct Baseline {
 
 impl Baseline {
     /// Asks for its cells, and for the list of its chunks.
-    pub fn ask_for_cells(&self) {
+    pub fn prefetch_cells(&self) {
         prefetch::all(&*self.cells);
         prefetch::all(&*self.chunks);
     }
 
     /// Asks for the marked lines of a histogram, when the list of chunks has come.
-    pub fn ask_for_lines(&self, precision: Precision, histogram: usize, marks: u64) {
+    pub fn prefetch_lines(&self, precision: Precision, histogram: usize, marks: u64) {
         let first = chunk_index(precision, histogram, 0);
         for (chunk, counters) in self.chunks(precision, histogram) {
             let lines = marked_lines(marks, precision, histogram, usize::from(chunk - first));

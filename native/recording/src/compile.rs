@@ -11,8 +11,8 @@ use crate::family::{Family, UsageSource};
 use crate::field::{ALWAYS, FieldKind, Inputs, MAX_FIELDS};
 use crate::metric::Counter;
 use crate::plan::{
-    Calls, Compiled, Context, Count, ErrorCount, Failure, Feed, Join, Known, LabelSlots, Lookups,
-    MAX_DIMENSIONS, Observe, Plan, Step, Unless, Word,
+    Calls, Compiled, Context, Count, ErrorCount, Failure, Feed, Join, KindSource, Known,
+    LabelSlots, Lookups, MAX_DIMENSIONS, Observe, Plan, SkipIf, Step,
 };
 use crate::plan_spec::{
     CALL, CountSpec, DimensionSource, FailureSpec, FeedSpec, LabelSource, ObserveSpec, PlanSpec,
@@ -260,21 +260,23 @@ impl<'a> Compiler<'a> {
     /// # Errors
     ///
     /// [`DefinitionError`] if there is no such flag.
-    pub fn unless(&self, flags: [Option<usize>; 2]) -> Result<Unless, DefinitionError> {
+    pub fn unless(&self, flags: [Option<usize>; 2]) -> Result<SkipIf, DefinitionError> {
         for flag in flags.into_iter().flatten() {
             if !matches!(self.fields.get(flag), Some(FieldKind::Flag { .. })) {
                 return Err(self.unknown(format!("flag {flag}")));
             }
         }
-        Ok(Unless(flags))
+        Ok(SkipIf(flags))
     }
 
-    fn word(&self, source: &WordSource) -> Result<Word, DefinitionError> {
+    fn word(&self, source: &WordSource) -> Result<KindSource, DefinitionError> {
         Ok(match source {
-            WordSource::Constant(word) => Word::Always(word.as_str().into()),
+            WordSource::Constant(word) => KindSource::Always(word.as_str().into()),
             WordSource::Field(field) => match &self.fields[self.field(*field)?] {
-                FieldKind::Choice { values } => Word::Choice(*field, values.as_slice().into()),
-                FieldKind::Text { .. } => Word::Text(*field),
+                FieldKind::Choice { values } => {
+                    KindSource::Choice(*field, values.as_slice().into())
+                }
+                FieldKind::Text { .. } => KindSource::Text(*field),
                 _ => return Err(self.unknown(format!("a word in field {field}"))),
             },
         })

@@ -287,7 +287,7 @@ impl Family {
 
     /// Removes series without an event for `timeout_ms` and gives their slots back; returns how
     /// many. No event is lost: what arrives while a series leaves goes to its successor. `removed`
-    /// is given each one, `farewell` each one that leaves for good, with room for what is to be read
+    /// is given each one, `on_retire` each one that leaves for good, with room for what is to be read
     /// from it. When `drop_caches` returns, no thread may have a way to a series that is not in the table.
     pub fn retire_idle(
         &self,
@@ -295,7 +295,7 @@ impl Family {
         timeout_ms: u64,
         drop_caches: impl FnOnce(),
         mut removed: impl FnMut(&Series),
-        mut farewell: impl FnMut(&Series, &mut Point),
+        mut on_retire: impl FnMut(&Series, &mut Point),
     ) -> usize {
         // Without labels there is one series, whose slot nobody else can take.
         if self.label_names.is_empty() {
@@ -317,7 +317,7 @@ impl Family {
                 self.successor(series.labels()).absorb(series, &self.layout);
             } else {
                 self.departed().add(self.layout.counters(), series);
-                farewell(series, &mut delta);
+                on_retire(series, &mut delta);
             }
         }
         self.departed().retain(self.layout.counters(), &self.series());
@@ -401,8 +401,8 @@ mod tests {
             record(&family, removed);
             record(&family, &family.get_or_create(&other).expect("the slot"));
         };
-        let farewell = |_: &Series, _: &mut Point| panic!("it has a successor");
-        assert_eq!(family.retire_idle(1, 1, || (), meanwhile, farewell), 1);
+        let on_retire = |_: &Series, _: &mut Point| panic!("it has a successor");
+        assert_eq!(family.retire_idle(1, 1, || (), meanwhile, on_retire), 1);
         assert_eq!((events(&known), events(&other), family.series_count()), (6, 1, 2));
         assert!(family.existing_overflow().is_none());
         assert!(family.get_or_create(&LabelSet::new(["third"])).is_none());

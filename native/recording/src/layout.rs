@@ -4,7 +4,7 @@ use crate::cell::Cell;
 use crate::error::DefinitionError;
 use crate::histogram::Precision;
 use crate::lane::{ChunkIndex, Shape};
-use crate::measure::{Measure, MeasureSpec, Room};
+use crate::measure::{Measure, MeasureSpec, Offsets};
 use crate::metric::{Counter, CounterSpec, HistogramMetric, HistogramSpec};
 use telemetry_common::heap::{self, HeapBytes};
 
@@ -57,12 +57,12 @@ impl Layout {
             cell_count += histogram.bounds.count();
         }
         let first_measured = cell_count;
-        let mut room = Room { cells: cell_count, histograms: histograms.len(), last_values: 0 };
+        let mut room = Offsets { cells: cell_count, histograms: histograms.len(), last_values: 0 };
         let measures: Vec<Measure> = measure_specs
             .into_iter()
             .map(|spec| Measure::new(spec, &mut room, precision))
             .collect::<Result<_, _>>()?;
-        let Room { cells: cell_count, histograms: histogram_count, last_values } = room;
+        let Offsets { cells: cell_count, histograms: histogram_count, last_values } = room;
         let allowed = (usize::from(ChunkIndex::MAX) + 1) / precision.chunk_count();
         if histogram_count > allowed {
             return Err(DefinitionError::TooManyHistograms { given: histogram_count, allowed });

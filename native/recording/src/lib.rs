@@ -11,7 +11,7 @@ pub mod effect;
 pub mod encoding;
 pub mod error;
 pub mod exemplar;
-pub mod exported;
+pub mod export_baseline;
 pub mod family;
 pub mod field;
 pub mod histogram;

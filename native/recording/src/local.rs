@@ -32,7 +32,7 @@ thread_local! {
 
 /// What became of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RecordOutcome {
     /// It was recorded.
     Recorded,
     /// It was recorded, and has to be given once more; see [`keep`].
@@ -51,21 +51,21 @@ pub fn record<'a>(
     id: PlanId,
     process: impl Fn() -> u64,
     decode: impl FnOnce(&Inputs, &mut Fields<'a>) -> Result<(), Reject>,
-) -> Outcome {
+) -> RecordOutcome {
     LOCAL.with(|local| {
         local.caches.with(|caches| {
             let Some(plan) = caches.plans.get(id) else {
-                return Outcome::Stopped;
+                return RecordOutcome::Stopped;
             };
             // Every field is checked before the first is recorded: an event counts wholly or not.
             let mut fields = Fields::new();
             if let Err(reason) = decode(plan.inputs(), &mut fields) {
                 plan.reject(reason);
                 plan.unwind(process);
-                return Outcome::Rejected(reason);
+                return RecordOutcome::Rejected(reason);
             }
             let notes = plan.record(&fields, process, &local.number, &mut caches.series);
-            if notes.is_none() { Outcome::Recorded } else { Outcome::Noted(notes) }
+            if notes.is_none() { RecordOutcome::Recorded } else { RecordOutcome::Noted(notes) }
         })
     })
 }

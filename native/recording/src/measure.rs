@@ -10,7 +10,7 @@ mod reading;
 mod scale;
 mod spec;
 
-pub(crate) use instrument::Room;
+pub(crate) use instrument::Offsets;
 pub use instrument::{Exposed, Measure};
 pub use number::{Number, Total};
 pub use reading::{Buckets, QUANTILES, Reading, Summary};

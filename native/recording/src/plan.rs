@@ -6,7 +6,7 @@
 mod failure;
 mod feed;
 mod labels;
-mod unless;
+mod skip_if;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,12 +26,12 @@ use crate::series_cache::{Found, SeriesCache};
 use telemetry_common::moment::Clock;
 use telemetry_common::thread_number::ThreadNumber;
 
-pub(crate) use failure::{Calls, ErrorCount, Failure, Word};
+pub(crate) use failure::{Calls, ErrorCount, Failure, KindSource};
 pub use feed::count_at;
 pub(crate) use feed::{Count, Feed, MAX_DIMENSIONS, Observe};
 pub(crate) use labels::{Join, Known};
 pub use labels::{LabelSlots, Lookups};
-pub use unless::Unless;
+pub use skip_if::SkipIf;
 
 /// Process-wide identity of a plan; never used twice. What a handler holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

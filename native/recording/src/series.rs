@@ -9,7 +9,7 @@ use crate::baseline::Baseline;
 use crate::bounds::BucketReader;
 use crate::cell::Cell;
 use crate::exemplar::{Exemplar, Exemplars, Place};
-use crate::exported::Exported;
+use crate::export_baseline::ExportBaseline;
 use crate::histogram::{add_counts, empty_snapshot};
 use crate::lane::{Lanes, Writer, mark_of};
 use crate::layout::Layout;
@@ -33,7 +33,7 @@ pub struct Series {
     /// A time in milliseconds since 1970 at which it had counted nothing.
     created_unix_ms: AtomicI64,
     exemplars: Exemplars,
-    exported: Exported,
+    exported: ExportBaseline,
     /// The latest numbers of measures that keep them: of all threads, since only together they know it.
     last_values: Box<[AtomicU64]>,
 }
@@ -49,7 +49,7 @@ impl Series {
             active_at_ms: AtomicU64::new(0),
             created_unix_ms: AtomicI64::new(created_unix_ms),
             exemplars: Exemplars::default(),
-            exported: Exported::default(),
+            exported: ExportBaseline::default(),
             last_values: (0..layout.last_value_count()).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -60,45 +60,45 @@ impl Series {
     /// Asks for all that [`Self::take_delta`] is going to read of some series, one step of the way
     /// to it at a time for all of them.
     pub fn read_ahead(batch: &[Arc<Self>], layout: &Layout) {
-        Self::ask_for_cells(batch, |series| series.baseline().ask_for_cells());
+        Self::prefetch_cells(batch, |series| series.baseline().prefetch_cells());
         let marks = |series: &Self| series.lanes.marks(layout.marks_cell());
         let histograms = 0..layout.histogram_count();
         for series in batch {
             let marks = marks(series);
             let baseline = series.baseline();
             for histogram in histograms.clone() {
-                series.lanes.ask_for_rows(histogram, marks);
-                baseline.ask_for_lines(series.lanes.precision(), histogram, marks);
+                series.lanes.prefetch_rows(histogram, marks);
+                baseline.prefetch_lines(series.lanes.precision(), histogram, marks);
             }
         }
         for series in batch {
             let marks = marks(series);
-            histograms.clone().for_each(|at| series.lanes.ask_for_lines(at, marks));
+            histograms.clone().for_each(|at| series.lanes.prefetch_lines(at, marks));
         }
     }
 
     /// Asks for all that [`Self::read_cells`] and what reads counts are going to read of some series.
     pub fn read_all_ahead(batch: &[Arc<Self>], layout: &Layout) {
-        Self::ask_for_cells(batch, |_| ());
+        Self::prefetch_cells(batch, |_| ());
         let histograms = 0..layout.histogram_count();
         for series in batch {
-            histograms.clone().for_each(|at| series.lanes.ask_for_touched_rows(at));
+            histograms.clone().for_each(|at| series.lanes.prefetch_touched_rows(at));
         }
         for series in batch {
-            histograms.clone().for_each(|at| series.lanes.ask_for_touched_lines(at));
+            histograms.clone().for_each(|at| series.lanes.prefetch_touched_lines(at));
         }
     }
 
     /// Asks for the series themselves and, when they have come, for labels, cells and what `also` does.
-    fn ask_for_cells(batch: &[Arc<Self>], also: impl Fn(&Self)) {
+    fn prefetch_cells(batch: &[Arc<Self>], also: impl Fn(&Self)) {
         batch.iter().for_each(|series| prefetch::all(&**series));
         for series in batch {
-            series.lanes.ask_for_lanes();
+            series.lanes.prefetch_lanes();
             also(series);
             prefetch::line(&series.labels);
         }
-        batch.iter().for_each(|series| series.lanes.ask_for_own());
-        batch.iter().for_each(|series| series.lanes.ask_for_cells());
+        batch.iter().for_each(|series| series.lanes.prefetch_own());
+        batch.iter().for_each(|series| series.lanes.prefetch_cells());
     }
 
     /// Its label values, in the family's order.

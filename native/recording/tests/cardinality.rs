@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use telemetry_common::label::OVERFLOW_LABEL;
 use telemetry_common::thread_number::set_exclusive_lanes;
-use telemetry_recording::local::Outcome;
+use telemetry_recording::local::RecordOutcome;
 use telemetry_testing::{Calls, RunningCalls, cases, labels};
 
 /// What went to the overflow series, which must be what the family counted as overflowed.
@@ -30,7 +30,7 @@ proptest! {
         let mut with_series: Vec<(u32, u64)> = Vec::new();
         let mut over = 0;
         for &method in &methods {
-            prop_assert_eq!(running.call(&format!("m{method}"), 1), Outcome::Recorded);
+            prop_assert_eq!(running.call(&format!("m{method}"), 1), RecordOutcome::Recorded);
             if let Some((_, count)) = with_series.iter_mut().find(|(known, _)| *known == method) {
                 *count += 1;
             } else if with_series.len() < limit {
@@ -77,7 +77,7 @@ fn racing_threads_never_exceed_the_limit_and_lose_no_event() {
                         0 => format!("own-{thread}-{event}"),
                         _ => format!("all-{}", event / 4),
                     };
-                    assert_eq!(running.call(&method, event), Outcome::Recorded);
+                    assert_eq!(running.call(&method, event), RecordOutcome::Recorded);
                     let series = running.calls().series_count();
                     assert!(series <= LIMIT, "{series} series");
                 }

@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
 use telemetry_recording::field::{Reject, TextInput};
-use telemetry_recording::local::{self, Outcome};
+use telemetry_recording::local::{self, RecordOutcome};
 use telemetry_testing::{Crew, Given, Running, cases, counted, labels, send, text};
 
 const REF_LIMIT: usize = 3;
@@ -85,13 +85,13 @@ impl Bridge {
 
     fn create(&self, reference: &str, class: &str) {
         let outcome = send(self.0.plans[0], &[Given::Text(reference), Given::Text(class)]);
-        assert_eq!(outcome, Outcome::Recorded);
+        assert_eq!(outcome, RecordOutcome::Recorded);
     }
 
     fn call(&self, method: &str, reference: Option<&str>, class: Option<&str>) {
         let optional = |text: Option<_>| text.map_or(Given::Absent, Given::Text);
         let fields = [Given::Text(method), optional(reference), optional(class)];
-        assert_eq!(send(self.0.plans[1], &fields), Outcome::Recorded);
+        assert_eq!(send(self.0.plans[1], &fields), RecordOutcome::Recorded);
     }
 
     fn counts(&self, family: &str) -> BTreeMap<Vec<String>, u64> {
@@ -323,7 +323,7 @@ fn a_reference_is_unneeded_beside_a_class_that_is_given() {
                 Err(Reject::MissingMetadata)
             },
         );
-        assert_eq!(seen, Outcome::Rejected(Reject::MissingMetadata));
+        assert_eq!(seen, RecordOutcome::Rejected(Reject::MissingMetadata));
         unneeded
     };
     assert_eq!((unneeded(0), unneeded(1)), (vec![], vec![(1, 2)]));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Barrier, Mutex, MutexGuard, PoisonError, Weak};
 
 use telemetry_common::thread_number::set_exclusive_lanes;
-use telemetry_recording::local::Outcome;
+use telemetry_recording::local::RecordOutcome;
 use telemetry_recording::series::Series;
 use telemetry_testing::{Calls, Crew, RunningCalls};
 
@@ -39,7 +39,7 @@ fn warm_up(crew: &Crew, running: &Arc<RunningCalls>) {
         let running = Arc::clone(running);
         crew.run(thread, move || {
             for method in ["a", "b", "over the limit"] {
-                assert_eq!(running.call(method, 1), Outcome::Recorded);
+                assert_eq!(running.call(method, 1), RecordOutcome::Recorded);
             }
         });
     }
@@ -60,7 +60,7 @@ fn stop_frees_the_series_that_sleeping_threads_have_cached_and_ends_recording() 
     for thread in 0..crew.size() {
         let on_thread = Arc::clone(&running);
         let outcome = crew.run(thread, move || on_thread.call("a", 1));
-        assert_eq!(outcome, Outcome::Stopped);
+        assert_eq!(outcome, RecordOutcome::Stopped);
     }
     assert_eq!(running.total(), 0);
     assert_eq!(running.calls().series_count(), 0);
@@ -74,7 +74,7 @@ fn dropping_an_instance_stops_it() {
     let (plan, series) = (running.plans[0], watch(&running));
     drop(running);
     assert_eq!(alive(&series), 0);
-    assert_eq!(telemetry_testing::send(plan, &[]), Outcome::Stopped);
+    assert_eq!(telemetry_testing::send(plan, &[]), RecordOutcome::Stopped);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn once_stop_has_returned_no_record_succeeds() {
                         let was_stopped = stopped.load(SeqCst);
                         let outcomes = [running.call("a", 1), running.call(&own, 1)];
                         if was_stopped {
-                            assert_eq!(outcomes, [Outcome::Stopped; 2]);
+                            assert_eq!(outcomes, [RecordOutcome::Stopped; 2]);
                             break;
                         }
                         recorded.fetch_add(1, SeqCst);
@@ -315,7 +315,7 @@ fn sweep_while_recording(spare_slots: usize) {
                     for _ in 0..passes {
                         for step in 0..METHODS {
                             let method = &methods[(step + thread * METHODS / THREADS) % METHODS];
-                            assert_eq!(running.call(method, round), Outcome::Recorded);
+                            assert_eq!(running.call(method, round), RecordOutcome::Recorded);
                         }
                         running.call("live", 1);
                     }

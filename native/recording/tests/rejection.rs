@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 use telemetry_recording::field::Reject;
-use telemetry_recording::local::Outcome;
+use telemetry_recording::local::RecordOutcome;
 use telemetry_testing::{Given, Running, counted, send};
 
 /// One plan that has a field of every kind: a duration in microseconds, an optional size from the
@@ -94,7 +94,7 @@ fn each_defect_is_counted_under_its_reason() {
         (with(4, Given::Absent), Reject::MissingMetadata),
     ] {
         let running = start();
-        assert_eq!(send(running.plans[0], &event), Outcome::Rejected(reason), "{event:?}");
+        assert_eq!(send(running.plans[0], &event), RecordOutcome::Rejected(reason), "{event:?}");
         assert_eq!(rejections(&running), [(reason.name(), 1)]);
         assert_eq!(running.family("calls").series_count(), 0, "{event:?} left a series");
     }
@@ -105,10 +105,13 @@ fn the_largest_measurement_is_one_below_two_to_the_63rd_in_stored_units() {
     let running = start();
     let most = i64::MAX as u64;
     for (event, outcome) in [
-        (with(1, Given::Number(most)), Outcome::Recorded),
-        (with(1, Given::Number(most + 1)), Outcome::Rejected(Reject::OversizedMeasurement)),
-        (with(0, Given::Number(most / 1_000)), Outcome::Recorded),
-        (with(0, Given::Number(most / 1_000 + 1)), Outcome::Rejected(Reject::OversizedMeasurement)),
+        (with(1, Given::Number(most)), RecordOutcome::Recorded),
+        (with(1, Given::Number(most + 1)), RecordOutcome::Rejected(Reject::OversizedMeasurement)),
+        (with(0, Given::Number(most / 1_000)), RecordOutcome::Recorded),
+        (
+            with(0, Given::Number(most / 1_000 + 1)),
+            RecordOutcome::Rejected(Reject::OversizedMeasurement),
+        ),
     ] {
         assert_eq!(send(running.plans[0], &event), outcome, "{event:?}");
     }
@@ -117,7 +120,7 @@ fn the_largest_measurement_is_one_below_two_to_the_63rd_in_stored_units() {
 #[test]
 fn an_absent_optional_measurement_is_skipped() {
     let running = start();
-    assert_eq!(send(running.plans[0], &with(1, Given::Absent)), Outcome::Recorded);
+    assert_eq!(send(running.plans[0], &with(1, Given::Absent)), RecordOutcome::Recorded);
     let series = &running.family("calls").series()[0];
     assert_eq!((series.sample_count(0), series.sample_count(1)), (1, 0));
 }
@@ -190,15 +193,15 @@ fn a_rejected_event_leaves_nothing_of_itself_anywhere() {
     };
     let empty = state();
     let bad = event("w1", "A", Given::Flag(true));
-    assert_eq!(send(running.plans[0], &bad), Outcome::Rejected(Reject::InvalidMetadata));
+    assert_eq!(send(running.plans[0], &bad), RecordOutcome::Rejected(Reject::InvalidMetadata));
     assert_eq!(state(), empty);
 
     let good = event("w1", "A", Given::Text("error"));
-    assert_eq!(send(running.plans[0], &good), Outcome::Recorded);
+    assert_eq!(send(running.plans[0], &good), RecordOutcome::Recorded);
     let before = state();
     assert_eq!((before.0, before.1, before.3.len()), (1, 1, 1));
     for bad in [event("w1", "B", Given::Absent), event("w2", "A", Given::Number(1))] {
-        assert!(matches!(send(running.plans[0], &bad), Outcome::Rejected(_)));
+        assert!(matches!(send(running.plans[0], &bad), RecordOutcome::Rejected(_)));
         assert_eq!(state(), before);
     }
     let rejected: u64 = rejections(&running).iter().map(|(_, count)| count).sum();
@@ -228,7 +231,7 @@ proptest! {
         let running = start();
         let mut recorded = 0;
         for event in &events {
-            if send(running.plans[0], event) == Outcome::Recorded {
+            if send(running.plans[0], event) == RecordOutcome::Recorded {
                 recorded += 1;
             }
         }

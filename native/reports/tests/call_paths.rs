@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use telemetry_exposition::{Format, Scrape, render};
 use telemetry_recording::details::Details;
-use telemetry_recording::local::Outcome;
+use telemetry_recording::local::RecordOutcome;
 use telemetry_recording::plan::PlanId;
 use telemetry_reports::errors::Errors;
 use telemetry_reports::report::Report;
@@ -111,7 +111,7 @@ fn plan(running: &Running, event: Event) -> PlanId {
 /// Sends an event from a process.
 fn from(running: &Running, process: u64, event: Event, given: &[Given<'_>]) {
     let outcome = send_with(plan(running, event), process, given, &Details::default());
-    assert!(matches!(outcome, Outcome::Recorded | Outcome::Noted(_)), "{outcome:?}");
+    assert!(matches!(outcome, RecordOutcome::Recorded | RecordOutcome::Noted(_)), "{outcome:?}");
 }
 
 fn count(running: &Running, source: &str, method: &str) -> u64 {
@@ -241,7 +241,7 @@ fn a_call_is_over_though_its_end_is_rejected() {
     assert_eq!(count(&running, "pool", "predict"), 0);
     let nothing = [Given::Absent; 3];
     let outcome = send_with(plan(&running, Event::CallStop), 1, &nothing, &Details::default());
-    assert!(matches!(outcome, Outcome::Rejected(_)));
+    assert!(matches!(outcome, RecordOutcome::Rejected(_)));
     from(&running, 1, Event::ExecutionStop, &execution);
     assert_eq!(count(&running, "pool", "predict"), 1);
 }

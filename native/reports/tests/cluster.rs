@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use telemetry_common::label::{LabelSet, MAX_LABEL_BYTES, OVERFLOW_LABEL};
 use telemetry_common::moment::Moment;
 use telemetry_recording::histogram::MAX_VALUE;
-use telemetry_recording::local::Outcome;
+use telemetry_recording::local::RecordOutcome;
 use telemetry_recording::point::Point;
 use telemetry_reports::cluster::merge::{Answer, Limits, Merged};
 use telemetry_reports::cluster::node::State;
@@ -131,12 +131,12 @@ impl Node {
                 Given::Flag(success),
             ],
         );
-        assert_eq!(outcome, Outcome::Recorded);
+        assert_eq!(outcome, RecordOutcome::Recorded);
     }
 
     fn wait(&self, command: &str, duration: u64) {
         let given = [Given::Number(duration), Given::Text(command)];
-        assert_eq!(send(self.0.plans[1], &given), Outcome::Recorded);
+        assert_eq!(send(self.0.plans[1], &given), RecordOutcome::Recorded);
     }
 
     fn handle(&self, event: &Event) {

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use telemetry_common::label::normalise;
 use telemetry_common::thread_number::set_exclusive_lanes;
 use telemetry_recording::histogram::MAX_VALUE;
-use telemetry_recording::local::Outcome;
+use telemetry_recording::local::RecordOutcome;
 use telemetry_recording::series::Series;
 use telemetry_reports::report::Report;
 use telemetry_testing::{Calls, Given, NOW, Running, cases, counted, labels, role, send, text};
@@ -268,7 +268,7 @@ impl Event {
             Given::Text(self.choice),
         ];
         let plan = running.plans[self.plan.index(running.plans.len())];
-        assert_eq!(send(plan, &given), Outcome::Recorded);
+        assert_eq!(send(plan, &given), RecordOutcome::Recorded);
     }
 
     fn flag(&self) -> &'static str {

@@ -34,13 +34,13 @@ pub(crate) struct Command {
 /// by a load and a store, and nobody waits for another's cache line; the others share one, and count
 /// by atomic instructions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Lane(usize);
+pub(crate) struct Stripe(usize);
 
 /// How many threads have lanes of their own.
 const OWN: usize = 4;
 const LANES: usize = OWN + 1;
 
-impl Lane {
+impl Stripe {
     const SHARED: Self = Self(OWN);
 
     pub(crate) fn of(thread: usize) -> Self {
@@ -57,7 +57,7 @@ impl Lane {
     }
 }
 
-impl Default for Lane {
+impl Default for Stripe {
     fn default() -> Self {
         Self::SHARED
     }
@@ -178,7 +178,7 @@ impl Command {
 
     /// Counts a request that a worker gets.
     #[inline]
-    pub(crate) fn decided(&self, worker: &Worker, lane: Lane) {
+    pub(crate) fn decided(&self, worker: &Worker, lane: Stripe) {
         if let Some((chunk, at)) = self.find_or_add(worker.slot) {
             lane.increment(&chunk.decisions[lane.0][at]);
         }
@@ -240,7 +240,7 @@ mod tests {
                 let (command, chosen, start) = (&command, &chosen, &start);
                 scope.spawn(move || {
                     start.wait();
-                    (0..TIMES).for_each(|_| command.decided(chosen, Lane::of(thread)));
+                    (0..TIMES).for_each(|_| command.decided(chosen, Stripe::of(thread)));
                 });
             }
         });
@@ -252,12 +252,12 @@ mod tests {
     fn what_is_forgotten_is_not_told_again_when_its_thread_goes_on_to_count() {
         let (command, chosen) = (Command::new(0, 100), worker(7));
         for forget in [|command: &Command| command.clear_slot(Slot(7)), Command::clear] {
-            (0..3).for_each(|_| command.decided(&chosen, Lane::of(0)));
+            (0..3).for_each(|_| command.decided(&chosen, Stripe::of(0)));
             assert_eq!(command.decisions(&chosen), 3);
             forget(&command);
             assert_eq!(command.decisions(&chosen), 0);
-            command.decided(&chosen, Lane::of(0));
-            command.decided(&chosen, Lane::default());
+            command.decided(&chosen, Stripe::of(0));
+            command.decided(&chosen, Stripe::default());
             assert_eq!(command.decisions(&chosen), 2);
             forget(&command);
         }

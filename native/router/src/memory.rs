@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fastrand::Rng;
 
-use super::command::{Command, Lane};
+use super::command::{Command, Stripe};
 use super::pool::{Generation, Members, Pool};
 use telemetry_common::label;
 
@@ -28,7 +28,7 @@ impl Memory {
     pub fn new(rng: Rng, thread: usize) -> Self {
         let mut memory = Self::default();
         memory.looks.rng = rng;
-        memory.view.lane = Lane::of(thread);
+        memory.view.lane = Stripe::of(thread);
         memory
     }
 
@@ -57,7 +57,7 @@ impl Memory {
 pub(crate) struct View {
     generation: Generation,
     pub(crate) members: Arc<Members>,
-    pub(crate) lane: Lane,
+    pub(crate) lane: Stripe,
     commands: Box<[Option<Named>]>,
 }
 

@@ -15,7 +15,7 @@ use telemetry_instance::instance::{Definition, Instance};
 use telemetry_recording::details::Details;
 use telemetry_recording::family::Family;
 use telemetry_recording::field::{Fields, Inputs, Reject};
-use telemetry_recording::local::{Outcome, keep, record};
+use telemetry_recording::local::{RecordOutcome, keep, record};
 use telemetry_recording::metric::Counter;
 use telemetry_recording::plan::PlanId;
 use telemetry_recording::series::Series;
@@ -70,7 +70,7 @@ pub fn role(family: &str) -> Value {
 }
 
 /// Metrics about the instance itself: every counter, and gauges of each shape that samples have.
-pub fn own_metrics() -> Value {
+pub fn self_metrics() -> Value {
     let metric = |name: &str, kind: &str, survives_reset: bool, of: &str| json!({"name": name, "help": "", "kind": kind, "survives_reset": survives_reset, "of": of});
     json!([
         metric("dspex_router_decisions_total", "counter", false, "router_decisions"),
@@ -100,7 +100,7 @@ impl Running {
         let fields = definition.as_object_mut().unwrap();
         fields.entry("windows").or_insert(windows);
         fields.entry("alerts").or_insert_with(alerts);
-        fields.entry("own_metrics").or_insert_with(own_metrics);
+        fields.entry("self_metrics").or_insert_with(self_metrics);
         fields.entry("usage_capacity").or_insert(json!(10_000));
         let definition: Definition = serde_json::from_value(definition).unwrap();
         let time = Arc::new(AtomicU64::new(0));
@@ -178,7 +178,7 @@ impl std::ops::Deref for RunningCalls {
 }
 
 impl RunningCalls {
-    pub fn call(&self, method: &str, duration: u64) -> Outcome {
+    pub fn call(&self, method: &str, duration: u64) -> RecordOutcome {
         send(self.plans[0], &[Given::Number(duration), Given::Text(method)])
     }
 
@@ -236,7 +236,7 @@ pub enum Given<'a> {
 }
 
 /// Sends an event, its fields decoded as the plan demands.
-pub fn send(plan: PlanId, given: &[Given<'_>]) -> Outcome {
+pub fn send(plan: PlanId, given: &[Given<'_>]) -> RecordOutcome {
     record(plan, || 0, |inputs, fields| decode(given, inputs, fields))
 }
 
@@ -246,9 +246,9 @@ pub fn send_with(
     process: u64,
     given: &[Given<'_>],
     details: &Details<'_>,
-) -> Outcome {
+) -> RecordOutcome {
     let outcome = record(plan, || process, |inputs, fields| decode(given, inputs, fields));
-    if let Outcome::Noted(notes) = outcome {
+    if let RecordOutcome::Noted(notes) = outcome {
         keep(plan, notes, |inputs, fields| decode(given, inputs, fields), details);
     }
     outcome

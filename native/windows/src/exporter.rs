@@ -95,7 +95,7 @@ impl Exporter {
     }
 
     /// Keeps what a series has counted since the last export, before it goes.
-    pub fn take_leave(
+    pub fn keep_unexported(
         &mut self,
         family: usize,
         series: &Series,

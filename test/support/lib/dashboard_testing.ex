@@ -7,7 +7,7 @@ defmodule DSPexTelemetry.DashboardTesting do
 
   # What a scrape says of the library itself, and the labels of each. A test holds it to one.
   @own Map.new(
-         Catalogue.own_metrics(),
+         Catalogue.self_metrics(),
          &{to_string(&1.name), Enum.map(&1.labels, fn label -> to_string(label) end)}
        )
 

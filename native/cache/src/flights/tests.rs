@@ -12,7 +12,7 @@ impl Keys {
 }
 
 fn enter(flights: &Runs, key: &Arc<Key>, who: u32) -> Entered<&'static str, ()> {
-    flights.enter(key, who, "cargo", |_| true, || None, || "waiter")
+    flights.enter(key, who, "payload", |_| true, || None, || "waiter")
 }
 
 fn leads(flights: &Runs, key: &Arc<Key>, who: u32) -> FlightId {
@@ -44,7 +44,7 @@ fn one_leads_and_the_others_wait_until_it_lands() {
 #[test]
 fn a_result_that_has_landed_in_between_is_found() {
     let (flights, keys) = (Runs::new(10), Keys(Hashing::default()));
-    let found = flights.enter(&keys.get("a"), 1, "cargo", |_| true, || Some(7), || "waiter");
+    let found = flights.enter(&keys.get("a"), 1, "payload", |_| true, || Some(7), || "waiter");
     assert!(matches!(found, Entered::Found(7)));
     assert!(flights.is_empty());
 }
@@ -55,7 +55,7 @@ fn a_run_that_was_invalidated_is_replaced_and_still_tells_those_who_wait() {
     let key = keys.get("a");
     let old = leads(&flights, &key, 1);
     assert!(waits(&flights, &key, 2));
-    let entered = flights.enter(&key, 3, "cargo", |_| false, || None::<()>, || "waiter");
+    let entered = flights.enter(&key, 3, "payload", |_| false, || None::<()>, || "waiter");
     let Entered::Leads(new) = entered else { panic!("{entered:?}") };
     assert_eq!(flights.land(old).map(|landed| landed.waiters.len()), Some(1));
     // It has not taken the new one out of reach.

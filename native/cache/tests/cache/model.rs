@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use telemetry_cache::call::{Call, Kept, Outcome, Target};
+use telemetry_cache::call::{Call, CallOutcome, Kept, Target};
 use telemetry_cache::front::Front;
 use telemetry_cache::report::CacheReport;
 use telemetry_cache::rule::{Inputs, RuleSpec};
@@ -341,9 +341,9 @@ fn end(
         Ending::Error | Ending::Fails => vec![],
     };
     let outcome = match result {
-        Ending::Usual | Ending::Other(_) => Outcome::Value(&value),
-        Ending::Error => Outcome::Error(b"error"),
-        Ending::Fails => Outcome::Failed,
+        Ending::Usual | Ending::Other(_) => CallOutcome::Value(&value),
+        Ending::Error => CallOutcome::Error(b"error"),
+        Ending::Fails => CallOutcome::Failed,
     };
     let kept = cache.computed(call, outcome, Some(1_000), now_ms);
     if ended.epoch != model.epoch {
@@ -396,7 +396,7 @@ proptest! {
             let bytes = key.to_le_bytes();
             let target = Target { method: "embed", ..Target::default() };
             let call = cache.call(cache.key(&bytes), target, false);
-            cache.computed(&call, Outcome::Value(&vec![0; size]), None, 0);
+            cache.computed(&call, CallOutcome::Value(&vec![0; size]), None, 0);
             // Before anything is done that was put off.
             prop_assert!(cache.methods()[0].bytes() <= max_bytes);
             let report = CacheReport::new(&cache);
@@ -413,7 +413,7 @@ fn a_changed_result_shortens_the_life_of_what_is_kept() {
     let call = |key: u8, value: &[u8], now_ms| {
         let target = Target { method: "embed", ..Target::default() };
         let call = cache.call(cache.key(&[key]), target, false);
-        cache.computed(&call, Outcome::Value(value), None, now_ms)
+        cache.computed(&call, CallOutcome::Value(value), None, now_ms)
     };
     let alive = |key: u8, now_ms| cache.get(cache.key(&[key]), now_ms).is_some();
     for _ in 0..40 {
@@ -447,7 +447,7 @@ fn a_tick_gives_back_what_is_past_its_time_though_nothing_is_stored() {
     let empty = cache.memory_bytes();
     let target = Target { method: "embed", ..Target::default() };
     let call = cache.call(cache.key(b"k"), target, false);
-    let kept = cache.computed(&call, Outcome::Value(&[0; 10_000]), None, 0);
+    let kept = cache.computed(&call, CallOutcome::Value(&[0; 10_000]), None, 0);
     assert_eq!(kept, Kept::For { ttl_ms: 50 });
     assert!(cache.memory_bytes() > empty + 10_000);
     let begun = Instant::now();
@@ -466,7 +466,7 @@ fn what_is_known_of_methods_is_counted() {
         let method = format!("{number:0100}");
         let target = Target { method: &method, ..Target::default() };
         let call = cache.call(cache.key(b"k"), target, false);
-        cache.computed(&call, Outcome::Error(b"e"), None, 0);
+        cache.computed(&call, CallOutcome::Error(b"e"), None, 0);
     }
     let methods = cache.methods();
     assert_eq!(methods.len(), 50);
@@ -483,7 +483,7 @@ fn a_tick_gives_back_what_is_forgotten_by_its_key() {
     let target = Target { method: "embed", ..Target::default() };
     let call = cache.call(cache.key(b"k"), target, false);
     for _ in 0..40 {
-        cache.computed(&call, Outcome::Value(&[0; 10_000]), None, 0);
+        cache.computed(&call, CallOutcome::Value(&[0; 10_000]), None, 0);
     }
     assert!(cache.memory_bytes() > empty + 10_000);
     cache.invalidate_key(cache.key(b"k"));
@@ -502,10 +502,10 @@ fn an_error_is_kept_only_if_that_is_wanted_and_no_longer_than_wanted() {
         let target = Target { method: "embed", ..Target::default() };
         let call = cache.call(cache.key(b"k"), target, false);
         for _ in 0..40 {
-            cache.computed(&call, Outcome::Value(b"v"), None, 0);
+            cache.computed(&call, CallOutcome::Value(b"v"), None, 0);
         }
         let other = cache.call(cache.key(b"other"), target, false);
-        assert_eq!(cache.computed(&other, Outcome::Error(b"e"), None, 0), kept);
+        assert_eq!(cache.computed(&other, CallOutcome::Error(b"e"), None, 0), kept);
         assert_eq!(cache.get(cache.key(b"other"), 499).is_some(), error_ttl_ms > 0);
         assert!(cache.get(cache.key(b"other"), 500).is_none());
     }
@@ -537,7 +537,7 @@ fn what_a_thread_remembers_is_what_is_kept() {
     let put = |key: &[u8], value: &[u8]| {
         let target = Target { method: "embed", ..Target::default() };
         let call = cache.call(cache.key(key), target, false);
-        cache.computed(&call, Outcome::Value(value), None, 0)
+        cache.computed(&call, CallOutcome::Value(value), None, 0)
     };
     let look = |front: &mut Front, key: &[u8], now_ms| {
         front.get(&cache, cache.key(key), now_ms).map(|entry| entry.result().to_vec())
@@ -570,7 +570,7 @@ fn threads_that_remember_results_agree_with_one_that_stores_them() {
     let target = Target { method: "embed", ..Target::default() };
     let put = |number: u64| {
         let call = cache.call(cache.key(b"key"), target, false);
-        cache.computed(&call, Outcome::Value(&number.to_le_bytes()), None, 0);
+        cache.computed(&call, CallOutcome::Value(&number.to_le_bytes()), None, 0);
         stored.store(number, SeqCst);
     };
     put(0);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use telemetry_cache::call::{Outcome, Target};
+use telemetry_cache::call::{CallOutcome, Target};
 use telemetry_cache::front::Front;
 use telemetry_cache::rule::RuleSpec;
 use telemetry_cache::{CacheSpec, store};
@@ -78,7 +78,7 @@ fn hits_of_cache(trace: &[u64], max_bytes: u64) -> usize {
             hits += 1;
         } else {
             let call = cache.call(key_ref, target, false);
-            cache.computed(&call, Outcome::Value(&result[..size(*key)]), None, 0);
+            cache.computed(&call, CallOutcome::Value(&result[..size(*key)]), None, 0);
         }
     }
     hits

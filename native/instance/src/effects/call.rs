@@ -11,7 +11,7 @@ use telemetry_recording::compile::Compiler;
 use telemetry_recording::effect::{Effect, Event, Resumed};
 use telemetry_recording::error::DefinitionError;
 use telemetry_recording::notes::Notes;
-use telemetry_recording::plan::{LabelSlots, Lookups, Unless};
+use telemetry_recording::plan::{LabelSlots, Lookups, SkipIf};
 use telemetry_recording::plan_spec::LabelSource;
 
 /// Keeps a call that failed, or is among the slowest.
@@ -29,7 +29,7 @@ pub(super) struct Call {
 struct Calls {
     key: LabelSlots,
     duration: usize,
-    unless: Unless,
+    unless: SkipIf,
     call_log: Arc<CallLog>,
     lookups: Arc<Lookups>,
     clock: Clock,

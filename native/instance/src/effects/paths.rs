@@ -125,7 +125,7 @@ impl Effect for Dispatching {
 #[derive(Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ClaimSpec {
-    /// Unless it is an execution that carries a call of a bridge.
+    /// SkipIf it is an execution that carries a call of a bridge.
     Execution {
         /// The field with the command.
         command: usize,
@@ -134,7 +134,7 @@ pub(super) enum ClaimSpec {
         /// Which end it is, if it is one that a worker was given.
         phase: Option<Phase>,
     },
-    /// Unless its process is in a call of a bridge.
+    /// SkipIf its process is in a call of a bridge.
     Call,
     /// If the emitter owns the name of the tool.
     Tool {

@@ -13,7 +13,7 @@ use telemetry_recording::effect::{Effect, Event, Resumed};
 use telemetry_recording::error::DefinitionError;
 use telemetry_recording::field::Fields;
 use telemetry_recording::notes::Notes;
-use telemetry_recording::plan::Unless;
+use telemetry_recording::plan::SkipIf;
 use telemetry_router::{Outcome, Router};
 
 /// Tells the router what became of a request, if the event names the worker that it went to.
@@ -33,11 +33,11 @@ pub(super) struct Completion {
 }
 
 struct Completing {
-    unless: Unless,
+    unless: SkipIf,
     command: usize,
     worker: usize,
     duration: usize,
-    failed_unless: Unless,
+    failed_unless: SkipIf,
     call_paths: Arc<CallPaths>,
     router: Arc<Router>,
     time: Arc<RouterTime>,

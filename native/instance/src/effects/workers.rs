@@ -186,13 +186,13 @@ pub(super) struct Set {
     /// One source for each of its labels.
     labels: Vec<LabelSource>,
     /// The value.
-    value: ValueSource,
+    value: LevelSource,
 }
 
 /// Where a number comes from.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum ValueSource {
+enum LevelSource {
     /// A measurement; an absent optional one sets nothing.
     Field(usize),
     /// Always the same.
@@ -202,7 +202,7 @@ enum ValueSource {
 struct Setting {
     level: usize,
     labels: LabelSlots,
-    value: ValueSource,
+    value: LevelSource,
     levels: Arc<Levels>,
     lookups: Arc<Lookups>,
     workers: Arc<Workers>,
@@ -217,7 +217,7 @@ impl Step for Set {
         let found = parts.levels.find(&self.level);
         let unknown = || compiler.unknown(format!("level {}", self.level));
         let (level, labels) = found.ok_or_else(unknown)?;
-        if let ValueSource::Field(field) = self.value {
+        if let LevelSource::Field(field) = self.value {
             compiler.field(field)?;
         }
         Ok(Box::new(Setting {
@@ -234,8 +234,8 @@ impl Step for Set {
 impl Effect for Setting {
     fn happen(&self, event: &Event<'_, '_>) -> Notes {
         let value = match self.value {
-            ValueSource::Field(field) => event.fields.number(field),
-            ValueSource::Constant(value) => Some(value),
+            LevelSource::Field(field) => event.fields.number(field),
+            LevelSource::Constant(value) => Some(value),
         };
         if let Some(value) = value {
             let labels = self.labels.resolve(event.fields, &self.lookups);

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use rustler::{Atom, Binary, Encoder, Env, NifResult, NifTuple, ResourceArc, Term};
-use telemetry_cache::call::{Call, Kept, Outcome, Target};
+use telemetry_cache::call::{Call, CallOutcome, Kept, Target};
 use telemetry_cache::flights::{Entered, FlightId};
 use telemetry_cache::key::KeyRef;
 use telemetry_cache::report::CacheReport;
@@ -12,7 +12,7 @@ use telemetry_common::label;
 
 use super::key::{self, NoKey};
 use super::lookup::{self, CallTerms, Texts, found};
-use super::resource::{self, CacheResource, Cargo, MOST_WAITERS, Waiter, tell};
+use super::resource::{self, CacheResource, MOST_WAITERS, Payload, Waiter, tell};
 use crate::error::raise;
 use crate::resource::InstanceResource;
 use crate::{clock, encode};
@@ -108,15 +108,15 @@ fn with_call<'a>(
     }
 }
 
-fn outcome<'a>(result: &'a Binary<'_>, is_error: bool) -> Outcome<'a> {
+fn outcome<'a>(result: &'a Binary<'_>, is_error: bool) -> CallOutcome<'a> {
     let bytes = result.as_slice();
-    if is_error { Outcome::Error(bytes) } else { Outcome::Value(bytes) }
+    if is_error { CallOutcome::Error(bytes) } else { CallOutcome::Value(bytes) }
 }
 
 fn computed(
     resource: &CacheResource,
     call: &Call,
-    outcome: Outcome<'_>,
+    outcome: CallOutcome<'_>,
     duration_ns: Option<u64>,
 ) -> Kept {
     let now_ms = clock::cache_ms();
@@ -141,7 +141,7 @@ fn enter<'a>(
     let entered = resource.flights.enter(
         &key,
         pid,
-        Cargo { call, monitor: OnceLock::new() },
+        Payload { call, monitor: OnceLock::new() },
         |under_way| cache.is_valid(&under_way.call),
         || cache.get(key.key_ref(), clock::cache_ms()),
         || Waiter::new(pid, tag),
@@ -149,7 +149,7 @@ fn enter<'a>(
     match entered {
         Entered::Leads(flight) => {
             if let Some(monitor) = resource.monitor(Some(env), &pid) {
-                resource.flights.look(flight, |cargo, _| cargo.monitor.set(monitor));
+                resource.flights.look(flight, |payload, _| payload.monitor.set(monitor));
             }
             (atoms::run(), flight.get()).encode(env)
         }
@@ -169,7 +169,7 @@ fn cache_prepare(env: Env, number: u64, flight: u64, size: usize, duration_ns: u
     let prepared = resource::with(number, |resource| {
         let flight = FlightId::from(flight);
         if size > resource.cache.spec().max_result_bytes && resource.flights.close(flight) == 0 {
-            land(env, resource, flight, Outcome::TooLarge, duration_ns, None);
+            land(env, resource, flight, CallOutcome::TooLarge, duration_ns, None);
             return atoms::landed();
         }
         atoms::ok()
@@ -254,7 +254,7 @@ fn cache_fail_dirty<'a>(
 
 fn fail<'a>(env: Env<'a>, number: u64, flight: u64, reason: Binary<'a>, duration_ns: u64) -> Atom {
     let message = (atoms::failed(), reason).encode(env);
-    answer(env, number, flight, Outcome::Failed, duration_ns, message)
+    answer(env, number, flight, CallOutcome::Failed, duration_ns, message)
 }
 
 /// Lands a run, and tells those who wait for it.
@@ -262,7 +262,7 @@ fn answer<'a>(
     env: Env<'a>,
     number: u64,
     flight: u64,
-    outcome: Outcome<'_>,
+    outcome: CallOutcome<'_>,
     duration_ns: u64,
     message: Term<'a>,
 ) -> Atom {
@@ -277,19 +277,19 @@ fn land<'a>(
     env: Env<'a>,
     resource: &ResourceArc<CacheResource>,
     flight: FlightId,
-    outcome: Outcome<'_>,
+    outcome: CallOutcome<'_>,
     duration_ns: u64,
     message: Option<Term<'a>>,
 ) {
-    let Some(call) = resource.flights.look(flight, |cargo, _| cargo.call.clone()) else {
+    let Some(call) = resource.flights.look(flight, |payload, _| payload.call.clone()) else {
         return;
     };
-    let is_result = !matches!(outcome, Outcome::Failed);
+    let is_result = !matches!(outcome, CallOutcome::Failed);
     // Before the run ends: who comes afterwards finds the result.
     computed(resource, &call, outcome, Some(duration_ns));
     if let Some(landed) = resource.flights.land(flight) {
         resource.waited(env, &landed, is_result);
-        if let Some(monitor) = landed.cargo.monitor.get() {
+        if let Some(monitor) = landed.payload.monitor.get() {
             resource.demonitor(Some(env), monitor);
         }
         if let Some(message) = message {
@@ -304,7 +304,7 @@ fn cache_leave(env: Env, number: u64, flight: u64) -> bool {
     let left = resource::with(number, |resource| {
         let flight = FlightId::from(flight);
         // Before, as the run may land right after.
-        let call = resource.flights.look(flight, |cargo, _| cargo.call.clone());
+        let call = resource.flights.look(flight, |payload, _| payload.call.clone());
         let left = resource.flights.leave(flight, env.pid());
         if left && let Some(call) = call {
             resource.cache.waited(&call, 0, 1);

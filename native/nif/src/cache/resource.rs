@@ -10,7 +10,7 @@ use once_cell::sync::Lazy;
 use rustler::env::SavedTerm;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, OwnedEnv, Resource, ResourceArc, Term};
 use telemetry_cache::Cache;
-use telemetry_cache::call::{Call, Outcome};
+use telemetry_cache::call::{Call, CallOutcome};
 use telemetry_cache::flights::{Flights, Landed};
 use telemetry_cache::front::Front;
 
@@ -27,14 +27,14 @@ pub const MOST_WAITERS: usize = 100;
 pub struct CacheResource {
     pub number: u64,
     pub cache: Arc<Cache>,
-    pub flights: Flights<LocalPid, Waiter, Cargo>,
+    pub flights: Flights<LocalPid, Waiter, Payload>,
     closed: AtomicBool,
 }
 
 impl std::panic::RefUnwindSafe for CacheResource {}
 
 /// What a run is for.
-pub struct Cargo {
+pub struct Payload {
     pub call: Call,
     /// Tells when who runs it dies. Of those that wait it is not set.
     pub monitor: OnceLock<Monitor>,
@@ -90,17 +90,17 @@ impl CacheResource {
 
     /// Observes those who waited for a run, before they are told what came of it. One that has died
     /// gets no result.
-    pub fn waited(&self, env: Env<'_>, landed: &Landed<Cargo, Waiter>, is_result: bool) {
+    pub fn waited(&self, env: Env<'_>, landed: &Landed<Payload, Waiter>, is_result: bool) {
         let joined = landed.waiters.iter().filter(|waiter| is_result && waiter.pid.is_alive(env));
         let joined = joined.count() as u64;
         let unanswered = landed.waiters.len() as u64 - joined;
-        self.cache.waited(&landed.cargo.call, joined, unanswered);
+        self.cache.waited(&landed.payload.call, joined, unanswered);
     }
 
     /// Observes a run that died, for which nobody gets a result.
-    fn died(&self, landed: &Landed<Cargo, Waiter>) {
-        let call = &landed.cargo.call;
-        self.cache.computed(call, Outcome::Failed, None, clock::cache_ms());
+    fn died(&self, landed: &Landed<Payload, Waiter>) {
+        let call = &landed.payload.call;
+        self.cache.computed(call, CallOutcome::Failed, None, clock::cache_ms());
         self.cache.waited(call, 0, landed.waiters.len() as u64);
     }
 
@@ -185,7 +185,7 @@ fn land_elsewhere(number: u64, leader: LocalPid) -> bool {
 }
 
 /// Tells all who wait for a run what came of it.
-pub fn tell<'a>(env: Env<'a>, landed: Landed<Cargo, Waiter>, message: Term<'a>) {
+pub fn tell<'a>(env: Env<'a>, landed: Landed<Payload, Waiter>, message: Term<'a>) {
     for waiter in landed.waiters {
         waiter.tell(env, message);
     }

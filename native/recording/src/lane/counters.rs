@@ -124,7 +124,7 @@ impl<C: Counter> Counters<C> {
 
     /// Asks for the place where a chunk is told.
     #[inline]
-    pub(super) fn ask_for_row(&self, chunk: usize) {
+    pub(super) fn prefetch_row(&self, chunk: usize) {
         each_precision!(&self.rows, chunks => prefetch::line(&chunks[chunk]));
     }
 

@@ -99,51 +99,51 @@ impl Lanes {
     }
 
     /// Asks for the list of lanes.
-    pub fn ask_for_lanes(&self) {
+    pub fn prefetch_lanes(&self) {
         prefetch::all(&*self.exclusive);
     }
 
     /// Asks for the lanes, whose list has come.
-    pub fn ask_for_own(&self) {
+    pub fn prefetch_own(&self) {
         self.exclusive.iter().filter_map(OnceLock::get).for_each(|lane| prefetch::all(&**lane));
     }
 
     /// Asks for the cells of the lanes, which have come, and for what they have allocated.
-    pub fn ask_for_cells(&self) {
+    pub fn prefetch_cells(&self) {
         self.cells().for_each(|cells| prefetch::all(&*cells.0));
         self.counters().for_each(prefetch::all);
     }
 
     /// Asks for the places where chunks are told, when the cells have come.
-    pub fn ask_for_rows(&self, histogram: usize, marks: u64) {
-        self.ask_for_rows_of(histogram, self.marked_chunks(histogram, marks));
+    pub fn prefetch_rows(&self, histogram: usize, marks: u64) {
+        self.prefetch_rows_of(histogram, self.marked_chunks(histogram, marks));
     }
 
     /// Asks for the marked lines, when their places have come.
-    pub fn ask_for_lines(&self, histogram: usize, marks: u64) {
-        self.ask_for_lines_of(histogram, self.marked_chunks(histogram, marks));
+    pub fn prefetch_lines(&self, histogram: usize, marks: u64) {
+        self.prefetch_lines_of(histogram, self.marked_chunks(histogram, marks));
     }
 
-    /// As [`Self::ask_for_rows`], for all chunks in which anything was counted.
-    pub fn ask_for_touched_rows(&self, histogram: usize) {
-        self.ask_for_rows_of(histogram, self.touched_chunks(histogram));
+    /// As [`Self::prefetch_rows`], for all chunks in which anything was counted.
+    pub fn prefetch_touched_rows(&self, histogram: usize) {
+        self.prefetch_rows_of(histogram, self.touched_chunks(histogram));
     }
 
-    /// As [`Self::ask_for_lines`], for all lines in which anything was counted.
-    pub fn ask_for_touched_lines(&self, histogram: usize) {
-        self.ask_for_lines_of(histogram, self.touched_chunks(histogram));
+    /// As [`Self::prefetch_lines`], for all lines in which anything was counted.
+    pub fn prefetch_touched_lines(&self, histogram: usize) {
+        self.prefetch_lines_of(histogram, self.touched_chunks(histogram));
     }
 
-    fn ask_for_rows_of(&self, histogram: usize, chunks: impl Iterator<Item = (usize, u64)>) {
+    fn prefetch_rows_of(&self, histogram: usize, chunks: impl Iterator<Item = (usize, u64)>) {
         for (chunk, _) in chunks {
             let index = usize::from(self.chunk_index(histogram, chunk));
             let own = self.exclusive.iter().filter_map(OnceLock::get);
-            own.filter_map(|lane| lane.counters.as_ref()).for_each(|own| own.ask_for_row(index));
-            self.shared.get().into_iter().for_each(|lane| lane.counters.ask_for_row(index));
+            own.filter_map(|lane| lane.counters.as_ref()).for_each(|own| own.prefetch_row(index));
+            self.shared.get().into_iter().for_each(|lane| lane.counters.prefetch_row(index));
         }
     }
 
-    fn ask_for_lines_of(&self, histogram: usize, chunks: impl Iterator<Item = (usize, u64)>) {
+    fn prefetch_lines_of(&self, histogram: usize, chunks: impl Iterator<Item = (usize, u64)>) {
         for (chunk, lines) in chunks {
             let index = usize::from(self.chunk_index(histogram, chunk));
             for counters in self.own_chunks(index) {

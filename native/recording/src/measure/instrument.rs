@@ -52,7 +52,7 @@ pub(crate) enum Instrument {
 
 /// The room that measures take in a series.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Room {
+pub(crate) struct Offsets {
     pub(crate) cells: usize,
     pub(crate) histograms: usize,
     pub(crate) last_values: usize,
@@ -86,7 +86,7 @@ impl Measure {
     /// A measure behind those that take `room`, which grows by what it takes.
     pub(crate) fn new(
         spec: MeasureSpec,
-        room: &mut Room,
+        room: &mut Offsets,
         precision: Precision,
     ) -> Result<Self, DefinitionError> {
         let MeasureSpec { name, help, kind } = spec;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::feed::count_at;
 use super::labels::LabelSlots;
-use super::unless::Unless;
+use super::skip_if::SkipIf;
 use crate::effect::Alarm;
 use crate::family::Family;
 use crate::field::Fields;
@@ -16,10 +16,10 @@ use telemetry_common::label;
 
 /// An error of a key.
 pub(crate) struct Failure {
-    pub(crate) unless: Unless,
+    pub(crate) unless: SkipIf,
     pub(crate) claimed: bool,
     pub(crate) key: LabelSlots,
-    pub(crate) kind: Word,
+    pub(crate) kind: KindSource,
     pub(crate) reason: Option<usize>,
     /// The reason where the event gives none.
     pub(crate) otherwise: Box<str>,
@@ -52,7 +52,7 @@ pub(crate) struct ErrorCount {
 }
 
 /// The kind of an error.
-pub(crate) enum Word {
+pub(crate) enum KindSource {
     Always(Box<str>),
     /// A text field.
     Text(usize),
@@ -88,7 +88,7 @@ impl Failure {
     }
 }
 
-impl Word {
+impl KindSource {
     fn resolve<'f>(&'f self, fields: &Fields<'f>) -> Cow<'f, str> {
         match self {
             Self::Always(word) => Cow::Borrowed(word),

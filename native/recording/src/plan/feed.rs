@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::labels::LabelSlots;
-use super::unless::Unless;
+use super::skip_if::SkipIf;
 use crate::family::Family;
 use crate::field::Fields;
 use crate::lane::Writer;
@@ -36,7 +36,7 @@ pub(crate) struct Observe {
 }
 
 pub(crate) struct Feed {
-    pub(crate) unless: Unless,
+    pub(crate) unless: SkipIf,
     pub(crate) claimed: bool,
     pub(crate) family: Arc<Family>,
     pub(crate) labels: LabelSlots,

@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Catalogue.OwnMetricsTest do
+defmodule DSPexTelemetry.Catalogue.SelfMetricsTest do
   use ExUnit.Case, async: true
 
   import DSPexTelemetry.TestInstance
@@ -12,7 +12,7 @@ defmodule DSPexTelemetry.Catalogue.OwnMetricsTest do
   defp counted(instance) do
     scrape = DSPexTelemetry.scrape(instance: instance)
 
-    for %{kind: :counter, name: name} <- Catalogue.own_metrics(),
+    for %{kind: :counter, name: name} <- Catalogue.self_metrics(),
         scrape =~ ~r/^#{name}(\{.*\})? (?!0$)\S+$/m,
         do: name
   end
@@ -44,7 +44,7 @@ defmodule DSPexTelemetry.Catalogue.OwnMetricsTest do
            ]
 
     DSPexTelemetry.reset(instance: instance)
-    kept = for %{reset: :keeps, name: name} <- Catalogue.own_metrics(), do: name
+    kept = for %{reset: :keeps, name: name} <- Catalogue.self_metrics(), do: name
     assert counted(instance) == Enum.filter(before, &(&1 in kept))
   end
 end

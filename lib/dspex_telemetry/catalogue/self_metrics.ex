@@ -1,4 +1,4 @@
-defmodule DSPexTelemetry.Catalogue.OwnMetrics do
+defmodule DSPexTelemetry.Catalogue.SelfMetrics do
   @moduledoc false
   # The metrics about the library itself.
 
@@ -6,7 +6,7 @@ defmodule DSPexTelemetry.Catalogue.OwnMetrics do
   # what is now, and `:note` what only the reference says.
   @columns [:name, :kind, :unit, :labels, :of, :reset, :doc, :note]
 
-  # The numbers that Rust knows, by `OwnQuantity` in `native/instance/src/info.rs`, in the order of a scrape.
+  # The numbers that Rust knows, by `SelfQuantity` in `native/instance/src/info.rs`, in the order of a scrape.
   @of_instance [
     {:dspex_router_decisions_total, :counter, :requests, [:worker_id, :reason], :router_decisions,
      :clears, "Requests that were routed, by worker and by why it was chosen.",

@@ -23,7 +23,7 @@ static SLOTS: Mutex<BTreeMap<PathBuf, Arc<Slot>>> = Mutex::new(BTreeMap::new());
 
 /// The right to use a file, until it is dropped or a successor takes it over.
 #[derive(Debug)]
-pub struct Claim {
+pub struct Lease {
     path: PathBuf,
     slot: Arc<Slot>,
     number: u64,
@@ -101,7 +101,7 @@ fn is_same(left: &File, right: &File) -> bool {
     matches!((id(left), id(right)), (Ok(left), Ok(right)) if left == right)
 }
 
-impl Claim {
+impl Lease {
     /// Claims a resolved path, also from a predecessor of the same name in this process. If that
     /// is using the file at this moment, waits until it has finished.
     pub fn take(path: &Path, owner: &str) -> Result<Self, UsageFileError> {
@@ -162,7 +162,7 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
+impl Drop for Lease {
     fn drop(&mut self) {
         let mut slots = slots();
         // Asked before as well: a successor may keep the slot locked until its save is on the disk.
@@ -235,14 +235,14 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("usage-claims-{}", process::id()));
         fs::create_dir(&folder).unwrap();
         let path = folder.join("usage");
-        let first = Claim::take(&path, "A").unwrap();
-        let second = Claim::take(&path, "A").unwrap();
-        assert!(Claim::take(&path, "B").is_err());
+        let first = Lease::take(&path, "A").unwrap();
+        let second = Lease::take(&path, "A").unwrap();
+        assert!(Lease::take(&path, "B").is_err());
         drop(first);
         assert_eq!(slots_in(&folder), 1);
         drop(second);
         assert_eq!(slots_in(&folder), 0);
-        assert!(Claim::take(&folder.join("missing/usage"), "A").is_err());
+        assert!(Lease::take(&folder.join("missing/usage"), "A").is_err());
         assert_eq!(slots_in(&folder), 0);
         fs::remove_dir_all(&folder).unwrap();
     }

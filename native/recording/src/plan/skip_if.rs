@@ -4,9 +4,9 @@ use crate::field::Fields;
 
 /// Flags of which any that is set makes a step not apply. The second is there only with the first.
 #[derive(Clone, Copy)]
-pub struct Unless(pub(crate) [Option<usize>; 2]);
+pub struct SkipIf(pub(crate) [Option<usize>; 2]);
 
-impl Unless {
+impl SkipIf {
     /// Whether the step does not apply to an event.
     #[inline]
     pub fn is_set(self, fields: &Fields<'_>) -> bool {

@@ -17,9 +17,9 @@ use telemetry_common::lock::lock;
 
 /// Kept encoded, and by series that were ever exported as deltas only.
 #[derive(Default)]
-pub(crate) struct Exported(OnceBox<Mutex<Box<[u8]>>>);
+pub(crate) struct ExportBaseline(OnceBox<Mutex<Box<[u8]>>>);
 
-impl Exported {
+impl ExportBaseline {
     /// Replaces `point` by what came in since the last call. `false` says that there was nothing, and
     /// `point` is not to be used. The largest and the smallest sample are exact if they are the ones
     /// of all time, or else told within their histogram bucket.
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn memory_of_what_was_told_is_counted() {
-        let exported = Exported::default();
+        let exported = ExportBaseline::default();
         assert_eq!(exported.memory_bytes(), 0);
         *lock(exported.0.get_or_init(Box::default)) = [1; 5].into();
         assert_eq!(exported.memory_bytes(), size_of::<Mutex<Box<[u8]>>>() + 5);

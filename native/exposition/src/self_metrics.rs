@@ -1,7 +1,7 @@
 //! Metrics about the instance itself.
 
 use telemetry_common::scalar::{Sample, Scalar};
-use telemetry_instance::info::{FamilyInfo, Info, OwnQuantity};
+use telemetry_instance::info::{FamilyInfo, Info, SelfQuantity};
 use telemetry_instance::instance::Instance;
 use telemetry_router::{Reason, Tally, WorkerTally};
 
@@ -12,36 +12,36 @@ pub(crate) fn scalars(
     left_out: &[(String, u64)],
 ) -> impl Iterator<Item = Scalar> {
     let tally = instance.router().tally(instance.router_now());
-    instance.own_metrics().iter().map(move |metric| {
+    instance.self_metrics().iter().map(move |metric| {
         metric.with(match metric.of {
-            OwnQuantity::RouterDecisions => by_worker(&tally, decisions),
-            OwnQuantity::RouterInFlight => by_worker(&tally, |worker| {
+            SelfQuantity::RouterDecisions => by_worker(&tally, decisions),
+            SelfQuantity::RouterInFlight => by_worker(&tally, |worker| {
                 worker.in_flight.map(|requests| of_worker(worker, requests)).into_iter().collect()
             }),
-            OwnQuantity::RouterEjections => {
+            SelfQuantity::RouterEjections => {
                 by_worker(&tally, |worker| vec![of_worker(worker, worker.ejections as f64)])
             }
-            OwnQuantity::RouterWorkers => states(&tally),
-            OwnQuantity::Series => by_family(info, |family| family.series as f64),
-            OwnQuantity::SeriesLimit => by_family(info, |family| family.limit as f64),
-            OwnQuantity::Overflow => by_family(info, |family| family.overflow as f64),
-            OwnQuantity::Rejected => samples(&info.rejected, |rejected| {
+            SelfQuantity::RouterWorkers => states(&tally),
+            SelfQuantity::Series => by_family(info, |family| family.series as f64),
+            SelfQuantity::SeriesLimit => by_family(info, |family| family.limit as f64),
+            SelfQuantity::Overflow => by_family(info, |family| family.overflow as f64),
+            SelfQuantity::Rejected => samples(&info.rejected, |rejected| {
                 let labels = [("event", &*rejected.event), ("reason", rejected.reason)];
                 Sample::new(&labels, rejected.count as f64)
             }),
-            OwnQuantity::MetricsRejected => samples(&info.metrics_rejected, |refused| {
+            SelfQuantity::MetricsRejected => samples(&info.metrics_rejected, |refused| {
                 let labels = [("metric", &*refused.metric), ("reason", refused.reason)];
                 Sample::new(&labels, refused.count as f64)
             }),
-            OwnQuantity::SignalsDropped => one(info.signals_dropped),
-            OwnQuantity::SpikesUntracked => one(info.spikes_untracked),
-            OwnQuantity::WorkersOverflow => one(info.workers_overflow),
-            OwnQuantity::SlicesMerged => one(info.windows.merged),
-            OwnQuantity::SlicesDropped => one(info.windows.dropped),
-            OwnQuantity::Refs => one(info.refs as u64),
-            OwnQuantity::MemoryBytes => one(info.memory_bytes as u64),
-            OwnQuantity::WindowMemoryBytes => one(info.windows.memory_bytes as u64),
-            OwnQuantity::SamplesLeftOut => samples(left_out, |(metric, count)| {
+            SelfQuantity::SignalsDropped => one(info.signals_dropped),
+            SelfQuantity::SpikesUntracked => one(info.spikes_untracked),
+            SelfQuantity::WorkersOverflow => one(info.workers_overflow),
+            SelfQuantity::SlicesMerged => one(info.windows.merged),
+            SelfQuantity::SlicesDropped => one(info.windows.dropped),
+            SelfQuantity::Refs => one(info.refs as u64),
+            SelfQuantity::MemoryBytes => one(info.memory_bytes as u64),
+            SelfQuantity::WindowMemoryBytes => one(info.windows.memory_bytes as u64),
+            SelfQuantity::SamplesLeftOut => samples(left_out, |(metric, count)| {
                 Sample::new(&[("metric", metric)], *count as f64)
             }),
         })

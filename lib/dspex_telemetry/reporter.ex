@@ -84,8 +84,8 @@ defmodule DSPexTelemetry.Reporter do
 
   ## Memory
 
-  For each series of metrics that share event, tags and `tag_values`: 303 bytes, the tags and 2 bytes for each,
-  16 for each scheduler of the VM, and for each scheduler that has recorded into it 104 bytes and 128 for
+  For each series of metrics that share event, tags and `tag_values`: 303 bytes, the tags and 2 bytes for each
+  in whole words of 8, 16 for each scheduler of the VM, and for each scheduler that has recorded into it 104 bytes and 128 for
   every 16 cells: 2 and, for a counter 1, a sum 3, a distribution 3 and one for each bound, a summary 7. A last value takes
   8 bytes. A summary takes for each of the first four schedulers as much as two histograms of the
   catalogue, of which the second is for negative numbers. Once a slice of time

@@ -15,8 +15,8 @@ defmodule DSPexTelemetry.Instance.Definition do
       plans: Enum.map(Catalogue.events(options.presets), &EventPlan.new(&1, options)),
       gauges: gauges(options),
       self_metrics: Enum.map(SelfMetrics.of_instance(), &scalar/1),
-      levels: Enum.map(Catalogue.levels(), &level/1),
-      level_limit: options.series_limit,
+      event_gauges: Enum.map(Catalogue.levels(), &event_gauge/1),
+      event_gauge_limit: options.series_limit,
       ref_limit: options.ref_limit,
       worker_limit: options.worker_limit,
       router: router(options),
@@ -167,7 +167,7 @@ defmodule DSPexTelemetry.Instance.Definition do
     }
   end
 
-  defp level(level) do
+  defp event_gauge(level) do
     {_unit, divisor} = Catalogue.stored_unit(level.unit)
 
     %{

@@ -153,7 +153,7 @@ defmodule DSPexTelemetry.Instance.EventPlan do
         key -> {:field, Map.fetch!(index, key)}
       end
 
-    {:set, %{level: level, labels: Enum.map(labels, &label(&1, index)), value: value}}
+    {:set, %{gauge: level, labels: Enum.map(labels, &label(&1, index)), value: value}}
   end
 
   defp step({:failure, labels, kind}, index, _options) do

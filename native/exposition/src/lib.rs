@@ -93,6 +93,6 @@ fn scalars(
     let workers = info.workers;
     let gauges = instance.gauges().iter().map(move |gauge| gauge.scalar(workers));
     let cache = instance.cache().map(|cache| report::scalars(cache)).into_iter().flatten();
-    let levels = instance.levels().scalars();
-    gauges.chain(levels).chain(cache).chain(self_metrics::scalars(instance, info, left_out))
+    let event_gauges = instance.event_gauges().scalars();
+    gauges.chain(event_gauges).chain(cache).chain(self_metrics::scalars(instance, info, left_out))
 }

@@ -34,7 +34,7 @@ impl<'a> WholeNames<'a> {
             counters.chain(histograms).chain(measures)
         });
         let gauges = instance.gauges().iter().map(|metric| &*metric.name);
-        let gauges = gauges.chain(instance.levels().names()).map(|name| (gauge, name));
+        let gauges = gauges.chain(instance.event_gauges().names()).map(|name| (gauge, name));
         Self::among(&of_families.chain(gauges).collect::<Vec<_>>())
     }
 

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::call_log::CallLog;
 use crate::call_path::CallPaths;
-use crate::level::Levels;
+use crate::event_gauge::EventGauges;
 use crate::owner::Owners;
 use crate::router_time::RouterTime;
 use crate::signal::Signals;
@@ -41,7 +41,7 @@ pub(crate) struct Parts {
     pub(crate) call_log: Arc<CallLog>,
     pub(crate) call_paths: Arc<CallPaths>,
     pub(crate) clock: Clock,
-    pub(crate) levels: Arc<Levels>,
+    pub(crate) event_gauges: Arc<EventGauges>,
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) queue_waits: Arc<Throttle>,
     pub(crate) router: Arc<Router>,

@@ -13,9 +13,9 @@ use crate::anomaly::CurrentAnomaly;
 use crate::call_log::{CallLog, CallLogSpec};
 use crate::call_path::{CallPathSpec, CallPaths};
 use crate::effects::{Overflows, Parts, Workers};
+use crate::event_gauge::{EventGaugeSpec, EventGauges};
 use crate::gauge::Gauge;
 use crate::info::{FamilyInfo, Info, Refused, Rejected, SelfQuantity};
-use crate::level::{LevelSpec, Levels};
 use crate::owner::Owners;
 use crate::router_time::{RouterClock, RouterTime};
 use crate::signal::Sent;
@@ -60,10 +60,10 @@ pub struct Definition {
     pub self_metrics: Vec<ScalarSpec<SelfQuantity>>,
     /// Gauges whose value an event tells.
     #[serde(default)]
-    pub levels: Vec<LevelSpec>,
+    pub event_gauges: Vec<EventGaugeSpec>,
     /// How many label sets each of those has at most.
     #[serde(default)]
-    pub level_limit: usize,
+    pub event_gauge_limit: usize,
     /// How many references keep their class.
     pub ref_limit: usize,
     /// How many workers the pool's set holds.
@@ -144,13 +144,14 @@ impl Instance {
         let alerts = Alerts::new(definition.alerts, &families);
         let usage = Arc::new(Usage::new(definition.usage_capacity));
         let call_paths = Arc::new(CallPaths::new(definition.call_paths));
-        let levels = Arc::new(Levels::new(definition.levels, definition.level_limit));
+        let event_gauges =
+            Arc::new(EventGauges::new(definition.event_gauges, definition.event_gauge_limit));
         let router = Arc::new(definition.router.map_or_else(Router::off, Router::new));
         let router_time = Arc::new(RouterTime::new(Clock::clone(&clock)));
         let workers = Workers::new(
             definition.worker_limit,
             &call_paths,
-            &levels,
+            &event_gauges,
             (&router, &router_time),
             cache.as_ref(),
         );
@@ -159,7 +160,7 @@ impl Instance {
             call_log: Arc::new(CallLog::new(definition.call_log)),
             call_paths,
             clock: Clock::clone(&clock),
-            levels,
+            event_gauges,
             lookups: Arc::clone(&lookups),
             queue_waits: Arc::clone(&alerts.queue_waits),
             router,
@@ -256,7 +257,7 @@ impl Instance {
         }
     }
 
-    /// Forgets all series, levels, slices and rejections. Classes of references, living workers and who
+    /// Forgets all series, gauges, slices and rejections. Classes of references, living workers and who
     /// counts what stay known, since they are not counts of events.
     pub fn reset(&self, now: Moment) {
         let mut state = self.write();
@@ -267,7 +268,7 @@ impl Instance {
         self.exporter().reset(now.unix_ms);
         self.alerts.clear();
         self.router().reset();
-        self.parts.levels.clear();
+        self.parts.event_gauges.clear();
         self.parts.call_log.clear();
         let removed: Vec<_> = self
             .families
@@ -494,8 +495,8 @@ impl Instance {
     }
 
     /// Gauges whose value an event tells.
-    pub fn levels(&self) -> &Levels {
-        &self.parts.levels
+    pub fn event_gauges(&self) -> &EventGauges {
+        &self.parts.event_gauges
     }
 
     /// The workers that are alive.
@@ -588,7 +589,7 @@ impl Instance {
                 heap::sum(families.iter().map(|family| family.memory_bytes)),
                 refs.memory_bytes(),
                 workers.memory_bytes(),
-                self.levels().memory_bytes(),
+                self.event_gauges().memory_bytes(),
                 self.parts.lookups.pools.memory_bytes(),
                 self.parts.call_paths.memory_bytes(),
                 self.parts.tool_owners.memory_bytes(),

@@ -1,4 +1,4 @@
-//! A call counts once, whichever emitters report it, and levels are set by the steps that say so.
+//! A call counts once, whichever emitters report it, and gauges are set by the steps that say so.
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use proptest::collection::vec;
@@ -32,7 +32,7 @@ enum Event {
     Celsius,
 }
 
-/// A bridge and the pool below it, each of which counts under its own name, and a level.
+/// A bridge and the pool below it, each of which counts under its own name, and a gauge.
 fn start() -> Running {
     let feed = |source: &str, labels: Value, claimed: bool| {
         json!({"feed": {
@@ -66,8 +66,8 @@ fn start() -> Running {
             family("dspex.bridge.call_method.error",
                 json!(["method", "python_class", "reason"]), kinds),
         ],
-        "levels": [{"name": "celsius", "labels": ["device"], "divisor": 10.0}],
-        "level_limit": 1,
+        "event_gauges": [{"name": "celsius", "labels": ["device"], "divisor": 10.0}],
+        "event_gauge_limit": 1,
         "plans": [
             {"event": "call.start", "fields": [text(true)],
                 "steps": [{"enter": {"operation": "call"}}]},
@@ -94,7 +94,7 @@ fn start() -> Running {
                 "claim": owned("worker", "id", 2, false),
                 "steps": [feed("pool worker", method.clone(), true)]},
             {"event": "temperature", "fields": [measurement(false), text(true)],
-                "steps": [{"set": {"level": "celsius", "labels": [{"field": 1}],
+                "steps": [{"set": {"gauge": "celsius", "labels": [{"field": 1}],
                     "value": {"field": 0}}}]},
         ],
         "call_paths": {"transports": ["relay.*"], "worker_limit": 10},

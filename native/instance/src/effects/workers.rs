@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::{Parts, Step};
 use crate::call_path::CallPaths;
-use crate::level::Levels;
+use crate::event_gauge::EventGauges;
 use crate::router_time::RouterTime;
 use telemetry_cache::Cache;
 use telemetry_common::id_set::IdSet;
@@ -23,7 +23,7 @@ use telemetry_router::Router;
 pub struct Workers {
     alive: IdSet,
     call_paths: Arc<CallPaths>,
-    levels: Arc<Levels>,
+    event_gauges: Arc<EventGauges>,
     router: Arc<Router>,
     router_time: Arc<RouterTime>,
     cache: Option<Arc<Cache>>,
@@ -33,14 +33,14 @@ impl Workers {
     pub(crate) fn new(
         limit: usize,
         call_paths: &Arc<CallPaths>,
-        levels: &Arc<Levels>,
+        event_gauges: &Arc<EventGauges>,
         (router, router_time): (&Arc<Router>, &Arc<RouterTime>),
         cache: Option<&Arc<Cache>>,
     ) -> Self {
         Self {
             alive: IdSet::new(limit),
             call_paths: Arc::clone(call_paths),
-            levels: Arc::clone(levels),
+            event_gauges: Arc::clone(event_gauges),
             router: Arc::clone(router),
             router_time: Arc::clone(router_time),
             cache: cache.map(Arc::clone),
@@ -56,7 +56,7 @@ impl Workers {
     fn up(&self, id: &str) {
         self.call_paths.hear_of_pool();
         self.alive.insert(id);
-        self.levels.welcome_worker(id);
+        self.event_gauges.welcome_worker(id);
         self.router.add_worker(id, self.router_time.now());
     }
 
@@ -64,7 +64,7 @@ impl Workers {
     pub(crate) fn down(&self, id: &str) {
         self.alive.remove(id);
         self.call_paths.forget_worker(id);
-        self.levels.forget_worker(id);
+        self.event_gauges.forget_worker(id);
         self.router.remove_worker(id);
         if let Some(cache) = &self.cache {
             cache.worker_died(id);
@@ -178,21 +178,21 @@ impl Effect for Pooling {
     }
 }
 
-/// Sets a level.
+/// Sets a gauge.
 #[derive(Deserialize)]
 pub(super) struct Set {
-    /// Name of the level.
-    level: String,
+    /// Name of the gauge.
+    gauge: String,
     /// One source for each of its labels.
     labels: Vec<LabelSource>,
     /// The value.
-    value: LevelSource,
+    value: GaugeSource,
 }
 
 /// Where a number comes from.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum LevelSource {
+enum GaugeSource {
     /// A measurement; an absent optional one sets nothing.
     Field(usize),
     /// Always the same.
@@ -200,10 +200,10 @@ enum LevelSource {
 }
 
 struct Setting {
-    level: usize,
+    gauge: usize,
     labels: LabelSlots,
-    value: LevelSource,
-    levels: Arc<Levels>,
+    value: GaugeSource,
+    event_gauges: Arc<EventGauges>,
     lookups: Arc<Lookups>,
     workers: Arc<Workers>,
 }
@@ -214,17 +214,17 @@ impl Step for Set {
         parts: &Parts,
         compiler: &Compiler<'_>,
     ) -> Result<Box<dyn Effect>, DefinitionError> {
-        let found = parts.levels.find(&self.level);
-        let unknown = || compiler.unknown(format!("level {}", self.level));
-        let (level, labels) = found.ok_or_else(unknown)?;
-        if let LevelSource::Field(field) = self.value {
+        let found = parts.event_gauges.find(&self.gauge);
+        let unknown = || compiler.unknown(format!("gauge {}", self.gauge));
+        let (gauge, labels) = found.ok_or_else(unknown)?;
+        if let GaugeSource::Field(field) = self.value {
             compiler.field(field)?;
         }
         Ok(Box::new(Setting {
-            level,
-            labels: compiler.labels(&self.level, labels, &self.labels)?,
+            gauge,
+            labels: compiler.labels(&self.gauge, labels, &self.labels)?,
             value: self.value,
-            levels: Arc::clone(&parts.levels),
+            event_gauges: Arc::clone(&parts.event_gauges),
             lookups: Arc::clone(&parts.lookups),
             workers: Arc::clone(&parts.workers),
         }))
@@ -234,13 +234,13 @@ impl Step for Set {
 impl Effect for Setting {
     fn happen(&self, event: &Event<'_, '_>) -> Notes {
         let value = match self.value {
-            LevelSource::Field(field) => event.fields.number(field),
-            LevelSource::Constant(value) => Some(value),
+            GaugeSource::Field(field) => event.fields.number(field),
+            GaugeSource::Constant(value) => Some(value),
         };
         if let Some(value) = value {
             let labels = self.labels.resolve(event.fields, &self.lookups);
             let is_alive = |worker: &str| self.workers.alive().contains(worker);
-            self.levels.set(self.level, labels, value, is_alive);
+            self.event_gauges.set(self.gauge, labels, value, is_alive);
         }
         Notes::NONE
     }

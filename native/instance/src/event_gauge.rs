@@ -1,6 +1,6 @@
-//! Levels: gauges whose value an event tells, such as the temperature of a device.
+//! EventGauges: gauges whose value an event tells, such as the temperature of a device.
 //!
-//! The value is the last that was told. Levels are set some times per second at most, so a lock serves.
+//! The value is the last that was told. EventGauges are set some times per second at most, so a lock serves.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
@@ -16,9 +16,9 @@ use telemetry_common::scalar::{Sample, Scalar};
 /// Of how many workers that have gone late samples are ignored.
 const GONE_WORKERS: usize = 256;
 
-/// A level as a definition declares it.
+/// A gauge as a definition declares it.
 #[derive(Clone, Debug, Deserialize)]
-pub struct LevelSpec {
+pub struct EventGaugeSpec {
     /// The metric's name.
     pub name: String,
     /// What it is, for people.
@@ -33,10 +33,10 @@ pub struct LevelSpec {
     pub worker: Option<usize>,
 }
 
-/// The levels of an instance.
+/// The gauges of an instance.
 #[derive(Debug)]
-pub struct Levels {
-    levels: Vec<Level>,
+pub struct EventGauges {
+    event_gauges: Vec<EventGauge>,
     /// Most label sets of one.
     limit: usize,
     /// The workers that went last, the latest at the end.
@@ -44,35 +44,40 @@ pub struct Levels {
 }
 
 #[derive(Debug)]
-struct Level {
-    spec: LevelSpec,
+struct EventGauge {
+    spec: EventGaugeSpec,
     values: Mutex<HashMap<LabelSet, u64, RandomState>>,
 }
 
-impl Levels {
-    /// Levels of which nothing is known.
-    pub(crate) fn new(specs: Vec<LevelSpec>, limit: usize) -> Self {
-        let level = |spec| Level { spec, values: Mutex::default() };
-        Self { levels: specs.into_iter().map(level).collect(), limit, gone: Mutex::default() }
+impl EventGauges {
+    /// EventGauges of which nothing is known.
+    pub(crate) fn new(specs: Vec<EventGaugeSpec>, limit: usize) -> Self {
+        let event_gauge = |spec| EventGauge { spec, values: Mutex::default() };
+        Self {
+            event_gauges: specs.into_iter().map(event_gauge).collect(),
+            limit,
+            gone: Mutex::default(),
+        }
     }
 
-    /// The place of the level with this name, and how many labels it has.
+    /// The place of the gauge with this name, and how many labels it has.
     pub(crate) fn find(&self, name: &str) -> Option<(usize, usize)> {
-        let place = self.levels.iter().position(|level| level.spec.name == name)?;
-        Some((place, self.levels[place].spec.labels.len()))
+        let place =
+            self.event_gauges.iter().position(|event_gauge| event_gauge.spec.name == name)?;
+        Some((place, self.event_gauges[place].spec.labels.len()))
     }
 
-    /// Sets a level, in the unit in which fields are stored. A value that was on its way when its worker went is
+    /// Sets a gauge, in the unit in which fields are stored. A value that was on its way when its worker went is
     /// ignored, if the worker is one of those that went last. A label set over the limit is not kept, but those of
     /// workers that are not alive make room for it.
     pub(crate) fn set(
         &self,
-        level: usize,
+        event_gauge: usize,
         labels: LabelSet,
         value: u64,
         is_alive: impl Fn(&str) -> bool,
     ) {
-        let Level { spec, .. } = &self.levels[level];
+        let EventGauge { spec, .. } = &self.event_gauges[event_gauge];
         // Held until the value is set: a worker that goes meanwhile takes it along.
         let gone = lock(&self.gone);
         if spec
@@ -82,7 +87,7 @@ impl Levels {
         {
             return;
         }
-        let mut values = self.levels[level].values();
+        let mut values = self.event_gauges[event_gauge].values();
         let is_full = |values: &HashMap<_, _, _>| values.len() >= self.limit;
         if is_full(&values)
             && !values.contains_key(&labels)
@@ -104,9 +109,9 @@ impl Levels {
             }
             gone.push_back(id.into());
         }
-        for level in &self.levels {
-            if let Some(label) = level.spec.worker {
-                level.values().retain(|labels, _| labels.values().nth(label) != Some(id));
+        for event_gauge in &self.event_gauges {
+            if let Some(label) = event_gauge.spec.worker {
+                event_gauge.values().retain(|labels, _| labels.values().nth(label) != Some(id));
             }
         }
     }
@@ -118,35 +123,35 @@ impl Levels {
 
     /// Forgets everything, except which workers have gone.
     pub(crate) fn clear(&self) {
-        self.levels.iter().for_each(|level| level.values().clear());
+        self.event_gauges.iter().for_each(|event_gauge| event_gauge.values().clear());
     }
 
     /// What they are called, in the definition's order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.levels.iter().map(|level| &*level.spec.name)
+        self.event_gauges.iter().map(|event_gauge| &*event_gauge.spec.name)
     }
 
-    /// The levels, in the definition's order.
+    /// The gauges, in the definition's order.
     pub fn scalars(&self) -> impl Iterator<Item = Scalar> {
-        self.levels.iter().map(Level::scalar)
+        self.event_gauges.iter().map(EventGauge::scalar)
     }
 
     /// Bytes allocated.
     pub(crate) fn memory_bytes(&self) -> usize {
-        let of_level = |level: &Level| {
-            let values = level.values();
+        let of_gauge = |event_gauge: &EventGauge| {
+            let values = event_gauge.values();
             heap::sum([values.heap_bytes(), heap::sum(values.keys().map(LabelSet::memory_bytes))])
         };
         let gone = lock(&self.gone);
         heap::sum([
-            heap::sum(self.levels.iter().map(of_level)),
+            heap::sum(self.event_gauges.iter().map(of_gauge)),
             gone.heap_bytes(),
             heap::sum(gone.iter().map(HeapBytes::heap_bytes)),
         ])
     }
 }
 
-impl Level {
+impl EventGauge {
     fn values(&self) -> MutexGuard<'_, HashMap<LabelSet, u64, RandomState>> {
         lock(&self.values)
     }
@@ -172,23 +177,23 @@ fn has(gone: &VecDeque<Box<str>>, worker: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn levels(limit: usize) -> Levels {
-        let spec = LevelSpec {
+    fn event_gauges(limit: usize) -> EventGauges {
+        let spec = EventGaugeSpec {
             name: "rss".to_owned(),
             help: String::new(),
             labels: vec!["worker_id".to_owned()],
             divisor: 1_000.0,
             worker: Some(0),
         };
-        Levels::new(vec![spec], limit)
+        EventGauges::new(vec![spec], limit)
     }
 
-    fn set(levels: &Levels, worker: &str, value: u64) {
-        levels.set(0, LabelSet::new([worker]), value, |_| true);
+    fn set(event_gauges: &EventGauges, worker: &str, value: u64) {
+        event_gauges.set(0, LabelSet::new([worker]), value, |_| true);
     }
 
-    fn told(levels: &Levels) -> Vec<(String, f64)> {
-        let scalar = levels.scalars().next().expect("a level");
+    fn told(event_gauges: &EventGauges) -> Vec<(String, f64)> {
+        let scalar = event_gauges.scalars().next().expect("a event_gauge");
         scalar
             .samples
             .into_iter()
@@ -198,83 +203,83 @@ mod tests {
 
     #[test]
     fn the_last_value_counts() {
-        let levels = levels(2);
-        set(&levels, "w1", 500);
-        set(&levels, "w1", 1_500);
-        assert_eq!(told(&levels), [("w1".to_owned(), 1.5)]);
+        let event_gauges = event_gauges(2);
+        set(&event_gauges, "w1", 500);
+        set(&event_gauges, "w1", 1_500);
+        assert_eq!(told(&event_gauges), [("w1".to_owned(), 1.5)]);
     }
 
     #[test]
     fn no_more_label_sets_than_the_limit_are_kept() {
-        let levels = levels(2);
+        let event_gauges = event_gauges(2);
         for (worker, value) in [("w1", 1_000), ("w2", 1_000), ("w3", 1_000), ("w1", 2_000)] {
-            set(&levels, worker, value);
+            set(&event_gauges, worker, value);
         }
-        assert_eq!(told(&levels), [("w1".to_owned(), 2.0), ("w2".to_owned(), 1.0)]);
+        assert_eq!(told(&event_gauges), [("w1".to_owned(), 2.0), ("w2".to_owned(), 1.0)]);
     }
 
     #[test]
     fn what_dead_workers_told_too_late_makes_room_for_living_ones() {
-        let levels = levels(2);
-        set(&levels, "w1", 1_000);
-        set(&levels, "w2", 1_000);
-        levels.set(0, LabelSet::new(["w3"]), 3_000, |worker| worker != "w1");
-        assert_eq!(told(&levels), [("w2".to_owned(), 1.0), ("w3".to_owned(), 3.0)]);
+        let event_gauges = event_gauges(2);
+        set(&event_gauges, "w1", 1_000);
+        set(&event_gauges, "w2", 1_000);
+        event_gauges.set(0, LabelSet::new(["w3"]), 3_000, |worker| worker != "w1");
+        assert_eq!(told(&event_gauges), [("w2".to_owned(), 1.0), ("w3".to_owned(), 3.0)]);
     }
 
     #[test]
     fn a_workers_levels_go_with_it() {
-        let levels = levels(2);
-        set(&levels, "w1", 1_000);
-        set(&levels, "w2", 2_000);
-        levels.forget_worker("w1");
-        assert_eq!(told(&levels), [("w2".to_owned(), 2.0)]);
-        levels.clear();
-        assert_eq!(told(&levels), []);
+        let event_gauges = event_gauges(2);
+        set(&event_gauges, "w1", 1_000);
+        set(&event_gauges, "w2", 2_000);
+        event_gauges.forget_worker("w1");
+        assert_eq!(told(&event_gauges), [("w2".to_owned(), 2.0)]);
+        event_gauges.clear();
+        assert_eq!(told(&event_gauges), []);
     }
 
     #[test]
     fn what_a_worker_told_before_it_went_is_ignored_until_it_is_back() {
-        let levels = levels(2);
-        levels.forget_worker("w1");
-        set(&levels, "w1", 1_000);
-        assert_eq!(told(&levels), []);
-        levels.clear();
-        set(&levels, "w1", 1_000);
-        assert_eq!(told(&levels), []);
-        levels.welcome_worker("w1");
-        set(&levels, "w1", 2_000);
-        assert_eq!(told(&levels), [("w1".to_owned(), 2.0)]);
+        let event_gauges = event_gauges(2);
+        event_gauges.forget_worker("w1");
+        set(&event_gauges, "w1", 1_000);
+        assert_eq!(told(&event_gauges), []);
+        event_gauges.clear();
+        set(&event_gauges, "w1", 1_000);
+        assert_eq!(told(&event_gauges), []);
+        event_gauges.welcome_worker("w1");
+        set(&event_gauges, "w1", 2_000);
+        assert_eq!(told(&event_gauges), [("w1".to_owned(), 2.0)]);
     }
 
     #[test]
     fn the_workers_that_went_last_are_remembered() {
-        let levels = levels(GONE_WORKERS + 1);
+        let event_gauges = event_gauges(GONE_WORKERS + 1);
         let ids: Vec<_> = (0..=GONE_WORKERS).map(|number| format!("w{number}")).collect();
         // The second time changes nothing.
         for id in ids.iter().chain(&ids[1..]) {
-            levels.forget_worker(id);
+            event_gauges.forget_worker(id);
         }
         for id in &ids {
-            set(&levels, id, 1_000);
+            set(&event_gauges, id, 1_000);
         }
-        assert_eq!(told(&levels), [("w0".to_owned(), 1.0)]);
+        assert_eq!(told(&event_gauges), [("w0".to_owned(), 1.0)]);
     }
 
     #[test]
     fn memory_of_values_and_of_workers_that_have_gone_is_counted() {
-        let levels = levels(GONE_WORKERS);
+        let event_gauges = event_gauges(GONE_WORKERS);
         let ids: Vec<_> = (0..GONE_WORKERS).map(|number| format!("{number:0100}")).collect();
-        ids.iter().for_each(|id| set(&levels, id, 1_000));
-        let of_values = levels.memory_bytes();
+        ids.iter().for_each(|id| set(&event_gauges, id, 1_000));
+        let of_values = event_gauges.memory_bytes();
         let places = (GONE_WORKERS * 8 / 7).next_power_of_two();
         // 102 bytes in whole words, after two counts.
         let labels = GONE_WORKERS * 120;
         assert_eq!(of_values, places * (size_of::<(LabelSet, u64)>() + 1) + labels);
         // Others, so that the values stay.
-        ids.iter().for_each(|id| levels.forget_worker(&format!("x{id}")));
-        let places = lock(&levels.gone).capacity();
+        ids.iter().for_each(|id| event_gauges.forget_worker(&format!("x{id}")));
+        let places = lock(&event_gauges.gone).capacity();
         let of_gone = places * size_of::<Box<str>>() + GONE_WORKERS * 101;
-        assert_eq!(levels.memory_bytes(), of_values + of_gone);
+        assert_eq!(event_gauges.memory_bytes(), of_values + of_gone);
     }
 }

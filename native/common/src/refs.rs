@@ -150,7 +150,9 @@ mod tests {
     #[test]
     fn the_oldest_reference_is_forgotten_first() {
         let refs = Refs::new(2);
+        assert!(refs.is_empty());
         refs.bind("a", "A");
+        assert!(!refs.is_empty());
         refs.bind("b", "B");
         refs.bind("a", "A");
         refs.bind("c", "C");

@@ -502,6 +502,8 @@ fn a_latency_that_leaves_its_range_is_told_when_slices_end() {
     let [Described::LatencyAnomaly(started)] = &slice(5_000_000)[..] else { panic!("not told") };
     assert_eq!((&*started.method, &*started.python_class, started.count), ("m", "A", 5));
     assert!((started.p95_us - 5_000.0).abs() < 1.0 && (started.median_us - 1_000.0).abs() < 10.0);
+    let ongoing = Errors::new(&running.instance, Window::SinceStart, moment(50_000)).anomalies;
+    assert_eq!(ongoing.iter().map(|anomaly| &*anomaly.method).collect::<Vec<_>>(), ["m"]);
     assert_eq!(slice(5_000_000), []);
     let [Described::LatencyAnomaly(over)] = &slice(1_000_000)[..] else { panic!("not told") };
     assert_eq!((over.duration_ms, over.started_unix_ms), (2 * SLICE_MS, 1_002_000));

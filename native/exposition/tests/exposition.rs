@@ -539,7 +539,8 @@ fn a_counter_is_of_unknown_type_beside_any_metric_of_the_rest_of_its_name() {
         family.as_object_mut().unwrap().extend(fields);
         family
     };
-    let names = ["of_gauge_total", "of_level_total", "of_histogram_total", "of_measure_total"];
+    let names =
+        ["of_gauge_total", "of_event_gauge_total", "of_histogram_total", "of_measure_total"];
     let counters = names.iter().chain(&["of_nothing_total"]).map(|name| counter(name));
     let measure = json!({"name": "of_measure", "help": "", "kind": "counter"});
     let running = Running::start(json!({
@@ -549,7 +550,7 @@ fn a_counter_is_of_unknown_type_beside_any_metric_of_the_rest_of_its_name() {
             family("measures", json!({"measures": [measure]})),
         ],
         "gauges": [{"name": "of_gauge"}],
-        "event_gauges": [{"name": "of_gauge", "labels": [], "divisor": 1.0}],
+        "event_gauges": [{"name": "of_event_gauge", "labels": [], "divisor": 1.0}],
         "event_gauge_limit": 1,
         "plans": [],
         "ref_limit": 0,

@@ -219,3 +219,19 @@ fn more_summaries_than_a_series_can_hold_are_refused() {
     assert!(report.summaries.iter().all(|row| row.count == 30));
     assert!(Family::new(family(allowed / 2 + 1)).is_err());
 }
+
+/// OpenMetrics wants a sum where no number is below zero, and a bound of zero says that none need be.
+#[test]
+fn a_distribution_has_a_sum_in_openmetrics_unless_a_bound_is_negative() {
+    let kind = |first: f64| {
+        let bound = json!({"value": first, "text": first.to_string()});
+        json!({"distribution": {"bounds": [bound]}})
+    };
+    let bounds = [("below", -1.0), ("zero", 0.0), ("above", 1.0)];
+    let measures = bounds.map(|(name, first)| measure(name, kind(first)));
+    let running = start_with(&[], measures.into());
+    send_number(&running, 2.0);
+    let text = String::from_utf8(rendered(&running, Format::OpenMetrics)).unwrap();
+    let has_sum = |name: &str| text.lines().any(|line| line.starts_with(&format!("{name}_sum 2")));
+    assert_eq!(bounds.map(|(name, _)| has_sum(name)), [false, true, true]);
+}

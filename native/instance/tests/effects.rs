@@ -50,9 +50,9 @@ fn an_effect_takes_place_with_all_that_it_needs_and_not_without() {
         (
             "worker_up",
             two(),
-            json!({"worker_up": {"id": 1}}),
-            &[Given::Absent, w, Given::Absent],
-            &[1],
+            json!({"worker_up": {"id": 2}}),
+            &[Given::Absent, Given::Absent, w],
+            &[2],
         ),
         (
             "lives",

@@ -62,22 +62,26 @@ defmodule DSPexTelemetry.Exposition do
   # What Rust does not know.
   @spec scalars(Lookup.handle()) :: [map()]
   def scalars(handle) do
+    samples = samples(handle)
+
     for metric <- SelfMetrics.of_vm(),
-        do: metric |> Definition.scalar() |> Map.put(:samples, samples(metric.of, handle))
+        do: metric |> Definition.scalar() |> Map.put(:samples, Map.fetch!(samples, metric.of))
   end
 
-  defp samples(:attached, handle),
-    do: [sample(if(Instance.attached?(handle.options.name), do: 1, else: 0))]
+  # Without samples a metric is not exposed.
+  defp samples(handle) do
+    otlp = OTLP.status(handle)
 
-  defp samples(:start_time, handle), do: [sample(handle.started_at_unix_ms / 1_000)]
-  defp samples(:panics, _handle), do: [sample(Native.panics())]
-  defp samples(:build, _handle), do: [sample(1, version: @version)]
-  # Without samples they are not exposed.
-  defp samples(:pushes, handle), do: results(Push.status(handle))
-  defp samples(:exports, handle), do: results(OTLP.status(handle))
-
-  defp samples(:lost_points, handle),
-    do: for(%{lost: lost} <- List.wrap(OTLP.status(handle)), do: sample(lost))
+    %{
+      attached: [sample(if(Instance.attached?(handle.options.name), do: 1, else: 0))],
+      start_time: [sample(handle.started_at_unix_ms / 1_000)],
+      panics: [sample(Native.panics())],
+      build: [sample(1, version: @version)],
+      pushes: results(Push.status(handle)),
+      exports: results(otlp),
+      lost_points: if(otlp, do: [sample(otlp.lost)], else: [])
+    }
+  end
 
   defp results(nil), do: []
 

@@ -1,7 +1,8 @@
 //! A method whose calls go through the cache.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use telemetry_common::heap;
 use telemetry_common::label::LabelSet;
@@ -111,8 +112,7 @@ impl Method {
 
     /// What was observed, up to now.
     pub(super) fn observed<R>(&self, use_it: impl FnOnce(&mut Observed) -> R) -> R {
-        let mut told: MutexGuard<'_, Told> =
-            self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told: MutexGuard<'_, Told> = lock(&self.observed);
         let hits = self.hits.iter().map(|lane| lane.0.load(Relaxed)).sum::<u64>();
         let new = hits - told.hits;
         told.observed.answered(new);

@@ -4,9 +4,10 @@
 //! remembers as many references as it was told to and forgets the oldest first, a 64th at a time, or
 //! 1,000 if that is less.
 
+use crate::lock::lock;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -51,7 +52,7 @@ impl Refs {
         if self.limit == 0 || self.class_of(reference).is_some_and(|known| *known == *class) {
             return;
         }
-        let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut order = lock(&self.order);
         let class = order.class_name(class);
         let reference: Arc<str> = reference.into();
         if let Some(before) = self.classes.insert(Arc::clone(&reference), class) {
@@ -104,7 +105,7 @@ impl Refs {
 
     /// Bytes allocated for references and class names, and for their entries in the maps.
     pub fn memory_bytes(&self) -> usize {
-        let order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let order = lock(&self.order);
         let references = order.oldest_first.len();
         heap::sum([
             order.text_bytes,

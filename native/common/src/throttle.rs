@@ -1,6 +1,7 @@
 //! Throttles: at most one admission in an interval for each key, and how many were suppressed.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::lock::lock;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::heap::{self, HeapBytes};
 use crate::label::normalise;
@@ -109,7 +110,7 @@ impl Throttle {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

@@ -99,7 +99,9 @@ pub(crate) trait Encoder {
     fn label(&self, name: &str, value: &str, labels: &mut Vec<u8>);
 
     /// Appends labels to others, both of which were encoded before.
-    fn join(&self, labels: &mut Vec<u8>, more: &[u8]);
+    fn join(&self, labels: &mut Vec<u8>, more: &[u8]) {
+        labels.extend_from_slice(more);
+    }
 
     /// Appends a sample of a metric.
     fn counter(

@@ -368,10 +368,6 @@ impl Encoder for Otlp<'_> {
         encoding::message::encode(tag::NUMBER_ATTRIBUTES, &text(name, value), labels);
     }
 
-    fn join(&self, labels: &mut Vec<u8>, more: &[u8]) {
-        labels.extend_from_slice(more);
-    }
-
     fn counter(
         &self,
         _bounds: &[f64],

@@ -99,10 +99,6 @@ impl Encoder for Protobuf {
         encoding::message::encode(tag::METRIC_LABEL, &label_pair(name, value), labels);
     }
 
-    fn join(&self, labels: &mut Vec<u8>, more: &[u8]) {
-        labels.extend_from_slice(more);
-    }
-
     fn counter(
         &self,
         _bounds: &[f64],

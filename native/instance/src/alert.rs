@@ -35,9 +35,10 @@ pub struct AlertSpec {
 
 /// What is signalled, and from where. Looks for anomalies whenever a slice of time ends.
 pub(crate) struct Alerts {
-    pub(crate) signals: Arc<Signals>,
-    pub(crate) spikes: Arc<Spikes>,
-    pub(crate) queue_waits: Arc<Throttle>,
+    pub(crate) signals: Signals,
+    pub(crate) spikes: Spikes,
+    /// Which commands' waits were signalled lately.
+    pub(crate) queue_waits: Throttle,
     watched: Option<Watched>,
     silence_ms: u64,
     forget_ms: u64,
@@ -58,11 +59,10 @@ impl Alerts {
             let family = Arc::clone(&families[index]);
             Some(Watched { index, family, anomalies: Anomalies::new(anomalies) })
         });
-        let queue_waits = Throttle::new(spec.queue_wait_interval_ms, spec.queue_wait_commands);
         Self {
-            signals: Arc::new(Signals::new(spec.signal_limit)),
-            spikes: Arc::new(Spikes::new(spec.spikes)),
-            queue_waits: Arc::new(queue_waits),
+            signals: Signals::new(spec.signal_limit),
+            spikes: Spikes::new(spec.spikes),
+            queue_waits: Throttle::new(spec.queue_wait_interval_ms, spec.queue_wait_commands),
             watched,
             silence_ms: spec.anomaly_silence_ms,
             forget_ms: spec.anomaly_forget_ms,

@@ -9,7 +9,8 @@
 mod range;
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use serde::{Deserialize, Serialize};
 
@@ -283,7 +284,7 @@ impl Anomalies {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

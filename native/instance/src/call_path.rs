@@ -15,7 +15,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -341,7 +342,7 @@ impl CallPaths {
     }
 
     fn requests(&self) -> MutexGuard<'_, HashMap<Box<str>, VecDeque<Request>, RandomState>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.requests)
     }
 }
 

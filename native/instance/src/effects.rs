@@ -15,16 +15,14 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::alert::Alerts;
 use crate::call_log::CallLog;
 use crate::call_path::CallPaths;
 use crate::event_gauge::EventGauges;
 use crate::owner::Owners;
 use crate::router_time::RouterTime;
-use crate::signal::Signals;
-use crate::spike::Spikes;
 use telemetry_cache::Cache;
 use telemetry_common::moment::Clock;
-use telemetry_common::throttle::Throttle;
 use telemetry_recording::compile::{Compiler, Effects};
 use telemetry_recording::effect::{Alarm, Claim, Effect};
 use telemetry_recording::error::DefinitionError;
@@ -37,17 +35,15 @@ pub use workers::Workers;
 
 /// What effects are made of. Each keeps of it what it needs.
 pub(crate) struct Parts {
+    pub(crate) alerts: Arc<Alerts>,
     pub(crate) cache: Option<Arc<Cache>>,
     pub(crate) call_log: Arc<CallLog>,
     pub(crate) call_paths: Arc<CallPaths>,
     pub(crate) clock: Clock,
     pub(crate) event_gauges: Arc<EventGauges>,
     pub(crate) lookups: Arc<Lookups>,
-    pub(crate) queue_waits: Arc<Throttle>,
     pub(crate) router: Arc<Router>,
     pub(crate) router_time: Arc<RouterTime>,
-    pub(crate) signals: Arc<Signals>,
-    pub(crate) spikes: Arc<Spikes>,
     pub(crate) tool_owners: Arc<Owners>,
     pub(crate) worker_owners: Arc<Owners>,
     pub(crate) workers: Arc<Workers>,

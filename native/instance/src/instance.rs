@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{
     Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
 };
+use telemetry_common::lock::lock;
 
 use crossbeam_channel::Receiver;
 use serde::Deserialize;
@@ -100,7 +101,6 @@ pub struct Instance {
     plans: Vec<Arc<Plan>>,
     parts: Parts,
     usage: Arc<Usage>,
-    alerts: Alerts,
     router_number: OnceLock<u64>,
     exporter: Mutex<Exporter>,
     state: RwLock<State>,
@@ -141,7 +141,7 @@ impl Instance {
         });
         let cache = definition.cache.map(|spec| Cache::new(spec, Arc::clone(&lookups.classes)));
         let cache = cache.map(Arc::new);
-        let alerts = Alerts::new(definition.alerts, &families);
+        let alerts = Arc::new(Alerts::new(definition.alerts, &families));
         let usage = Arc::new(Usage::new(definition.usage_capacity));
         let call_paths = Arc::new(CallPaths::new(definition.call_paths));
         let event_gauges =
@@ -152,28 +152,25 @@ impl Instance {
             definition.worker_limit,
             &call_paths,
             &event_gauges,
-            (&router, &router_time),
+            &router,
+            &router_time,
             cache.as_ref(),
         );
         let parts = Parts {
+            alerts: Arc::clone(&alerts),
             cache,
             call_log: Arc::new(CallLog::new(definition.call_log)),
             call_paths,
             clock: Clock::clone(&clock),
             event_gauges,
             lookups: Arc::clone(&lookups),
-            queue_waits: Arc::clone(&alerts.queue_waits),
             router,
             router_time,
-            signals: Arc::clone(&alerts.signals),
-            spikes: Arc::clone(&alerts.spikes),
             tool_owners: Arc::new(Owners::new(definition.ref_limit)),
             worker_owners: Arc::new(Owners::new(definition.worker_limit)),
             workers: Arc::new(workers),
         };
-        let signals = Arc::clone(&alerts.signals);
-        let listener =
-            Overflows { signals, usage: Arc::clone(&usage), clock: Clock::clone(&clock) };
+        let listener = Overflows { alerts, usage: Arc::clone(&usage), clock: Clock::clone(&clock) };
         let context = Arc::new(Context { lookups, clock, listener: Box::new(listener) });
         let plans = definition.plans.into_iter();
         let plans = plans.map(|spec| Plan::compile(spec, &families, &parts, Arc::clone(&context)));
@@ -195,7 +192,6 @@ impl Instance {
             plans,
             parts,
             usage,
-            alerts,
             router_number: OnceLock::new(),
             exporter: Mutex::new(exporter),
             state,
@@ -266,7 +262,7 @@ impl Instance {
         }
         state.windows.clear(now.ms);
         self.exporter().reset(now.unix_ms);
-        self.alerts.clear();
+        self.parts.alerts.clear();
         self.router().reset();
         self.parts.event_gauges.clear();
         self.parts.call_log.clear();
@@ -321,7 +317,7 @@ impl Instance {
     /// what is over. To be called at least once in the length of a slice, or slices get longer.
     pub fn tick(&self, now: Moment) {
         self.families.iter().for_each(|family| family.tell_time(now.unix_ms));
-        self.alerts.tick(now);
+        self.parts.alerts.tick(now);
         self.cache().inspect(|cache| cache.tick(now.ms));
         self.parts.call_log.tick(now.ms);
         let state = self.write();
@@ -361,7 +357,7 @@ impl Instance {
                 let taken = series.take_delta(family.layout(), &mut delta);
                 if taken {
                     collector.push(index, series.labels(), &delta);
-                    self.alerts.slice(index, series.labels(), &delta, now);
+                    self.parts.alerts.slice(index, series.labels(), &delta, now);
                 }
                 taken
             };
@@ -378,7 +374,7 @@ impl Instance {
                 take(&overflow);
             }
         }
-        self.alerts.end_slice(now);
+        self.parts.alerts.end_slice(now);
         let layouts: Vec<_> = self.families.iter().map(|family| family.layout()).collect();
         state.windows.end_slice(now.ms, &layouts);
     }
@@ -400,17 +396,17 @@ impl Instance {
 
     /// Spikes of errors.
     pub fn spikes(&self) -> &Spikes {
-        &self.alerts.spikes
+        &self.parts.alerts.spikes
     }
 
     /// Unusual latencies that go on.
     pub fn anomalies(&self) -> Vec<CurrentAnomaly> {
-        self.alerts.current()
+        self.parts.alerts.current()
     }
 
     /// Where signals come out.
     pub fn signals(&self) -> Receiver<Sent> {
-        self.alerts.signals.receiver()
+        self.parts.alerts.signals.receiver()
     }
 
     /// Who was used how often, as it stands now.
@@ -467,7 +463,7 @@ impl Instance {
 
     /// What is known of exports. Not to be asked for before the state.
     pub fn exporter(&self) -> MutexGuard<'_, Exporter> {
-        self.exporter.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.exporter)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
@@ -596,8 +592,8 @@ impl Instance {
                 self.parts.worker_owners.memory_bytes(),
                 self.call_log().memory_bytes(),
                 windows.memory_bytes,
-                self.alerts.memory_bytes(),
-                self.alerts.spikes.memory_bytes(),
+                self.parts.alerts.memory_bytes(),
+                self.parts.alerts.spikes.memory_bytes(),
                 self.usage.memory_bytes(),
                 self.cache().map_or(0, |cache| cache.memory_bytes()),
                 self.router().memory_bytes(),
@@ -610,8 +606,8 @@ impl Instance {
             workers: workers.len(),
             workers_overflow: workers.overflow_total(),
             windows,
-            signals_dropped: self.alerts.signals.dropped_total(),
-            spikes_untracked: self.alerts.spikes.untracked(),
+            signals_dropped: self.parts.alerts.signals.dropped_total(),
+            spikes_untracked: self.parts.alerts.spikes.untracked(),
         }
     }
 }

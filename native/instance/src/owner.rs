@@ -4,7 +4,8 @@
 //! name, and only its events count: the one that takes names, else the first to come.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use dashmap::DashMap;
 use foldhash::fast::RandomState;
@@ -76,7 +77,7 @@ impl Owners {
     }
 
     fn oldest_first(&self) -> MutexGuard<'_, VecDeque<Box<str>>> {
-        self.oldest_first.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.oldest_first)
     }
 }
 

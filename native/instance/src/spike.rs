@@ -9,7 +9,8 @@ mod cause;
 mod key_errors;
 mod recent;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use serde::{Deserialize, Serialize};
 
@@ -320,7 +321,7 @@ impl Spikes {
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.table)
     }
 }
 

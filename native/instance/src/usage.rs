@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -293,7 +294,7 @@ impl Usage {
     }
 
     fn tally(&self, kind: UsageKind) -> MutexGuard<'_, Tally> {
-        self.tallies.get(kind).lock().unwrap_or_else(PoisonError::into_inner)
+        lock(self.tallies.get(kind))
     }
 }
 

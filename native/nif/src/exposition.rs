@@ -1,6 +1,7 @@
 //! What Prometheus scrapes, and what OpenTelemetry gets.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use telemetry_common::lock::lock;
 
 use rustler::{Atom, Binary, Env, NifResult, ResourceArc, Term};
 use telemetry_exposition::otlp::{self, Accepted, Export, Temporality};
@@ -39,7 +40,7 @@ fn otlp_export<'a>(
     let now = decode::moment(now)?;
     let wanted = decode::value(wanted).map_err(raise)?;
     let wanted: Export = serde_json::from_value(wanted).map_err(raise)?;
-    let mut unsettled = instance.unsettled.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut unsettled = lock(&instance.unsettled);
     let (rendered, points) = match &*unsettled {
         Some((rendered, points)) => (rendered.clone(), *points),
         None => {
@@ -59,7 +60,7 @@ fn otlp_export<'a>(
 /// Waits for an export that is being written, and frees the request.
 #[rustler::nif(schedule = "DirtyCpu")]
 fn otlp_settle(instance: &InstanceResource) -> Atom {
-    *instance.unsettled.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    *lock(&instance.unsettled) = None;
     atoms::ok()
 }
 

@@ -4,8 +4,9 @@
 //! or comes next, and asks again when it is done with that. So signals wait in the channel, whose
 //! length is bounded, and not in a mailbox.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread::{self, JoinHandle};
+use telemetry_common::lock::lock;
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
 use rustler::{Encoder, LocalPid, OwnedEnv};
@@ -41,7 +42,7 @@ enum State {
 impl Forwarder {
     /// The next signals go to this process, in one message `{signals, List}`.
     pub fn demand(&self, instance: &Instance, pid: LocalPid) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         if let State::Idle = *state {
             let (sender, control) = unbounded();
             let signals = instance.signals();
@@ -59,7 +60,7 @@ impl Forwarder {
 
     /// Ends the thread and waits for it.
     pub fn stop(&self) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.0);
         if let State::Running(control, thread) = std::mem::replace(&mut *state, State::Stopped) {
             let _ = control.send(Control::Stop);
             // A panic of the thread is its own end and nobody else's.

@@ -5,7 +5,8 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use telemetry_common::lock::lock;
 
 use once_cell::sync::Lazy;
 use rustler::codegen_runtime::{c_char, c_int, inventory};
@@ -186,7 +187,7 @@ fn atom_text(atom: Term<'_>) -> Option<&'static str> {
         if let Some(text) = met.get(&atom.as_c_arg()) {
             return Some(*text);
         }
-        let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut texts = lock(&TEXTS);
         let known = texts.get(&atom.as_c_arg()).copied();
         let text = match known {
             Some(text) => text,

@@ -1,6 +1,7 @@
 //! What was rendered, for as long as a term refers to it, and its memory for the next time.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use telemetry_common::lock::lock;
 
 use rustler::{Resource, ResourceArc};
 
@@ -14,7 +15,7 @@ impl Spare {
     const MOST: usize = 64 << 20;
 
     pub fn take(&self) -> Vec<u8> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut lock(&self.0))
     }
 
     fn give_back(&self, mut bytes: Vec<u8>) {
@@ -22,7 +23,7 @@ impl Spare {
         bytes.shrink_to(bytes.len() + bytes.len() / 4);
         if bytes.capacity() <= Self::MOST {
             bytes.clear();
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = bytes;
+            *lock(&self.0) = bytes;
         }
     }
 }

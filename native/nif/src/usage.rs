@@ -1,7 +1,8 @@
 //! Usage counts and their file.
 
 use std::path::Path;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
+use telemetry_common::lock::lock;
 
 use rustler::{Atom, Encoder, Env, NifResult, Term};
 use serde::Serialize;
@@ -46,7 +47,7 @@ pub struct WindowReport {
 }
 
 fn file(instance: &InstanceResource) -> MutexGuard<'_, File> {
-    instance.file.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&instance.file)
 }
 
 #[rustler::nif(schedule = "DirtyIo")]

@@ -4,6 +4,7 @@ mod spec;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use telemetry_common::lock::lock;
 
 use crate::departed::Departed;
 use crate::error::DefinitionError;
@@ -337,7 +338,7 @@ impl Family {
 
     /// What series have counted that have retired.
     pub fn departed(&self) -> MutexGuard<'_, Departed> {
-        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.departed)
     }
 
     /// Takes a series out of the table, if it is still there, and gives its slot back at once: its

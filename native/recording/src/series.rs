@@ -1,13 +1,13 @@
 //! One series: the counters and histograms of one label set.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use hdrhistogram::Histogram as Snapshot;
 
 use crate::baseline::Baseline;
 use crate::bounds::BucketReader;
-use crate::cell::Cell;
 use crate::exemplar::{Exemplar, Exemplars, Place};
 use crate::export_baseline::ExportBaseline;
 use crate::histogram::{add_counts, empty_snapshot};
@@ -296,18 +296,12 @@ impl Series {
             measure.inherit(self, other);
         }
         for (at, (cell, meaning)) in cells.iter().zip(layout.cells()).enumerate() {
-            let word = point.cell(at);
-            match meaning {
-                Cell::Natural => shared.add_saturating(cell, word),
-                Cell::Integer => shared.add_signed(cell, word as i64),
-                Cell::Float => shared.add_float(cell, f64::from_bits(word)),
-                Cell::Largest => drop(cell.fetch_max(word, Relaxed)),
-            }
+            shared.merge(cell, *meaning, point.cell(at));
         }
     }
 
     fn baseline(&self) -> MutexGuard<'_, Baseline> {
-        self.baseline.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.baseline)
     }
 
     /// Bytes allocated for the series, its reference counts and its place in the table included.

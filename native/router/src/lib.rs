@@ -29,7 +29,8 @@ mod ticket;
 mod worker;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
+use telemetry_common::lock::lock;
 
 use choice::{Choice, Chooser, Rules};
 use command::Command;
@@ -345,7 +346,7 @@ impl Router {
         if health.is_ejected(now_ns) || !health.is_outlier(spec, rate, rate_of_all) {
             return;
         }
-        let _ejecting = self.ejecting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ejecting = lock(&self.ejecting);
         let members = self.pool.members();
         let is_ejected = |worker: &&Arc<Worker>| worker.health.is_ejected(now_ns);
         let ejected = members.workers.iter().filter(is_ejected).count();

@@ -6,7 +6,8 @@ use std::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use arc_swap::{ArcSwap, Guard};
 use dashmap::DashMap;
@@ -305,6 +306,6 @@ impl Pool {
 
     pub(crate) fn changing(&self) -> MutexGuard<'_, Changing> {
         // What it guards is valid after every statement.
-        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.changing)
     }
 }

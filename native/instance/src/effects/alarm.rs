@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{Parts, Step};
+use crate::alert::Alerts;
 use crate::call_log::CallLog;
-use crate::signal::{Overflow, QueueWait, Signal, Signals};
-use crate::spike::{SpikeChange, Spikes};
+use crate::signal::{Overflow, QueueWait, Signal};
+use crate::spike::SpikeChange;
 use crate::usage::Usage;
 use telemetry_common::label::{self, LabelSet};
 use telemetry_common::moment::{Clock, Moment};
-use telemetry_common::throttle::Throttle;
 use telemetry_recording::compile::Compiler;
 use telemetry_recording::effect::{Alarm, Effect, Event, Listener};
 use telemetry_recording::error::DefinitionError;
@@ -22,8 +22,7 @@ use telemetry_recording::plan::count_at;
 
 /// Looks for spikes of errors.
 pub(super) struct Errors {
-    spikes: Arc<Spikes>,
-    signals: Arc<Signals>,
+    alerts: Arc<Alerts>,
     clock: Clock,
     /// Where spikes are counted.
     family: Arc<Family>,
@@ -35,8 +34,7 @@ pub(super) struct Errors {
 impl Errors {
     pub(super) fn new(parts: &Parts, (family, cell): (Arc<Family>, usize), logs: bool) -> Self {
         Self {
-            spikes: Arc::clone(&parts.spikes),
-            signals: Arc::clone(&parts.signals),
+            alerts: Arc::clone(&parts.alerts),
             clock: Clock::clone(&parts.clock),
             family,
             cell,
@@ -47,7 +45,7 @@ impl Errors {
     #[cold]
     fn changed(&self, change: SpikeChange, key: &LabelSet, now: Moment) {
         if let Some(over) = change.over {
-            self.signals.send(now, Signal::ErrorSpikeOver(over));
+            self.alerts.signals.send(now, Signal::ErrorSpikeOver(over));
         }
         if change.started {
             let series = self.family.get_or_create(key);
@@ -55,7 +53,7 @@ impl Errors {
             count_at(&series.lanes().shared(), self.cell);
         }
         if let Some(spike) = change.spike {
-            self.signals.send(now, Signal::ErrorSpike(spike));
+            self.alerts.signals.send(now, Signal::ErrorSpike(spike));
         }
     }
 }
@@ -69,7 +67,7 @@ impl Alarm for Errors {
         calls: &mut dyn FnMut() -> Option<u64>,
     ) -> bool {
         let now = (self.clock)();
-        let change = self.spikes.record(key, kind, reason, now.ms, calls);
+        let change = self.alerts.spikes.record(key, kind, reason, now.ms, calls);
         if change != SpikeChange::default() {
             self.changed(change, key, now);
         }
@@ -92,8 +90,7 @@ pub(super) struct Wait {
 
 struct Waits {
     step: Wait,
-    queue_waits: Arc<Throttle>,
-    signals: Arc<Signals>,
+    alerts: Arc<Alerts>,
     clock: Clock,
 }
 
@@ -106,8 +103,7 @@ impl Step for Wait {
         compiler.fields([self.field, self.worker, self.command])?;
         Ok(Box::new(Waits {
             step: self,
-            queue_waits: Arc::clone(&parts.queue_waits),
-            signals: Arc::clone(&parts.signals),
+            alerts: Arc::clone(&parts.alerts),
             clock: Clock::clone(&parts.clock),
         }))
     }
@@ -132,19 +128,19 @@ impl Waits {
     fn waited(&self, waited: u64, event: &Event<'_, '_>) {
         let command = label::normalise(event.fields.text(self.step.command));
         let now = (self.clock)();
-        if let Some(suppressed) = self.queue_waits.admit(&command, now.ms) {
+        if let Some(suppressed) = self.alerts.queue_waits.admit(&command, now.ms) {
             let worker_id = label::normalise(event.fields.text(self.step.worker)).into_owned();
             let command = command.into_owned();
             let wait_us = waited as f64 / NANOSECONDS_PER_MICROSECOND;
             let wait = QueueWait { worker_id, command, wait_us, suppressed };
-            self.signals.send(now, Signal::QueueWait(wait));
+            self.alerts.signals.send(now, Signal::QueueWait(wait));
         }
     }
 }
 
 /// Tells of events over a limit of series.
 pub(crate) struct Overflows {
-    pub(crate) signals: Arc<Signals>,
+    pub(crate) alerts: Arc<Alerts>,
     pub(crate) usage: Arc<Usage>,
     pub(crate) clock: Clock,
 }
@@ -153,7 +149,7 @@ impl Listener for Overflows {
     #[cold]
     fn overflowed(&self, family: &Family) {
         let overflow = Overflow { event: family.name().to_owned(), limit: family.series_limit() };
-        self.signals.send((self.clock)(), Signal::Overflow(overflow));
+        self.alerts.signals.send((self.clock)(), Signal::Overflow(overflow));
     }
 
     fn used(&self, names: &UsageSource, labels: &LabelSet) {

@@ -34,7 +34,8 @@ impl Workers {
         limit: usize,
         call_paths: &Arc<CallPaths>,
         event_gauges: &Arc<EventGauges>,
-        (router, router_time): (&Arc<Router>, &Arc<RouterTime>),
+        router: &Arc<Router>,
+        router_time: &Arc<RouterTime>,
         cache: Option<&Arc<Cache>>,
     ) -> Self {
         Self {

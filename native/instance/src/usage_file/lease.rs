@@ -14,7 +14,8 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+use telemetry_common::lock::lock;
 
 use super::{UsageFileError, cannot, open_if_there, with_suffix};
 
@@ -181,12 +182,12 @@ impl Drop for Lease {
 }
 
 fn slots() -> MutexGuard<'static, BTreeMap<PathBuf, Arc<Slot>>> {
-    SLOTS.lock().unwrap_or_else(PoisonError::into_inner)
+    lock(&SLOTS)
 }
 
 impl Slot {
     fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.held)
     }
 }
 

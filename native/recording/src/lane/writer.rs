@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
 
 use super::{ExclusiveLane, FULL, Lanes, SharedLane};
-use crate::cell::{plus_float, plus_signed};
+use crate::cell::{Cell, plus_float, plus_signed};
 use crate::histogram::{Location, Precision};
 
 /// A way to write into a lane.
@@ -24,10 +24,10 @@ pub trait Writer {
     /// which is never below it, so that mostly one comparison does for both.
     fn raise(&self, cell: &AtomicU64, ever: &AtomicU64, value: u64);
 
-    /// Adds to a [`Cell::Integer`](crate::cell::Cell::Integer).
+    /// Adds to a [`Cell::Integer`].
     fn add_signed(&self, cell: &AtomicU64, amount: i64);
 
-    /// Adds to a [`Cell::Float`](crate::cell::Cell::Float).
+    /// Adds to a [`Cell::Float`].
     fn add_float(&self, cell: &AtomicU64, amount: f64);
 
     /// Marks the lines of samples that have been counted: who sees the mark sees the counts. Returns
@@ -166,6 +166,11 @@ pub struct SharedWriter<'a> {
 }
 
 impl SharedWriter<'_> {
+    /// Merges a word into a cell.
+    pub(crate) fn merge(&self, cell: &AtomicU64, meaning: Cell, word: u64) {
+        update(cell, |old| meaning.merge(old, word));
+    }
+
     /// Adds samples to a histogram.
     pub fn add_samples(&self, histogram: usize, location: Location, count: u64) {
         let counters = &self.lane.counters;

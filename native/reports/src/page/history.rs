@@ -4,7 +4,8 @@
 //! slot shows stays as it is once the slot has ended, so it is kept, for the methods that were asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+use telemetry_common::lock::lock;
 
 use serde::Serialize;
 
@@ -126,7 +127,7 @@ pub struct SharedMemo(Mutex<Memo>);
 impl SharedMemo {
     /// Whoever takes it may have a view already, and must not take one while holding it.
     pub(super) fn with<T>(&self, read: impl FnOnce(&mut Memo) -> T) -> T {
-        read(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        read(&mut lock(&self.0))
     }
 }
 

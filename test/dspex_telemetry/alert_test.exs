@@ -16,15 +16,6 @@ defmodule DSPexTelemetry.AlertTest do
   @anomaly [:dspex, :alerts, :latency_anomaly]
   @hour 3_600_000
 
-  # So that nothing ends by itself while a test runs.
-  @quiet [
-    attach: false,
-    slice: @hour,
-    history: 604_800_000,
-    summary_interval: :infinity,
-    error_spike_window: @hour
-  ]
-
   describe "an unusual latency" do
     setup do
       method = label("rank")
@@ -216,7 +207,7 @@ defmodule DSPexTelemetry.AlertTest do
 
   describe "a handler of alerts" do
     test "that blocks holds up nobody: alerts that find no room are dropped and counted" do
-      instance = start!(@quiet ++ [error_spike_threshold: 1, signal_limit: 5])
+      instance = start!(quiet() ++ [error_spike_threshold: 1, signal_limit: 5])
       block_on(instance)
       fail(instance, "blocking", :error, :no)
       assert_receive {:blocked, dispatcher, "blocking"}, 10_000
@@ -251,7 +242,7 @@ defmodule DSPexTelemetry.AlertTest do
     end
 
     test "that blocks does not keep an instance from stopping" do
-      instance = start!(@quiet ++ [error_spike_threshold: 1])
+      instance = start!(quiet() ++ [error_spike_threshold: 1])
       plans = plans(instance)
       block_on(instance)
       for method <- ~w(a b c), do: fail(instance, method, :error, :no)
@@ -323,7 +314,7 @@ defmodule DSPexTelemetry.AlertTest do
     end
 
     test "while a handler blocks it leaves the rest to its successor" do
-      instance = start!(@quiet ++ [error_spike_threshold: 1])
+      instance = start!(quiet() ++ [error_spike_threshold: 1])
       block_on(instance)
       fail(instance, "first", :error, :no)
       assert_receive {:blocked, dispatcher, "first"}, 10_000

@@ -21,7 +21,7 @@ use telemetry_reports::cluster::node::State;
 use telemetry_reports::cluster::report::ClusterReport;
 use telemetry_reports::cluster::snapshot;
 use telemetry_reports::report::Report;
-use telemetry_testing::measured::{measure, send, start_with};
+use telemetry_testing::measured::{distribution, measure, send, start_with};
 use telemetry_testing::{Running, cases, moment};
 use telemetry_windows::window::Window;
 
@@ -31,13 +31,12 @@ const BOUNDS: [f64; 2] = [0.5, 10.0];
 const LIMITS: Limits = Limits { series: 100, bytes: 1 << 20 };
 
 fn all_kinds() -> Vec<Value> {
-    let bound = |value: f64| json!({"value": value, "text": value.to_string()});
     vec![
         measure("c", json!("counter")),
         measure("s", json!({"sum": {"monotonic": true}})),
         measure("g", json!({"sum": {"monotonic": false}})),
         measure("l", json!("last_value")),
-        measure("d", json!({"distribution": {"bounds": BOUNDS.map(bound)}})),
+        measure("d", distribution(&BOUNDS)),
         measure("q", json!({"summary": {"fraction_bits": 20}})),
     ]
 }
@@ -388,4 +387,20 @@ fn other_definitions_of_an_event_are_left_out_and_named() {
         "{reason}"
     );
     assert_eq!(ClusterReport::new(&merged).report.summaries[0].count, 1);
+}
+
+#[test]
+fn a_distribution_of_negative_numbers_has_no_sum_over_otlp() {
+    let running = start_with(
+        &[],
+        vec![measure("below", distribution(&[-1.0])), measure("above", distribution(&[1.0]))],
+    );
+    send(&running, Given::Number(Number::Float(2.0)), Tag::Text(b""), false);
+    let metrics = request(&running, Temporality::Cumulative, 1);
+    let sum = |name: &str| {
+        let metric = metrics.iter().find(|metric| metric.name == name).unwrap();
+        let Some(Data::Histogram(histogram)) = &metric.data else { panic!() };
+        histogram.data_points[0].sum
+    };
+    assert_eq!((sum("below"), sum("above")), (None, Some(2.0)));
 }

@@ -4,15 +4,12 @@
 use prost::Message;
 use serde_json::json;
 use telemetry_exposition::message::{MetricFamily, MetricType};
-use telemetry_exposition::otlp::message::ExportMetricsServiceRequest;
-use telemetry_exposition::otlp::message::metric::Data;
-use telemetry_exposition::otlp::{Export, HistogramKind, Temporality, export};
 use telemetry_exposition::{Format, Scrape, render};
 use telemetry_recording::family::Family;
 use telemetry_recording::measure::{Number, Total};
 use telemetry_recording::observation::{Given, Observed, Refusal, Tag};
 use telemetry_reports::report::Report;
-use telemetry_testing::measured::{measure, send, start_with};
+use telemetry_testing::measured::{distribution, measure, send, start_with};
 use telemetry_testing::{Running, moment};
 use telemetry_windows::window::Window;
 
@@ -24,7 +21,7 @@ fn start() -> Running {
             "digits": 2, "series_limit": 10,
             "measures": [
                 measure("q", json!({"summary": {"fraction_bits": 16}})),
-                measure("d", json!({"distribution": {"bounds": [{"value": 1.0, "text": "1"}]}})),
+                measure("d", distribution(&[1.0])),
                 measure("s", json!({"sum": {"monotonic": true}})),
             ],
         }, {
@@ -164,35 +161,6 @@ fn sums_of_huge_numbers_stay_finite() {
 }
 
 #[test]
-fn a_distribution_of_negative_numbers_has_no_sum_over_otlp() {
-    let kind = |first: f64| {
-        let bound = json!({"value": first, "text": first.to_string()});
-        json!({"distribution": {"bounds": [bound]}})
-    };
-    let running = start_with(&[], vec![measure("below", kind(-1.0)), measure("above", kind(1.0))]);
-    send_number(&running, 2.0);
-    let wanted = Export {
-        temporality: Temporality::Cumulative,
-        histogram: HistogramKind::Exponential,
-        max_buckets: 160,
-        resource: vec![],
-        scope: String::new(),
-        version: String::new(),
-        scalars: vec![],
-    };
-    let mut bytes = Vec::new();
-    export(&running.instance, &wanted, moment(1), &mut bytes);
-    let request = ExportMetricsServiceRequest::decode(&*bytes).unwrap();
-    let metrics = &request.resource_metrics[0].scope_metrics[0].metrics;
-    let sum = |name: &str| {
-        let metric = metrics.iter().find(|metric| metric.name == name).unwrap();
-        let Some(Data::Histogram(histogram)) = &metric.data else { panic!() };
-        histogram.data_points[0].sum
-    };
-    assert_eq!((sum("below"), sum("above")), (None, Some(2.0)));
-}
-
-#[test]
 fn more_summaries_than_a_series_can_hold_are_refused() {
     let summaries = |count: usize| -> Vec<_> {
         (0..count)
@@ -223,12 +191,8 @@ fn more_summaries_than_a_series_can_hold_are_refused() {
 /// OpenMetrics wants a sum where no number is below zero, and a bound of zero says that none need be.
 #[test]
 fn a_distribution_has_a_sum_in_openmetrics_unless_a_bound_is_negative() {
-    let kind = |first: f64| {
-        let bound = json!({"value": first, "text": first.to_string()});
-        json!({"distribution": {"bounds": [bound]}})
-    };
     let bounds = [("below", -1.0), ("zero", 0.0), ("above", 1.0)];
-    let measures = bounds.map(|(name, first)| measure(name, kind(first)));
+    let measures = bounds.map(|(name, first)| measure(name, distribution(&[first])));
     let running = start_with(&[], measures.into());
     send_number(&running, 2.0);
     let text = String::from_utf8(rendered(&running, Format::OpenMetrics)).unwrap();

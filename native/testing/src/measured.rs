@@ -50,6 +50,12 @@ pub fn start_with(labels: &[&str], measures: Vec<Value>) -> Running {
     }))
 }
 
+/// A distribution with these bounds.
+pub fn distribution(bounds: &[f64]) -> Value {
+    let bound = |value: &f64| json!({"value": value, "text": value.to_string()});
+    json!({"distribution": {"bounds": bounds.iter().map(bound).collect::<Vec<_>>()}})
+}
+
 /// A measure as a definition declares it.
 pub fn measure(name: &str, kind: Value) -> Value {
     json!({"name": name, "help": "h", "kind": kind})

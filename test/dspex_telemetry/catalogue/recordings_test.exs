@@ -2,25 +2,19 @@ defmodule DSPexTelemetry.Catalogue.RecordingsTest do
   # Not async: replays events that other tests' instances see.
   use ExUnit.Case, async: false
 
+  import DSPexTelemetry.RecordingsTesting
   import DSPexTelemetry.TestInstance
 
-  alias Bridge.Recording
   alias DSPexTelemetry.{ErrorAnalyzer, Report, UsageAnalytics}
 
   @moduletag :capture_log
 
-  @folder "test/fixtures/recorded_events"
   @call [:snakepit, :python, :call]
 
   setup do
     watch_handler_failures()
     on_exit(fn -> assert_no_handler_failed() end)
   end
-
-  defp recording(file), do: @folder |> Path.join(file) |> Recording.stream!() |> Enum.to_list()
-
-  defp emit({_time, event, measurements, metadata}),
-    do: :telemetry.execute(event, measurements, metadata)
 
   # What the user called, by the events alone.
   defp ends(events) do

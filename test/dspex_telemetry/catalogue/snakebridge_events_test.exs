@@ -2,14 +2,13 @@ defmodule DSPexTelemetry.Catalogue.SnakeBridgeEventsTest do
   # Not async: replays events that other tests' instances see.
   use ExUnit.Case, async: false
 
+  import DSPexTelemetry.RecordingsTesting
   import DSPexTelemetry.TestInstance
 
-  alias Bridge.Recording
   alias DSPexTelemetry.Emit
 
   @moduletag :capture_log
 
-  @folder "test/fixtures/recorded_events"
   @call [:snakepit, :python, :call]
   @bridge_call [:dspex, :bridge, :call_method]
   @execute [:snakepit, :grpc_worker, :execute]
@@ -18,13 +17,6 @@ defmodule DSPexTelemetry.Catalogue.SnakeBridgeEventsTest do
     watch_handler_failures()
     on_exit(fn -> assert_no_handler_failed() end)
   end
-
-  defp recording(file), do: @folder |> Path.join(file) |> Recording.stream!() |> Enum.to_list()
-
-  defp emit({_time, event, measurements, metadata}),
-    do: :telemetry.execute(event, measurements, metadata)
-
-  defp emit(event, measurements, metadata), do: :telemetry.execute(event, measurements, metadata)
 
   test "rejected events of one name count together, whichever plan rejected them" do
     instance = start!()

@@ -22,6 +22,8 @@ defmodule DSPexTelemetry.AlertTesting do
     error_spike_window: @hour
   ]
 
+  def quiet, do: @quiet
+
   def start_watched!(options \\ []) do
     instance = start!(Keyword.merge(@quiet, options))
     watch_events(instance, Alert.events())

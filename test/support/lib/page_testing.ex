@@ -103,6 +103,8 @@ defmodule DSPexTelemetry.PageTesting do
     String.duplicate("many words ", 20)
   ]
 
+  def hostile_texts, do: @hostile
+
   @doc "Names, messages and ids of calls that failed, with which no layout should break."
   def hostile_traffic(name) do
     for {text, n} <- Enum.with_index(@hostile, 1) do

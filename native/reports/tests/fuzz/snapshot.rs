@@ -14,7 +14,7 @@ use telemetry_windows::window::Window;
 use crate::memory::peak;
 use crate::mutation::mutated;
 use crate::{corpus, folder, fuzz};
-use telemetry_testing::measured::{measure, send, start_with};
+use telemetry_testing::measured::{distribution, measure, send, start_with};
 use telemetry_testing::{Calls, NOW};
 
 const DECODER: &str = "snapshot";
@@ -49,11 +49,10 @@ fn write_samples() {
         let snapshot = snapshot::take(&calls.instance, Window::SinceStart, NOW, limits).unwrap();
         fs::write(folder(DECODER).join(name), snapshot).unwrap();
     }
-    let bounds = json!([{"value": -0.5, "text": "-0.5"}, {"value": 1.0, "text": "1"}]);
     let kinds = [
         json!("counter"),
         json!({"sum": {"monotonic": true}}),
-        json!({"distribution": {"bounds": bounds}}),
+        distribution(&[-0.5, 1.0]),
         json!({"summary": {"fraction_bits": 16}}),
     ];
     let measures = kinds.into_iter().map(|kind| measure("m", kind)).collect();
